@@ -1,0 +1,66 @@
+"""Weights as safetensors, everything else as JSON: nothing in a checkpoint can run code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from melodygan_core.errors import InputError
+
+WEIGHTS_FILE = "weights.safetensors"
+CONFIG_FILE = "config.json"
+MAX_CONFIG_BYTES = 4_000_000
+
+
+def save_weights(folder: Path, modules: dict[str, torch.nn.Module], config: dict[str, Any]) -> None:
+    """Writes `weights.safetensors` (keys prefixed by the module's name) and `config.json` into a folder."""
+    tensors = {
+        f"{name}.{key}": value.detach().contiguous().cpu().clone()
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+    save_file(tensors, folder / WEIGHTS_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def load_config(folder: Path) -> dict[str, Any]:
+    """Reads the `config.json` of a checkpoint folder.
+
+    Raises:
+        InputError: missing, too large or not JSON.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise InputError(f"{folder} is no checkpoint: it has no {CONFIG_FILE}")
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise InputError(f"{path} has {path.stat().st_size} bytes; allowed: at most {MAX_CONFIG_BYTES}")
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} holds a {type(config).__name__}; allowed: an object")
+    return config
+
+
+def load_weights(folder: Path, modules: dict[str, torch.nn.Module]) -> None:
+    """Fills modules from the `weights.safetensors` of a checkpoint folder, strictly.
+
+    Raises:
+        InputError: missing, damaged, or of other shapes than the config says.
+    """
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise InputError(f"{folder} is no checkpoint: it has no {WEIGHTS_FILE}")
+    try:
+        tensors = load_file(path)
+        for name, module in modules.items():
+            prefix = f"{name}."
+            module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"{path} does not fit its config: {error}") from error

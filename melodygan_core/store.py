@@ -1,0 +1,321 @@
+"""Where every artifact lies, under one root, and how files come to be there: whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from upath import UPath
+
+from melodygan_core.errors import InputError, TransientError
+
+ARTIFACT_FILE = "artifact.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One finished, immutable folder of the store, as its own `artifact.json` describes it.
+
+    Attributes:
+        name: The asset's name, such as `dense/gan_checkpoint`.
+        version: Hash of config, input versions and code version; the folder's name.
+        uri: Folder, relative to the store's root.
+        sha256: Hash over the folder's file names and their hashes.
+        bytes: Size of the folder.
+        files: File name to SHA-256.
+        config: The stage's config, as plain JSON.
+        inputs: Upstream name to version.
+        metrics: Figures of the stage, for people.
+    """
+
+    name: str
+    version: str
+    uri: str
+    sha256: str
+    bytes: int
+    files: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a local file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _local(path: UPath) -> Path:
+    return Path(path.path)
+
+
+@dataclass(frozen=True)
+class Store:
+    """One root, a local folder or any fsspec URI, and the layout below it.
+
+    Attributes:
+        root: `data`, `/mnt/music`, `s3://bucket/prefix`, `memory://name`.
+    """
+
+    root: str
+
+    @cached_property
+    def base(self) -> UPath:
+        """The root as a path; local ones are absolute."""
+        return UPath(Path(self.root.removeprefix("file://")).absolute()) if self.is_local else UPath(self.root)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the root is a folder of this machine."""
+        return "://" not in self.root or self.root.startswith("file://")
+
+    # The layout: every path of the store is named here and nowhere else.
+
+    def catalogue(self) -> UPath:
+        """The Parquet table of tracks."""
+        return self.base / "catalogue.parquet"
+
+    def raw_wav(self, track_id: str) -> UPath:
+        """The downloaded sound."""
+        return self.base / "raw" / f"{track_id}.wav"
+
+    def raw_json(self, track_id: str) -> UPath:
+        """Provenance of the downloaded sound; written last, so it means that the wav is whole."""
+        return self.base / "raw" / f"{track_id}.json"
+
+    def raw_error(self, track_id: str) -> UPath:
+        """A permanent failure: why this track is skipped."""
+        return self.base / "raw" / f"{track_id}.error.json"
+
+    def stems(self, model_id: str, track_id: str) -> UPath:
+        """Folder of one track's stems."""
+        return self.base / "stems" / model_id / track_id
+
+    def features(self, feature_id: str, track_id: str) -> UPath:
+        """One track's feature table."""
+        return self.base / "features" / feature_id / f"{track_id}.parquet"
+
+    def shards(self, dataset_id: str) -> UPath:
+        """Arrow shards that the versions of one dataset share."""
+        return self.base / "dataset" / "shards" / dataset_id
+
+    def dataset(self, version: str) -> UPath:
+        """One version of the dataset."""
+        return self.base / "dataset" / version
+
+    def model(self, family: str, stage: str, version: str) -> UPath:
+        """A trained model's or latent table's folder."""
+        return self.base / "models" / family / stage / version
+
+    def samples(self, family: str, version: str) -> UPath:
+        """Generated samples."""
+        return self.base / "samples" / family / version
+
+    def evaluation(self, family: str, version: str) -> UPath:
+        """The evaluation of one set of models."""
+        return self.base / "evaluations" / family / version
+
+    def release(self, family: str, version: str) -> UPath:
+        """A portable release folder."""
+        return self.base / "releases" / family / version
+
+    def gallery(self, version: str) -> UPath:
+        """The page to listen to."""
+        return self.base / "gallery" / version
+
+    def record_path(self, name: str) -> UPath:
+        """Where the Artifact in use of an unpartitioned asset is recorded."""
+        return self.base / "records" / f"{name.replace('/', '.')}.json"
+
+    def work(self, name: str) -> Path:
+        """A local folder for resumable state and scratch, made if missing."""
+        if self.is_local:
+            path = _local(self.base) / "work" / name
+        else:
+            path = (
+                Path(tempfile.gettempdir())
+                / f"melodygan-{hashlib.sha256(self.root.encode()).hexdigest()[:12]}"
+                / name
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    # Reading and writing.
+
+    def at(self, uri: str) -> UPath:
+        """The path of a URI relative to the root.
+
+        Raises:
+            InputError: the URI leaves the root.
+        """
+        if uri.startswith("/") or ".." in uri.split("/"):
+            raise InputError(f"uri is {uri!r}; allowed: a path below the store's root")
+        return self.base / uri
+
+    def uri(self, path: UPath) -> str:
+        """The path relative to the root, with forward slashes."""
+        return path.relative_to(self.base).as_posix()
+
+    @contextmanager
+    def reading(self, path: UPath) -> Iterator[Path]:
+        """A local path with the content of a file or folder of the store."""
+        if self.is_local:
+            yield _local(path)
+            return
+        with tempfile.TemporaryDirectory(prefix="melodygan-") as folder:
+            local = Path(folder) / path.name
+            path.fs.get(path.path, str(local), recursive=path.is_dir())
+            yield local
+
+    @contextmanager
+    def writing(self, path: UPath) -> Iterator[Path]:
+        """A local temporary path; when the block ends well it becomes `path`, atomically.
+
+        The temporary name keeps the suffix, because encoders choose the format by it.
+        """
+        name = f".{uuid.uuid4().hex[:8]}-{path.name}"
+        if self.is_local:
+            target = _local(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.parent / name
+            try:
+                yield temporary
+                _sync(temporary)
+                temporary.replace(target)
+                _sync(target.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+            return
+        with tempfile.TemporaryDirectory(prefix="melodygan-") as folder:
+            temporary = Path(folder) / name
+            yield temporary
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.fs.put_file(str(temporary), path.path)
+
+    @contextmanager
+    def writing_folder(self, path: UPath) -> Iterator[Path]:
+        """A local temporary folder; when the block ends well it becomes `path`, atomically.
+
+        On object stores, which cannot rename, `artifact.json` is put last and means that the rest is whole.
+        """
+        name = f".{uuid.uuid4().hex[:8]}-{path.name}"
+        if self.is_local:
+            target = _local(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.parent / name
+            temporary.mkdir()
+            try:
+                yield temporary
+                for file in temporary.rglob("*"):
+                    _sync(file)
+                if target.exists():
+                    # What a killed `forget` left, or another writer of the same version: replace it whole.
+                    shutil.rmtree(target)
+                temporary.replace(target)
+                _sync(target.parent)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+            return
+        with tempfile.TemporaryDirectory(prefix="melodygan-") as scratch:
+            temporary = Path(scratch) / name
+            temporary.mkdir()
+            yield temporary
+            files = sorted(f for f in temporary.rglob("*") if f.is_file())
+            for file in sorted(files, key=lambda f: f.name == ARTIFACT_FILE):
+                target_file = path / file.relative_to(temporary).as_posix()
+                target_file.parent.mkdir(parents=True, exist_ok=True)
+                target_file.fs.put_file(str(file), target_file.path)
+
+    def write_json(self, path: UPath, value: object) -> None:
+        """Writes JSON atomically."""
+        with self.writing(path) as temporary:
+            temporary.write_text(
+                json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
+            )
+
+    def read_json(self, path: UPath) -> Any:
+        """Reads JSON."""
+        return json.loads(path.read_text("utf-8"))
+
+    @contextmanager
+    def lock(self, name: str, timeout_s: float = 3600.0) -> Iterator[None]:
+        """One holder at a time on this machine; a killed holder frees it.
+
+        Raises:
+            TransientError: somebody else held it for all of `timeout_s`.
+        """
+        file = self.work("locks") / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock"
+        try:
+            with FileLock(file, timeout=timeout_s):
+                yield
+        except Timeout as error:
+            raise TransientError(f"another run has held {name!r} for {timeout_s:.0f} s") from error
+
+    # Immutable folders and the records that name the one in use.
+
+    def once(
+        self,
+        name: str,
+        folder: UPath,
+        build: Callable[[Path], dict[str, Any]],
+        *,
+        config: dict[str, Any],
+        inputs: dict[str, str],
+    ) -> Artifact:
+        """The artifact in `folder`, built now unless it is there already.
+
+        Args:
+            name: The asset's name.
+            folder: Where it belongs; its last part is the version.
+            build: Fills a temporary folder and returns the metrics.
+            config: The stage's config, as plain JSON.
+            inputs: Upstream name to version.
+        """
+        with self.lock(self.uri(folder)):
+            if not (folder / ARTIFACT_FILE).exists():
+                with self.writing_folder(folder) as temporary:
+                    metrics = build(temporary)
+                    paths = sorted(f for f in temporary.rglob("*") if f.is_file())
+                    files = {f.relative_to(temporary).as_posix(): sha256_of(f) for f in paths}
+                    artifact = Artifact(
+                        name=name,
+                        version=folder.name,
+                        uri=self.uri(folder),
+                        sha256=hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
+                        bytes=sum(f.stat().st_size for f in paths),
+                        files=files,
+                        config=config,
+                        inputs=inputs,
+                        metrics=metrics,
+                    )
+                    text = json.dumps(asdict(artifact), indent=2, sort_keys=True, ensure_ascii=False)
+                    (temporary / ARTIFACT_FILE).write_text(text + "\n", "utf-8")
+            return Artifact(**self.read_json(folder / ARTIFACT_FILE))
+
+    def write_record(self, artifact: Artifact) -> None:
+        """Names `artifact` as the one in use of its asset."""
+        self.write_json(self.record_path(artifact.name), asdict(artifact))
+
+    def record(self, name: str) -> Artifact | None:
+        """The artifact in use of an asset, or None when there is none yet."""
+        path = self.record_path(name)
+        return Artifact(**self.read_json(path)) if path.exists() else None
