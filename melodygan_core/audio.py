@@ -31,7 +31,7 @@ def read_wav(path: Path) -> tuple[Wav, int]:
         samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise TrackError(f"{path.name} is not readable sound: {error}") from error
-    return np.ascontiguousarray(samples.T), int(sample_rate)
+    return np.ascontiguousarray(samples.T, dtype=np.float32), int(sample_rate)
 
 
 def write_wav(path: Path, wav: Wav, sample_rate: int, subtype: str | None = None) -> None:
