@@ -28,11 +28,15 @@ def save_weights(folder: Path, modules: dict[str, torch.nn.Module], config: dict
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
-def load_config(folder: Path) -> dict[str, Any]:
+def load_config(folder: Path, *required: str) -> dict[str, Any]:
     """Reads the `config.json` of a checkpoint folder.
 
+    Args:
+        folder: Of the checkpoint.
+        required: Keys it must have.
+
     Raises:
-        InputError: missing, too large or not JSON.
+        InputError: missing, too large, not JSON, or without a required key.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -43,8 +47,8 @@ def load_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path} holds a {type(config).__name__}; allowed: an object")
+    if not isinstance(config, dict) or not set(required) <= set(config):
+        raise InputError(f"{path} is no config of a checkpoint; it must have {', '.join(required)}")
     return config
 
 

@@ -5,19 +5,61 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from melodygan_core.errors import InputError
+
+T = TypeVar("T")
 
 STEMS = ("vocals", "instrumental", "mix")
 RIGHTS = ("own", "licensed", "open", "unknown")
 SPLITS = ("train", "validation", "test")
 
+# Raised when a stage makes something else of the same input and config: part of every id and version. They
+# stand here, not beside the algorithms, so that the orchestrator can name them without loading torch.
+VERSIONS = {
+    "catalogue": "1",
+    "download": "1",
+    "separation": "1",
+    "features": "1",
+    "dataset": "1",
+    "autoencoder": "1",
+    "latents": "1",
+    "gan": "1",
+    "generation": "1",
+    "evaluation": "1",
+    "release": "1",
+    "gallery": "1",
+}
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain JSON types of a config dataclass (tuples become lists)."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """The inverse of `to_dict`: a config dataclass from plain JSON types, checked by its own rules.
+
+    Raises:
+        InputError: a name that the config does not have, or a value that it does not allow.
+    """
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    require(not unknown, f"a field of {cls.__name__}", unknown, ", ".join(hints))
+    made: dict[str, Any] = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            made[name] = value if not isinstance(value, Mapping) else from_dict(hints[name], value)
+        else:
+            made[name] = _tuples(value)
+    return cls(**made)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def config_id(*parts: Any) -> str:
@@ -117,7 +159,7 @@ class SeparationConfig:
     def model_id(self) -> str:
         """Folder name of everything made by this model: its name and a hash of what shapes the result."""
         name = "".join(c if c.isalnum() else "-" for c in self.model.rsplit(".", 1)[0]).strip("-")[:40]
-        return f"{name}-{config_id(self.model, to_dict(self)['parameters'])[:6]}"
+        return f"{name}-{config_id(self.model, to_dict(self)['parameters'], VERSIONS['separation'])[:6]}"
 
 
 @dataclass(frozen=True)

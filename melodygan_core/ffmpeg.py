@@ -26,7 +26,7 @@ def executable() -> Path:
     try:
         return Path(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
-        raise MelodyGANError("no ffmpeg on PATH and none shipped with imageio-ffmpeg: install ffmpeg") from error
+        raise MelodyGANError("no ffmpeg on PATH and none from imageio-ffmpeg: install ffmpeg") from error
 
 
 @contextmanager

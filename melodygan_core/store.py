@@ -56,6 +56,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def dump_json(path: Path, value: object) -> None:
+    """Writes JSON to a local file that is not yet visible to others."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", "utf-8")
+
+
 def _sync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
@@ -158,6 +164,10 @@ class Store:
             )
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def drop_work(self, name: str) -> None:
+        """Removes scratch that is not needed any more."""
+        shutil.rmtree(self.work(name), ignore_errors=True)
 
     # Reading and writing.
 
@@ -307,8 +317,7 @@ class Store:
                         inputs=inputs,
                         metrics=metrics,
                     )
-                    text = json.dumps(asdict(artifact), indent=2, sort_keys=True, ensure_ascii=False)
-                    (temporary / ARTIFACT_FILE).write_text(text + "\n", "utf-8")
+                    dump_json(temporary / ARTIFACT_FILE, asdict(artifact))
             return Artifact(**self.read_json(folder / ARTIFACT_FILE))
 
     def write_record(self, artifact: Artifact) -> None:

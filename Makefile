@@ -1,0 +1,44 @@
+.PHONY: help setup demo ui test check format bench lock update-yt-dlp clean
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+help: ## These commands
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1	\2/' | expand -t 22
+
+setup: $(INSTALLED) ## Make .venv from the lock file; names whatever is missing
+
+$(INSTALLED): requirements.lock pyproject.toml scripts/setup
+	@scripts/setup
+
+demo: $(INSTALLED) ## The whole graph on songs that the project makes itself
+	@$(BIN)/melodygan demo --dir data/demo
+
+ui: $(INSTALLED) ## The Dagster UI on what the demo made
+	@$(BIN)/melodygan ui --demo data/demo
+
+test: $(INSTALLED) ## All tests, on loopback only
+	@$(BIN)/pytest
+
+check: $(INSTALLED) ## Lint, types, layers, definitions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check
+	$(BIN)/lint-imports
+	$(BIN)/dg check defs
+
+format: $(INSTALLED) ## Format and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## Side by side with peers
+	$(BIN)/python benchmarks/features.py
+
+lock: $(INSTALLED) ## Newest allowed versions into the lock file
+	$(BIN)/uv pip compile --universal --no-header --no-annotate --upgrade --quiet pyproject.toml --group dev -o requirements.lock
+
+update-yt-dlp: $(INSTALLED) ## yt-dlp goes stale in weeks
+	$(BIN)/uv pip compile --universal --no-header --no-annotate --upgrade-package yt-dlp --quiet pyproject.toml --group dev -o requirements.lock
+	@scripts/setup
+
+clean: ## Remove .venv; data stays
+	rm -rf .venv

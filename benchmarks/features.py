@@ -1,0 +1,96 @@
+"""Log-mel and MFCC of 60 s of mono: ours beside torchaudio, librosa and the bare FFT, in one run.
+
+    python benchmarks/features.py
+
+Every way is timed in turn, round after round, so that a busy machine slows all of them alike; the best round
+counts. Threads are set for torch and for the BLAS behind numpy. Figures are times real time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import librosa
+import numpy as np
+import torch
+import torchaudio
+from threadpoolctl import threadpool_limits
+
+from melodygan_core.config import FeatureConfig
+from melodygan_core.features import FeatureExtractor
+
+DURATION_S = 60
+ROUNDS = 7
+CONFIGS = {
+    "22.05 kHz, n_fft 1024, hop 256, 80 mels, 20 MFCC": FeatureConfig(),
+    "44.1 kHz, n_fft 2048, hop 512, 128 mels, 40 MFCC": FeatureConfig(44_100, 2048, 512, 128, 40),
+}
+Way = Callable[[], object]
+
+
+def torchaudio_way(wav: torch.Tensor, config: FeatureConfig) -> Way:
+    sizes = {"n_fft": config.n_fft, "hop_length": config.hop_length, "n_mels": config.n_mels}
+    mel = torchaudio.transforms.MelSpectrogram(config.sample_rate, power=1, **sizes)
+    mfcc = torchaudio.transforms.MFCC(config.sample_rate, config.n_mfcc, log_mels=True, melkwargs=sizes)
+    return lambda: (mel(wav).clamp(min=config.log_floor).log(), mfcc(wav))
+
+
+def librosa_way(wav: torch.Tensor, config: FeatureConfig) -> Way:
+    samples, rate = wav.numpy(), config.sample_rate
+    sizes = {"n_fft": config.n_fft, "hop_length": config.hop_length, "n_mels": config.n_mels, "htk": True}
+
+    def run() -> object:
+        mel = librosa.feature.melspectrogram(y=samples, sr=rate, power=1.0, norm=None, **sizes)
+        mfcc = librosa.feature.mfcc(y=samples, sr=rate, n_mfcc=config.n_mfcc, norm="ortho", **sizes)
+        return np.log(np.maximum(mel, config.log_floor)), mfcc
+
+    return run
+
+
+def floor_way(wav: torch.Tensor, config: FeatureConfig) -> Way:
+    """The FFTs alone, of the same frames in the same blocks, without window or padding."""
+    framed = wav.unfold(0, config.n_fft, config.hop_length)
+    return lambda: [torch.fft.rfft(framed[i : i + 128]) for i in range(0, len(framed), 128)]
+
+
+def ours_way(wav: torch.Tensor, config: FeatureConfig) -> Way:
+    extractor = FeatureExtractor(config)
+    return lambda: extractor(wav)
+
+
+WAYS = {
+    "torchaudio MelSpectrogram + MFCC": torchaudio_way,
+    "librosa melspectrogram + mfcc": librosa_way,
+    "ours": ours_way,
+    "rfft in blocks (floor)": floor_way,
+}
+
+
+def measure(config: FeatureConfig, threads: int) -> dict[str, float]:
+    """Times real time of each way."""
+    wav = 0.1 * torch.randn(DURATION_S * config.sample_rate, generator=torch.Generator().manual_seed(0))
+    torch.set_num_threads(threads)
+    ways = {name: make(wav, config) for name, make in WAYS.items()}
+    best = dict.fromkeys(ways, float("inf"))
+    with threadpool_limits(threads):
+        for _ in range(ROUNDS):
+            for name, way in ways.items():
+                started = time.perf_counter()
+                way()
+                best[name] = min(best[name], time.perf_counter() - started)
+    return {name: DURATION_S / seconds for name, seconds in best.items()}
+
+
+def main() -> None:
+    for label, config in CONFIGS.items():
+        columns = [measure(config, threads) for threads in (1, 2)]
+        print(f"\n{label}; {DURATION_S} s, best of {ROUNDS}")
+        print(f"{'way':34s}" + "".join(f"{t} thread{'s' * (t > 1)}: x real time  ours is   " for t in (1, 2)))
+        for name in WAYS:
+            cells = (f"{c[name]:22.0f}  {c['ours'] / c[name]:6.2f} x   " for c in columns)
+            print(f"{name:34s}" + "".join(cells))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Sources -> rows: yt-dlp's flat extraction and folders of one's own audio, merged with what was known."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from melodygan_core import net
+from melodygan_core.catalogue.sources import Source, read_sources
+from melodygan_core.catalogue.tracks import Track, canonical_url, load, save, track_id
+from melodygan_core.config import CatalogueConfig
+from melodygan_core.errors import InputError, MelodyGANError
+from melodygan_core.store import Store
+
+_LOG = logging.getLogger(__name__)
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma")
+# Each is a child with yt-dlp in it (about 100 MB, a core for a second or two).
+_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class CatalogueReport:
+    """What became of the sources.
+
+    Attributes:
+        tracks: All rows, oldest first.
+        new: track_ids that were not there before.
+        failed_sources: Source as written -> why it gave nothing, or not everything; its older rows stay.
+        per_source: Source as written -> tracks it lists now.
+    """
+
+    tracks: list[Track]
+    new: list[str]
+    failed_sources: dict[str, str] = field(default_factory=dict)
+    per_source: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Found:
+    source: Source
+    tracks: tuple[Track, ...] = ()
+    reason: str = ""
+
+
+def local_path(url: str) -> Path:
+    """The path that a `file:` URL of the catalogue stands for."""
+    return Path(os.fsdecode(unquote_to_bytes(urlsplit(url).path)))
+
+
+def expand(sources_file: Path, store: Store, config: CatalogueConfig) -> CatalogueReport:
+    """Brings the catalogue up to date with the sources; downloads nothing.
+
+    A track is one row however many sources list it. Rows are never removed: those that no source lists any
+    more become `unlisted`, and those of a source that fails stay as they are. An unchanged rerun writes
+    nothing.
+
+    Args:
+        sources_file: See read_sources.
+        store: Where the catalogue lies.
+        config: Limits.
+
+    Raises:
+        InputError: the sources file is wrong. A source that fails is reported instead.
+    """
+    sources = read_sources(sources_file)
+    roots = [Path(root).resolve() for root in config.allowed_roots] or [sources_file.parent.resolve()]
+
+    def look(source: Source) -> _Found:
+        try:
+            if source.path:
+                return _local(source, sources_file.parent, roots, config)
+            return _remote(source, store, config)
+        except MelodyGANError as error:
+            return _Found(source, reason=str(error))
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        found = list(pool.map(look, sources))
+    with store.lock("catalogue"):
+        before = load(store)
+        tracks, new = _merge(before, found)
+        if tracks != before or not store.catalogue().exists():
+            save(store, tracks)
+    return CatalogueReport(
+        tracks=tracks,
+        new=new,
+        failed_sources={f.source.name: f.reason for f in found if f.reason},
+        per_source={f.source.name: len(f.tracks) for f in found},
+    )
+
+
+def _track(source: Source, url: str, extractor: str, site_id: str, *, title: str, **known: object) -> Track:
+    duration_s = known.get("duration_s")
+    return Track(
+        track_id=track_id(extractor, site_id, url),
+        url=url,
+        title=net.plain_text(title),
+        uploader=net.plain_text(known.get("uploader")),
+        licence=source.licence or net.plain_text(known.get("licence")),
+        rights=source.rights,
+        tags=source.tags,
+        duration_s=float(duration_s) if isinstance(duration_s, int | float) else None,
+        source_id=source.source_id,
+        first_seen=datetime.now(UTC),
+        status="listed",
+    )
+
+
+def _remote(source: Source, store: Store, config: CatalogueConfig) -> _Found:
+    job = {
+        "task": "expand",
+        "url": canonical_url(source.url),
+        "max_items": source.max_items or config.max_items,
+        "allow_private": config.allow_private,
+    }
+    with tempfile.TemporaryDirectory(dir=store.work("scratch")) as folder:
+        # It writes no sound, only what a JavaScript runtime keeps.
+        limits = net.Limits(config.timeout_s, file_bytes=100_000_000)
+        entries = net.ask_child(job, limits, Path(folder))["entries"]
+    tracks: dict[str, Track] = {}
+    refused: list[str] = []
+    for entry in entries:
+        try:
+            url = canonical_url(entry["url"])
+        except InputError as error:
+            refused.append(str(error))
+            continue
+        tracks.setdefault(url, _track(source, **entry | {"url": url}))
+    if refused:
+        _LOG.warning("%s: %d entries refused, such as: %s", source.name, len(refused), refused[0])
+    if not tracks:
+        return _Found(source, reason=refused[0] if refused else "it lists no tracks")
+    return _Found(source, tuple(tracks.values()))
+
+
+def _sounds(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        yield from (Path(folder) / n for n in sorted(names) if Path(n).suffix.lower() in AUDIO_SUFFIXES)
+
+
+def _local(source: Source, base: Path, roots: Sequence[Path], config: CatalogueConfig) -> _Found:
+    allowed = ", ".join(str(r) for r in roots)
+    try:
+        path = (base / source.path).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"path is {source.path!r}: {error}") from error
+    if not any(path.is_relative_to(root) for root in roots):
+        raise InputError(f"path is {source.path!r}, which is {path}; allowed: below {allowed}")
+    tracks: dict[str, Track] = {}
+    outside: list[str] = []
+    for sound in _sounds(path):
+        # A link inside the folder may point out of it.
+        real = sound.resolve()
+        if not real.is_file() or not any(real.is_relative_to(root) for root in roots):
+            outside.append(sound.name)
+        elif len(tracks) < (source.max_items or config.max_items):
+            url = real.as_uri()
+            tracks.setdefault(url, _track(source, url, "local", real.stem, title=real.stem))
+    reason = f"{len(outside)} links lead out of {allowed}, such as {outside[0]!r}" if outside else ""
+    return _Found(source, tuple(tracks.values()), reason or ("" if tracks else "no sound files in it"))
+
+
+def _joined(first: Track, second: Track) -> Track:
+    # Who states the rights is the source of record; unknown is no statement.
+    record = second if first.rights == "unknown" and second.rights != "unknown" else first
+    return replace(
+        record,
+        title=first.title or second.title,
+        uploader=first.uploader or second.uploader,
+        licence=record.licence or first.licence or second.licence,
+        tags=tuple(dict.fromkeys(first.tags + second.tags)),
+        duration_s=first.duration_s if first.duration_s is not None else second.duration_s,
+    )
+
+
+def _merge(before: Sequence[Track], found: Sequence[_Found]) -> tuple[list[Track], list[str]]:
+    fresh: dict[str, Track] = {}
+    for track in (t for f in found for t in f.tracks):
+        fresh[track.url] = _joined(fresh[track.url], track) if track.url in fresh else track
+    failed = {f.source.source_id for f in found if f.reason}
+    rows: dict[str, Track] = {}
+    for old in before:
+        now = fresh.pop(old.url, None)
+        if now is None:
+            rows[old.url] = old if old.source_id in failed else replace(old, status="unlisted")
+        elif old.source_id in failed and now.source_id != old.source_id:
+            # Its source of record is down; another one lists it still, and would tell less.
+            rows[old.url] = replace(old, status="listed")
+        else:
+            rows[old.url] = replace(
+                now,
+                track_id=old.track_id,
+                first_seen=old.first_seen,
+                title=now.title or old.title,
+                uploader=now.uploader or old.uploader,
+                duration_s=now.duration_s if now.duration_s is not None else old.duration_s,
+            )
+    return [*rows.values(), *fresh.values()], [t.track_id for t in fresh.values()]

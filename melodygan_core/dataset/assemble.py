@@ -1,0 +1,204 @@
+"""Features -> dataset: which tracks are trained on, in which split, with which statistics.
+
+A version of the dataset is a small folder, a manifest and a table of tracks, that points at shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from melodygan_core import catalogue, features
+from melodygan_core.config import (
+    SPLITS,
+    STEMS,
+    VERSIONS,
+    DatasetConfig,
+    FeatureConfig,
+    SeparationConfig,
+    config_id,
+    to_dict,
+)
+from melodygan_core.dataset import index
+from melodygan_core.dataset.index import Entry
+from melodygan_core.errors import InputError
+from melodygan_core.store import Artifact, Store, dump_json
+
+NAME = "feature_table"
+
+
+def _assign_splits(entries: Iterable[Entry], config: DatasetConfig) -> None:
+    """Gives every new group of tracks a split; one that has a split keeps it for ever."""
+    by_group: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_group.setdefault(entry.group, []).append(entry)
+    split_of = {g: next((e.split for e in es if e.split), "") for g, es in by_group.items()}
+    # The hash is the order: it does not depend on titles, sources or the order of arrival within a batch.
+    new = sorted(
+        (g for g, s in split_of.items() if not s), key=lambda g: hashlib.sha256(g.encode()).hexdigest()
+    )
+    for split, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
+        wanted = max(config.min_groups, round(fraction * len(by_group)))
+        missing = max(0, wanted - sum(s == split for s in split_of.values()))
+        for group in new[:missing]:
+            split_of[group] = split
+        new = new[missing:]
+    for group in new:
+        split_of[group] = "train"
+    for group, members in by_group.items():
+        for entry in members:
+            entry.split = split_of[group]
+    for split in SPLITS:
+        have = sum(s == split for s in split_of.values())
+        if have < config.min_groups:
+            raise InputError(
+                f"{split} has {have} groups of tracks, of {len(by_group)} that may be trained on; "
+                f"each split needs {config.min_groups}, so at least {3 * config.min_groups} different tracks"
+            )
+
+
+@dataclass(frozen=True)
+class _Selection:
+    eligible: list[Entry]
+    excluded: dict[str, str]
+
+
+def _select(entries: dict[str, Entry], tracks: Sequence[catalogue.Track], config: DatasetConfig) -> _Selection:
+    eligible, excluded = [], {}
+    for track in tracks:
+        entry = entries.get(track.track_id)
+        if entry is None:
+            excluded[track.track_id] = "no features (not downloaded, not separated, or failed)"
+        elif track.rights == "unknown" and not config.train_on_unknown:
+            excluded[track.track_id] = "rights unknown"
+        elif entry.rows == 0:
+            excluded[track.track_id] = "no usable segment"
+        else:
+            eligible.append(entry)
+    if not eligible:
+        reasons = sorted(set(excluded.values())) or ["the catalogue is empty"]
+        raise InputError(
+            f"none of {len(tracks)} tracks may be trained on: {'; '.join(reasons)}. "
+            "Set `rights: own | licensed | open` in sources.yaml, or train_on_unknown"
+        )
+    return _Selection(eligible, excluded)
+
+
+def assemble(
+    store: Store, config: DatasetConfig, feature: FeatureConfig, separation: SeparationConfig
+) -> Artifact:
+    """Packs what is new, assigns splits and writes the manifest of this version of the dataset.
+
+    Only tracks whose feature files are new or changed are read. The version is a hash of what the dataset
+    contains: an unchanged rerun returns the same artifact.
+
+    Raises:
+        InputError: nothing may be trained on, or too few different tracks for three splits.
+    """
+    shards_id = index.dataset_id(feature, separation)
+    folder = store.shards(shards_id)
+    with store.lock(store.uri(folder)):
+        entries, tracks, read = index.update(store, folder, config, feature, separation)
+        selection = _select(entries, tracks, config)
+        _assign_splits(selection.eligible, config)
+        index.save(store, folder, entries)
+
+    by_id = {t.track_id: t for t in tracks}
+    rows = []
+    for entry in sorted(selection.eligible, key=lambda e: e.track_id):
+        track = by_id[entry.track_id]
+        rows.append(
+            {
+                **{k: v for k, v in asdict(entry).items() if k not in ("fingerprint", "sums")},
+                "title": track.title,
+                "url": track.url,
+                "licence": track.licence,
+                "rights": track.rights,
+                "tags": list(track.tags),
+            }
+        )
+    statistics = _statistics(selection.eligible, feature)
+    content = {"rows": rows, "excluded": selection.excluded, "statistics": statistics}
+    version = config_id(shards_id, config_id(content), VERSIONS["dataset"])
+    manifest = {
+        "feature": to_dict(feature),
+        "feature_id": features.feature_id(feature, separation),
+        "separation": separation.model_id,
+        "shards": store.uri(folder),
+        "statistics": statistics,
+        "excluded": selection.excluded,
+    }
+
+    def build(out: Path) -> dict[str, Any]:
+        pq.write_table(pa.Table.from_pylist(rows), out / "tracks.parquet")
+        dump_json(out / "manifest.json", manifest)
+        return _metrics(selection, read)
+
+    return store.once(
+        NAME,
+        store.dataset(version),
+        build,
+        config=to_dict(config),
+        inputs={"features": features.feature_id(feature, separation)},
+    )
+
+
+def _metrics(selection: _Selection, read: int) -> dict[str, Any]:
+    entries = selection.eligible
+    metrics: dict[str, Any] = {"tracks": len(entries), "excluded": len(selection.excluded), "tracks_read": read}
+    for split in SPLITS:
+        members = [e for e in entries if e.split == split]
+        metrics[f"{split}/tracks"] = len(members)
+        metrics[f"{split}/groups"] = len({e.group for e in members})
+        metrics[f"{split}/segments"] = sum(e.rows for e in members)
+        metrics[f"{split}/duration_s"] = round(sum(e.duration_s for e in members), 1)
+    return metrics
+
+
+def _statistics(entries: Sequence[Entry], config: FeatureConfig) -> dict[str, Any]:
+    """Per stem: frames, and sum and sum of squares of each band, over the training split."""
+    width = 1 + 2 * (config.n_mels + config.n_mfcc)
+    total = np.zeros((len(STEMS), width))
+    for entry in entries:
+        if entry.split == "train":
+            total += np.asarray(entry.sums).reshape(len(STEMS), width)
+    return {stem: [float(v) for v in total[i]] for i, stem in enumerate(STEMS)}
+
+
+@dataclass(frozen=True)
+class Description:
+    """A version of the dataset for people and checks.
+
+    Attributes:
+        splits: One row a split: tracks, groups, segments, duration.
+        excluded: One row a track that is not trained on, with the reason.
+        leaking_groups: Groups with tracks in more than one split; there must be none.
+    """
+
+    splits: list[dict[str, Any]]
+    excluded: list[dict[str, Any]]
+    leaking_groups: list[str]
+
+
+def describe(store: Store, artifact: Artifact) -> Description:
+    """Reads a version of the dataset back and says what is in it."""
+    folder = store.at(artifact.uri)
+    with store.reading(folder / "tracks.parquet") as path:
+        rows = pq.read_table(path, columns=["group", "split"]).to_pylist()
+    splits_of: dict[str, set[str]] = {}
+    for row in rows:
+        splits_of.setdefault(row["group"], set()).add(row["split"])
+    figures = ("tracks", "groups", "segments", "duration_s")
+    manifest = store.read_json(folder / "manifest.json")
+    return Description(
+        splits=[{"split": s, **{f: artifact.metrics[f"{s}/{f}"] for f in figures}} for s in SPLITS],
+        excluded=[{"track": t, "reason": r} for t, r in sorted(manifest["excluded"].items())],
+        leaking_groups=sorted(g for g, s in splits_of.items() if len(s) > 1),
+    )

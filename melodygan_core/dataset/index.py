@@ -1,0 +1,173 @@
+"""Which track's rows lie in which shard: the incremental part of the dataset.
+
+`shards/<dataset_id>/` holds Arrow shards, named by their content and never changed, and `index.parquet`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+from upath import UPath
+
+from melodygan_core import catalogue, features
+from melodygan_core.config import STEMS, VERSIONS, DatasetConfig, FeatureConfig, SeparationConfig, config_id
+from melodygan_core.errors import InputError
+from melodygan_core.store import Store
+
+
+@dataclass
+class Entry:
+    """One track of the index: where its usable rows lie and what they sum to."""
+
+    track_id: str
+    fingerprint: str
+    group: str
+    duration_s: float
+    split: str = ""
+    shard: str = ""
+    row_start: int = 0
+    rows: int = 0
+    rows_by_stem: list[int] = field(default_factory=lambda: [0] * len(STEMS))
+    unusable: int = 0
+    # (stem, (count, sum, sum of squares)) over frames, flattened: float64, 3 x (1 + 2 x (n_mels + n_mfcc))
+    sums: list[float] = field(default_factory=list)
+
+
+SCHEMA = pa.schema(
+    [
+        ("track_id", pa.string()),
+        ("fingerprint", pa.string()),
+        ("group", pa.string()),
+        ("duration_s", pa.float64()),
+        ("split", pa.string()),
+        ("shard", pa.string()),
+        ("row_start", pa.int64()),
+        ("rows", pa.int64()),
+        ("rows_by_stem", pa.list_(pa.int64())),
+        ("unusable", pa.int64()),
+        ("sums", pa.list_(pa.float64())),
+    ]
+)
+
+
+def dataset_id(config: FeatureConfig, separation: SeparationConfig) -> str:
+    """Hash of everything that shapes a shard."""
+    return config_id(features.feature_id(config, separation), VERSIONS["dataset"])
+
+
+def _listing(folder: UPath) -> dict[str, str]:
+    # Size and time tell a rewritten file without opening it; contents are hashed only when these change.
+    if not folder.exists():
+        return {}
+    found = {}
+    for path in folder.iterdir():
+        if path.suffix == ".parquet" and not path.name.startswith("."):
+            stat = path.stat()
+            found[path.stem] = f"{stat.st_size}-{stat.st_mtime}"
+    return found
+
+
+def _sums(table: pa.Table, config: FeatureConfig) -> list[float]:
+    stem_of = np.asarray(table["stem"].to_pylist())
+    values = [features.log_mel_of(table, config), features.mfcc_of(table, config)]
+    result: list[float] = []
+    for stem in STEMS:
+        mask = stem_of == stem
+        frames = [v[mask].reshape(-1, v.shape[-1]).astype(np.float64) for v in values]
+        result.append(float(len(frames[0])))
+        for f in frames:
+            result += [*f.sum(axis=0), *(f * f).sum(axis=0)]
+    return result
+
+
+def _read_track(
+    store: Store, track_id: str, fingerprint: str, config: FeatureConfig, separation: SeparationConfig
+) -> tuple[Entry, pa.Table]:
+    wanted = features.feature_id(config, separation)
+    with store.reading(store.features(wanted, track_id)) as path:
+        table = features.read(path)
+        made_by = (pq.read_schema(path).metadata or {}).get(b"feature_id", b"").decode()
+    if made_by != wanted:
+        raise InputError(
+            f"features of {track_id} were made with {made_by!r}; this dataset takes {wanted!r} only"
+        )
+    provenance = store.read_json(store.raw_json(track_id))
+    usable = table.filter(pc.field("usable"))
+    stem_of = usable["stem"].to_pylist()
+    entry = Entry(
+        track_id=track_id,
+        fingerprint=fingerprint,
+        group=str(provenance["sha256"])[:16],
+        duration_s=float(provenance["duration_s"]),
+        rows=usable.num_rows,
+        rows_by_stem=[stem_of.count(s) for s in STEMS],
+        unusable=table.num_rows - usable.num_rows,
+        sums=_sums(usable, config),
+    )
+    return entry, usable.select(["track_id", "stem", "index", "start_s", "log_mel", "mfcc"])
+
+
+def _pack(store: Store, folder: UPath, batch: list[tuple[Entry, pa.Table]]) -> None:
+    table = pa.concat_tables([t for _, t in batch]).combine_chunks()
+    start = 0
+    name_hash = hashlib.sha256()
+    for entry, rows in batch:
+        entry.row_start, start = start, start + rows.num_rows
+        name_hash.update(f"{entry.track_id} {entry.group} {entry.rows} ".encode())
+        name_hash.update(np.asarray(entry.sums).tobytes())
+    name = f"{name_hash.hexdigest()[:16]}.arrow"
+    if not (folder / name).exists():
+        with (
+            store.writing(folder / name) as path,
+            pa.OSFile(str(path), "wb") as sink,
+            pa.ipc.new_file(sink, table.schema) as writer,
+        ):
+            # One record batch: every row of a shard is then one slice of one memory map.
+            writer.write_table(table, max_chunksize=max(1, table.num_rows))
+    for entry, _ in batch:
+        entry.shard = name
+
+
+def update(
+    store: Store, folder: UPath, config: DatasetConfig, feature: FeatureConfig, separation: SeparationConfig
+) -> tuple[dict[str, Entry], list[catalogue.Track], int]:
+    """Packs the tracks whose feature files are new or changed.
+
+    Returns:
+        The entries by track, the catalogue's tracks, and how many tracks were read.
+    """
+    tracks = catalogue.load(store)
+    path = folder / "index.parquet"
+    old: dict[str, Entry] = {}
+    if path.exists():
+        with store.reading(path) as local:
+            old = {row["track_id"]: Entry(**row) for row in pq.read_table(local).to_pylist()}
+    present = _listing(store.features(features.feature_id(feature, separation), "x").parent)
+    known = {t.track_id for t in tracks}
+    kept = {t: e for t, e in old.items() if t in known and t in present}
+    new = [t for t in present if t in known and (t not in kept or kept[t].fingerprint != present[t])]
+    for start in tqdm(
+        range(0, len(new), config.shard_tracks), desc="feature_table", unit="shard", disable=not new
+    ):
+        batch = [
+            _read_track(store, t, present[t], feature, separation)
+            for t in sorted(new[start : start + config.shard_tracks])
+        ]
+        for entry, _ in batch:
+            before = kept.get(entry.track_id)
+            entry.split = before.split if before and before.group == entry.group else ""
+        _pack(store, folder, batch)
+        kept.update({e.track_id: e for e, _ in batch})
+    return kept, tracks, len(new)
+
+
+def save(store: Store, folder: UPath, entries: dict[str, Entry]) -> None:
+    """Writes the index, after the shards it names."""
+    with store.writing(folder / "index.parquet") as path:
+        pq.write_table(pa.Table.from_pylist([asdict(e) for e in entries.values()], SCHEMA), path)

@@ -1,0 +1,242 @@
+"""Reading a dataset: memory-mapped segments, windows, flat vectors and shuffled batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from upath import UPath
+
+from melodygan_core import features
+from melodygan_core.config import STEMS, FeatureConfig
+from melodygan_core.errors import InputError
+from melodygan_core.store import Artifact, Store
+
+MIN_STD = 1e-3
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of each band over the training frames of some stems.
+
+    Attributes:
+        log_mel_mean: (n_mels,) natural log of magnitude.
+        log_mel_std: (n_mels,)
+        mfcc_mean: (n_mfcc,)
+        mfcc_std: (n_mfcc,)
+    """
+
+    log_mel_mean: NDArray[np.float32]
+    log_mel_std: NDArray[np.float32]
+    mfcc_mean: NDArray[np.float32]
+    mfcc_std: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Addresses of segments in the dataset; arrays of one length.
+
+    Attributes:
+        shard: Index into the dataset's shards.
+        row: Row within the shard.
+        track: Index into the dataset's tracks.
+        stem: Index into STEMS.
+    """
+
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+    track: NDArray[np.int64]
+    stem: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, indices: NDArray[np.int64]) -> Rows:
+        """The rows at these positions."""
+        return Rows(self.shard[indices], self.row[indices], self.track[indices], self.stem[indices])
+
+
+class Dataset:
+    """One version of the dataset, memory-mapped: opening it reads the manifest, not the sound.
+
+    Args:
+        store: Where the dataset lies.
+        artifact: What `assemble` returned.
+    """
+
+    def __init__(self, store: Store, artifact: Artifact) -> None:
+        folder = store.at(artifact.uri)
+        manifest = store.read_json(folder / "manifest.json")
+        self.version = artifact.version
+        self.feature = FeatureConfig(**manifest["feature"])
+        self.separation_id: str = manifest["separation"]
+        self._statistics: dict[str, list[float]] = manifest["statistics"]
+        with store.reading(folder / "tracks.parquet") as path:
+            self.tracks: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        self._shard_names = sorted({t["shard"] for t in self.tracks})
+        shards = store.at(manifest["shards"])
+        self._tables = [self._open(store, shards / name) for name in self._shard_names]
+
+    def _open(self, store: Store, path: UPath) -> pa.Table:
+        if store.is_local:
+            local = str(path)
+        else:  # A memory map needs a local file; shards never change, so a copy stays good.
+            copy = store.work("shards") / path.name
+            if not copy.exists():
+                with store.reading(path) as source:
+                    copy.write_bytes(source.read_bytes())
+            local = str(copy)
+        return pa.ipc.open_file(pa.memory_map(local)).read_all()
+
+    @cached_property
+    def _values(self) -> list[tuple[NDArray[np.float16], NDArray[np.float16]]]:
+        return [(features.log_mel_of(t, self.feature), features.mfcc_of(t, self.feature)) for t in self._tables]
+
+    def rows(self, split: str, stems: Sequence[str]) -> Rows:
+        """Addresses of all usable segments of a split, by track, stem and time.
+
+        Raises:
+            InputError: the split has none of these stems.
+        """
+        parts: list[tuple[NDArray[np.int64], ...]] = []
+        shard_of = {name: i for i, name in enumerate(self._shard_names)}
+        wanted = [STEMS.index(s) for s in stems]
+        for number, track in enumerate(self.tracks):
+            if track["split"] != split:
+                continue
+            shard = shard_of[track["shard"]]
+            names = self._tables[shard]["stem"].slice(track["row_start"], track["rows"])
+            stem = np.asarray([STEMS.index(s) for s in names.to_pylist()], dtype=np.int64)
+            row = np.flatnonzero(np.isin(stem, wanted))
+            fill = np.ones_like(row)
+            parts.append((fill * shard, row + track["row_start"], fill * number, stem[row]))
+        if not sum(len(p[1]) for p in parts):
+            raise InputError(f"{split} has no usable segment of {', '.join(stems)}")
+        return Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _gather(self, rows: Rows, which: int) -> NDArray[np.float32]:
+        width = (self.feature.n_mels, self.feature.n_mfcc)[which]
+        out = np.empty((len(rows), self.feature.segment_frames, width), dtype=np.float32)
+        for shard in np.unique(rows.shard):
+            mask = rows.shard == shard
+            out[mask] = self._values[shard][which][rows.row[mask]]
+        return out
+
+    def log_mel(self, rows: Rows) -> NDArray[np.float32]:
+        """(n, segment_frames, n_mels), natural log of magnitude."""
+        return self._gather(rows, 0)
+
+    def mfcc(self, rows: Rows) -> NDArray[np.float32]:
+        """(n, segment_frames, n_mfcc)."""
+        return self._gather(rows, 1)
+
+    def start(self, rows: Rows) -> NDArray[np.int64]:
+        """(n,) position of each segment in its track, in segments."""
+        columns = [t["index"].to_numpy() for t in self._tables]
+        return np.asarray([columns[s][r] for s, r in zip(rows.shard, rows.row, strict=True)], dtype=np.int64)
+
+    def statistics(self, stems: Sequence[str]) -> Statistics:
+        """Mean and standard deviation of the training frames of these stems.
+
+        Raises:
+            InputError: there is no such frame.
+        """
+        total = np.sum([self._statistics[s] for s in stems], axis=0)
+        count, values = total[0], total[1:]
+        if count == 0:
+            raise InputError(f"train has no usable segment of {', '.join(stems)}")
+        mels, mfccs = values[: 2 * self.feature.n_mels], values[2 * self.feature.n_mels :]
+        moments: list[NDArray[np.float32]] = []
+        for part in (mels, mfccs):
+            mean, square = part.reshape(2, -1) / count
+            std = np.sqrt(np.maximum(square - mean**2, 0.0))
+            moments += [mean.astype(np.float32), np.maximum(std, MIN_STD).astype(np.float32)]
+        return Statistics(*moments)
+
+    def windows(self, split: str, stem: str, window_s: float, at_most: int) -> tuple[Rows, int]:
+        """Non-overlapping stretches of consecutive usable segments, evenly spread over the split's tracks.
+
+        Args:
+            split: Which.
+            stem: Which.
+            window_s: Wanted length in seconds; rounded up to whole segments.
+            at_most: Most stretches.
+
+        Returns:
+            The rows of all stretches, one stretch after the other, and the segments in each.
+
+        Raises:
+            InputError: no stretch is that long.
+        """
+        length = math.ceil(round(window_s * self.feature.frame_rate) / self.feature.segment_frames)
+        rows = self.rows(split, [stem])
+        position = self.start(rows)
+        starts, i = [], 0
+        while i + length <= len(rows):
+            j = i + length - 1
+            if rows.track[i] == rows.track[j] and position[j] - position[i] == length - 1:
+                starts.append(i)
+                i += length
+            else:
+                i += 1
+        if not starts:
+            raise InputError(f"{split} has no {window_s} s of consecutive usable {stem} segments")
+        if len(starts) > at_most:
+            starts = [starts[k] for k in np.linspace(0, len(starts) - 1, at_most).round().astype(int)]
+        chosen = np.asarray([range(s, s + length) for s in starts], dtype=np.int64)
+        return rows.take(chosen.reshape(-1)), length
+
+
+def to_vectors(
+    log_mel: NDArray[np.float32], mfcc: NDArray[np.float32], statistics: Statistics, time_bins: int
+) -> NDArray[np.float32]:
+    """A segment's binned, standardised log-mel and MFCC as one flat vector.
+
+    Args:
+        log_mel: (n, frames, n_mels)
+        mfcc: (n, frames, n_mfcc)
+        statistics: Of the training frames.
+        time_bins: Frames are averaged in this many equal bins.
+
+    Returns:
+        (n, (n_mels + n_mfcc) * time_bins): all bands of bin 0, of bin 1, ... of the log-mel, then the MFCC's.
+
+    Raises:
+        InputError: time_bins does not divide the frames.
+    """
+    n, frames, _ = log_mel.shape
+    if frames % time_bins:
+        raise InputError(f"time_bins is {time_bins}; allowed: a divisor of segment_frames = {frames}")
+    parts = [
+        (log_mel - statistics.log_mel_mean) / statistics.log_mel_std,
+        (mfcc - statistics.mfcc_mean) / statistics.mfcc_std,
+    ]
+    binned = [p.reshape(n, time_bins, frames // time_bins, -1).mean(axis=2).reshape(n, -1) for p in parts]
+    return np.concatenate(binned, axis=1)
+
+
+def batches(count: int, batch_size: int, seed: int, start_step: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Endless shuffled batches of positions; batch k depends on (seed, k) alone, so it resumes anywhere.
+
+    Args:
+        count: Examples.
+        batch_size: Positions in a batch; all of them when there are fewer.
+        seed: Of the shuffling; every epoch has its own order.
+        start_step: First step.
+    """
+    batch_size = min(batch_size, count)
+    steps = count // batch_size
+    step = start_step
+    while True:
+        epoch, first = divmod(step, steps)
+        order = np.random.default_rng((seed, epoch)).permutation(count)
+        for k in range(first, steps):
+            yield order[k * batch_size : (k + 1) * batch_size]
+            step += 1

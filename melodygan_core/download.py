@@ -1,0 +1,238 @@
+"""URL -> wav: the best audio of each track, decoded to one form, with its provenance beside it."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from melodygan_core import audio, catalogue, ffmpeg, net, parallel
+from melodygan_core.catalogue import Track
+from melodygan_core.config import DownloadConfig
+from melodygan_core.errors import InputError, TrackError, TransientError
+from melodygan_core.store import Store, sha256_of
+
+# Sound, and videos that carry sound. Not among them: anything that names other files (hls, dash, concat, ...).
+DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,tta,w64,wav,wv"
+)
+CHANNELS = 2
+_BACKOFF_S = 1.0
+_BLOCK_FRAMES = 1 << 20
+_REPORTED = ("title", "duration_s", "bytes", "sha256", "licence", "rights", "peak_db")
+
+
+def fetch(track_ids: Sequence[str], store: Store, config: DownloadConfig) -> parallel.Report:
+    """Brings the sound of each track into the store, unless it is there.
+
+    Permanent failures are recorded (`store.raw_error`) and not tried again; delete the record to try again.
+
+    Args:
+        track_ids: Rows of the catalogue.
+        store: `raw/<track_id>.wav` (PCM 16-bit, config.sample_rate, 2 channels) and its `.json` go there.
+        config: Limits and manners.
+
+    Returns:
+        One outcome a track; metadata: title, duration_s, bytes, sha256, uri, licence, rights, peak_db.
+    """
+    tracks = {t.track_id: t for t in catalogue.load(store)}
+    last = threading.local()
+
+    def one(track_id: str) -> dict[str, Any]:
+        if track_id not in tracks:
+            raise InputError(f"track_id is {track_id[:200]!r}; allowed: one of the catalogue's {len(tracks)}")
+        return _fetch_track(
+            tracks[track_id], store, config, functools.partial(_be_polite, last, config.pause_s)
+        )
+
+    return parallel.map_tracks("download", one, track_ids, parallel.Backend("threads", config.workers))
+
+
+def provenance(store: Store, track_id: str) -> dict[str, Any]:
+    """Where the raw wav of a track comes from and what it is.
+
+    Raises:
+        InputError: the track is not in the store.
+    """
+    path = store.raw_json(track_id)
+    if not path.exists():
+        raise InputError(f"track_id is {track_id!r}; allowed: a track whose wav is in the store")
+    return store.read_json(path)
+
+
+def _be_polite(last: threading.local, pause_s: float) -> None:
+    wait_s = getattr(last, "at", -pause_s) + pause_s - time.monotonic()
+    if wait_s > 0:
+        time.sleep(wait_s)
+    last.at = time.monotonic()
+
+
+def _present(store: Store, track_id: str) -> dict[str, Any] | None:
+    if store.raw_json(track_id).exists() and store.raw_wav(track_id).exists():
+        return _metadata(store, provenance(store, track_id)) | {"skipped": True}
+    if store.raw_error(track_id).exists():
+        raise TrackError(str(store.read_json(store.raw_error(track_id))["reason"]))
+    return None
+
+
+def _metadata(store: Store, record: dict[str, Any]) -> dict[str, Any]:
+    return {k: record[k] for k in _REPORTED} | {"uri": store.uri(store.raw_wav(record["track_id"]))}
+
+
+def _fetch_track(
+    track: Track,
+    store: Store,
+    config: DownloadConfig,
+    before_network: Callable[[], None],
+) -> dict[str, Any]:
+    present = _present(store, track.track_id)
+    if present is not None:
+        return present
+    with store.lock(f"raw/{track.track_id}"):
+        present = _present(store, track.track_id)
+        if present is not None:
+            return present
+        try:
+            with tempfile.TemporaryDirectory(dir=store.work("scratch")) as folder:
+                return _make(track, store, config, Path(folder), before_network)
+        except TrackError as error:
+            when = datetime.now(UTC).isoformat(timespec="seconds")
+            record = {"track_id": track.track_id, "url": track.url, "reason": str(error), "when": when}
+            store.write_json(store.raw_error(track.track_id), record)
+            raise
+
+
+def _make(
+    track: Track,
+    store: Store,
+    config: DownloadConfig,
+    scratch: Path,
+    before_network: Callable[[], None],
+) -> dict[str, Any]:
+    if track.url.startswith("file:"):
+        original, info = _own_file(track, config), {}
+    else:
+        info = _download(track, config, scratch, before_network)
+        original = scratch / info["file"]
+    raw, codec = _decode(original, scratch, config)
+    with store.writing(store.raw_wav(track.track_id)) as wav:
+        frames, peak_db = _write_wav(raw, wav, config)
+        sha256, size = sha256_of(wav), wav.stat().st_size
+    record = {
+        "track_id": track.track_id,
+        "url": track.url,
+        "title": track.title or info.get("title", ""),
+        "uploader": track.uploader or info.get("uploader", ""),
+        "licence": track.licence or info.get("licence", ""),
+        "rights": track.rights,
+        "tags": list(track.tags),
+        "duration_s": frames / config.sample_rate,
+        "sha256": sha256,
+        "bytes": size,
+        "sample_rate": config.sample_rate,
+        "channels": CHANNELS,
+        "peak_db": peak_db,
+        "yt_dlp_version": version("yt-dlp"),
+        "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source_id": track.source_id,
+        "original": {"ext": info.get("ext") or original.suffix.lstrip("."), "codec": codec},
+    }
+    store.write_json(store.raw_json(track.track_id), record)
+    return _metadata(store, record)
+
+
+def _own_file(track: Track, config: DownloadConfig) -> Path:
+    path = catalogue.local_path(track.url)
+    # The catalogue holds resolved paths: one that resolves elsewhere was replaced by a link since.
+    if not path.is_file() or path.resolve() != path:
+        raise TransientError(f"{path} is not there any more, or is a link now")
+    if path.stat().st_size > config.max_bytes:
+        raise TrackError(f"{path.name} has {path.stat().st_size} bytes; allowed: at most {config.max_bytes}")
+    return path
+
+
+def _download(
+    track: Track,
+    config: DownloadConfig,
+    scratch: Path,
+    before_network: Callable[[], None],
+) -> dict[str, Any]:
+    job = {
+        "task": "download",
+        "url": track.url,
+        "max_bytes": config.max_bytes,
+        "min_duration_s": config.min_duration_s,
+        "max_duration_s": config.max_duration_s,
+        "allow_private": config.allow_private,
+    }
+    # One block more than max_bytes, so that the progress hook speaks first and names the reason.
+    limits = net.Limits(config.timeout_s, file_bytes=config.max_bytes + (16 << 20))
+    for attempt in range(1, config.attempts + 1):
+        before_network()
+        folder = scratch / f"attempt-{attempt}"
+        folder.mkdir()
+        try:
+            info = net.ask_child(job, limits, folder)
+            return info | {"file": f"{folder.name}/{info['file']}"}
+        except TransientError as error:
+            shutil.rmtree(folder)
+            if attempt == config.attempts:
+                raise TransientError(f"{error} ({attempt} attempts)") from error
+            time.sleep(min(60.0, _BACKOFF_S * 2 ** (attempt - 1)))
+    raise AssertionError("unreachable: attempts is at least 1")
+
+
+def _decode(original: Path, scratch: Path, config: DownloadConfig) -> tuple[Path, str]:
+    # Headerless float32: no format's size limit, and what is not a number can still be told from silence.
+    raw = scratch / "decoded.f32"
+    command = [
+        str(ffmpeg.executable()),
+        *("-nostdin", "-hide_banner", "-v", "info", "-nostats", "-threads", "1"),
+        *("-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS, "-i", f"file:{original}"),
+        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-t", str(config.max_duration_s + 1)),
+        *("-ac", str(CHANNELS), "-ar", str(config.sample_rate), "-f", "f32le", f"file:{raw}"),
+    ]
+    size = int((config.max_duration_s + 2) * config.sample_rate * CHANNELS * 4)
+    limits = net.Limits(config.timeout_s, file_bytes=size, memory_bytes=1 << 30)
+    try:
+        status, _, log = net.run_child({"task": "convert", "command": command}, limits, scratch)
+    except TransientError as error:
+        raise TrackError(f"decoding {error}") from error
+    lines = [net.plain_text(line).replace(str(scratch), "") for line in log.splitlines() if line.strip()]
+    if status != 0 or not raw.exists():
+        raise TrackError(
+            f"no audio that ffmpeg can read (status {status}): {lines[-1] if lines else 'no message'}"
+        )
+    codec = re.search(r"Stream #0[^\n]*?: Audio: (\w+)", log)
+    return raw, codec[1] if codec else "unknown"
+
+
+def _write_wav(raw: Path, wav: Path, config: DownloadConfig) -> tuple[int, float]:
+    frames = raw.stat().st_size // (4 * CHANNELS)
+    duration_s = frames / config.sample_rate
+    if not config.min_duration_s <= duration_s <= config.max_duration_s:
+        allowed = f"{config.min_duration_s:g} to {config.max_duration_s:g} s"
+        raise TrackError(f"it lasts {duration_s:.2f} s; allowed: {allowed}")
+    peak = 0.0
+    with (
+        raw.open("rb") as source,
+        soundfile.SoundFile(wav, "w", config.sample_rate, CHANNELS, subtype="PCM_16", format="WAV") as sink,
+    ):
+        while (block := np.fromfile(source, dtype="<f4", count=_BLOCK_FRAMES * CHANNELS)).size:
+            finite = np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0).reshape(-1, CHANNELS)
+            # By 32768, as decoders do, so that 16-bit sound comes through bit by bit.
+            samples = np.clip(np.rint(finite * 32768.0), -32768, 32767).astype(np.int16)
+            peak = max(peak, float(np.abs(samples.astype(np.int32)).max()) / 32768.0)
+            sink.write(samples)
+    return frames, audio.peak_db(np.array([[peak]], dtype=np.float32))

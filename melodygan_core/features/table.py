@@ -1,0 +1,124 @@
+"""The feature table: its columns, its footer, its rows of one stem, and reading it back."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from upath import UPath
+
+from melodygan_core.config import FeatureConfig, SeparationConfig, config_id, require
+from melodygan_core.features.segments import Sound, levels
+from melodygan_core.features.spectral import FeatureExtractor
+
+VERSION = "1"
+
+
+def feature_id(config: FeatureConfig, separation: SeparationConfig) -> str:
+    """Names everything extracted by this config, from these stems, by this version of the code."""
+    return config_id(config.spectral_id, separation.model_id, VERSION)
+
+
+def schema(config: FeatureConfig) -> pa.Schema:
+    """Columns of a feature table; `log_mel` and `mfcc` are frame-major: (segment_frames, bands), flattened."""
+    half = pa.field("element", pa.float16(), nullable=False)
+    columns: dict[str, pa.DataType] = {
+        "track_id": pa.string(),
+        "stem": pa.string(),
+        "index": pa.int32(),
+        "start_s": pa.float64(),
+        "valid_frames": pa.int32(),
+        "loudness_lufs": pa.float32(),
+        "peak_db": pa.float32(),
+        "usable": pa.bool_(),
+        "reason": pa.string(),
+        "log_mel": pa.list_(half, config.segment_frames * config.n_mels),
+        "mfcc": pa.list_(half, config.segment_frames * config.n_mfcc),
+    }
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
+
+
+@lru_cache(maxsize=4)
+def _extractor(config: FeatureConfig) -> FeatureExtractor:
+    return FeatureExtractor(config)
+
+
+def _rows(values: Tensor, padding: Tensor, config: FeatureConfig, segments: int) -> NDArray[np.float16]:
+    """(bands, frames) -> (segments * segment_frames * bands,), the tail filled with the padding frame."""
+    table = padding.to(torch.float16).repeat(segments * config.segment_frames, 1)
+    table[: values.shape[1]] = values.T
+    return table.flatten().numpy()
+
+
+def stem_table(track_id: str, stem: str, sound: Sound, config: FeatureConfig) -> pa.Table:
+    """The rows of one stem."""
+    extractor = _extractor(config)
+    log_mel, mfcc = extractor(torch.from_numpy(sound.wav))
+    silent_log_mel, silent_mfcc = extractor.silence()
+    measured = levels(sound, config)
+    columns = {
+        "track_id": [track_id] * sound.segments,
+        "stem": [stem] * sound.segments,
+        "index": np.arange(sound.segments),
+        "start_s": np.arange(sound.segments) * config.segment_s,
+        **measured._asdict(),
+        "usable": measured.reason == "",
+    }
+    halves = {
+        "log_mel": _rows(log_mel, silent_log_mel, config, sound.segments),
+        "mfcc": _rows(mfcc, silent_mfcc, config, sound.segments),
+    }
+    arrays = []
+    for field in schema(config):
+        if field.name in halves:
+            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(halves[field.name]), type=field.type))
+        else:
+            arrays.append(pa.array(columns[field.name], type=field.type))
+    return pa.table(arrays, schema=schema(config))
+
+
+def footer(path: Path | UPath) -> dict[str, str]:
+    """What a feature table says of itself, without reading its rows.
+
+    Returns:
+        `version`, `feature_id`, `config` (JSON), `stems_sha256` (of the stems.json it was made from) and
+        `summary` (JSON: segments, usable_segments, duration_s, mix_loudness_lufs, unusable).
+    """
+    with path.open("rb") as file:
+        pairs = pq.read_metadata(file).metadata or {}
+    return {key.decode(): value.decode() for key, value in pairs.items() if key != b"ARROW:schema"}
+
+
+def read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A track's feature table.
+
+    Args:
+        path: A local Parquet file that `extract` made.
+        columns: Only these; all by default.
+    """
+    return pq.ParquetFile(path).read(columns).combine_chunks()
+
+
+def log_mel_of(table: pa.Table, config: FeatureConfig) -> NDArray[np.float16]:
+    """(rows, segment_frames, n_mels) natural-log magnitudes, a view of the table where it is in one chunk."""
+    return _matrix(table, "log_mel", config.segment_frames, config.n_mels)
+
+
+def mfcc_of(table: pa.Table, config: FeatureConfig) -> NDArray[np.float16]:
+    """(rows, segment_frames, n_mfcc) cepstral coefficients, a view where the table is in one chunk."""
+    return _matrix(table, "mfcc", config.segment_frames, config.n_mfcc)
+
+
+def _matrix(table: pa.Table, column: str, frames: int, bands: int) -> NDArray[np.float16]:
+    width = table.schema.field(column).type.list_size
+    require(width == frames * bands, f"{column} width", width, f"{frames * bands}, as the config says")
+    chunked = table[column]
+    # combine_chunks copies even a single chunk.
+    values = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
+    return values.flatten().to_numpy(zero_copy_only=True).reshape(-1, frames, bands)

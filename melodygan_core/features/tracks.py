@@ -1,0 +1,122 @@
+"""Features of many tracks: what is missing is made, what is there is left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from upath import UPath
+
+from melodygan_core import parallel
+from melodygan_core.config import STEMS, FeatureConfig, SeparationConfig, to_dict
+from melodygan_core.errors import MelodyGANError
+from melodygan_core.features.segments import Sound, load, segment_loudness
+from melodygan_core.features.table import VERSION, feature_id, footer, schema, stem_table
+from melodygan_core.store import Store
+
+
+def _sounds(wavs: dict[str, UPath], store: Store, config: FeatureConfig) -> Iterator[tuple[str, Sound]]:
+    # One stem at a time in memory.
+    for stem in STEMS:
+        with store.reading(wavs[stem]) as local:
+            yield stem, load(local, config)
+
+
+def _stems_hash(store: Store, folder: UPath, track_id: str) -> str:
+    listing = folder / "stems.json"
+    if not listing.exists():
+        raise MelodyGANError(f"{track_id} has no stems in {store.uri(folder)}: separate it first")
+    return hashlib.sha256(listing.read_bytes()).hexdigest()
+
+
+def _write(
+    path: Path, sounds: Iterator[tuple[str, Sound]], track_id: str, config: FeatureConfig, facts: dict[str, str]
+) -> dict[str, Any]:
+    """Writes one row group a stem, `facts` and the summary to the footer; returns the summary."""
+    unusable: Counter[str] = Counter()
+    summary: dict[str, Any] = {"segments": 0}
+    split = ["start_s", "loudness_lufs", "peak_db", "log_mel.list.element", "mfcc.list.element"]
+    with pq.ParquetWriter(
+        path,
+        schema(config).with_metadata(facts),
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
+    ) as writer:
+        for stem, sound in sounds:
+            table = stem_table(track_id, stem, sound, config)
+            writer.write_table(table, row_group_size=len(table))
+            summary["segments"] += len(table)
+            unusable.update(reason for reason in table["reason"].to_pylist() if reason)
+            if stem == "mix":
+                level = segment_loudness(sound.wav, config.sample_rate, len(sound.wav), 1)
+                summary["mix_loudness_lufs"] = round(float(level[0]), 2)
+                summary["duration_s"] = round(len(sound.wav) / config.sample_rate, 3)
+        summary["usable_segments"] = summary["segments"] - unusable.total()
+        summary["unusable"] = dict(sorted(unusable.items()))
+        writer.add_key_value_metadata({"summary": json.dumps(summary)})
+    return summary
+
+
+def _present(path: UPath, facts: dict[str, str]) -> dict[str, Any] | None:
+    """The summary of the table at `path`, or None when it is missing or made of other stems."""
+    if not path.exists():
+        return None
+    found = footer(path)
+    return json.loads(found["summary"]) if found.get("stems_sha256") == facts["stems_sha256"] else None
+
+
+def _extract_track(
+    track_id: str, store: Store, config: FeatureConfig, separation: SeparationConfig
+) -> dict[str, Any]:
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.workers))
+    this = feature_id(config, separation)
+    path, stems = store.features(this, track_id), store.stems(separation.model_id, track_id)
+    wavs = {"mix": store.raw_wav(track_id)}
+    wavs |= {stem: stems / f"{stem}.wav" for stem in STEMS if stem != "mix"}
+    with store.lock(store.uri(path)):
+        facts = {
+            "version": VERSION,
+            "feature_id": this,
+            "config": json.dumps(to_dict(config)),
+            "stems_sha256": _stems_hash(store, stems, track_id),
+        }
+        summary = _present(path, facts)
+        skipped = summary is not None
+        if summary is None:
+            missing = [store.uri(wav) for wav in wavs.values() if not wav.exists()]
+            if missing:
+                raise MelodyGANError(f"{track_id} lacks {', '.join(missing)}: fetch and separate it first")
+            with store.writing(path) as temporary:
+                summary = _write(temporary, _sounds(wavs, store, config), track_id, config, facts)
+        return {**summary, "uri": store.uri(path), "bytes": path.stat().st_size, "skipped": skipped}
+
+
+def extract(
+    track_ids: Sequence[str], store: Store, config: FeatureConfig, separation: SeparationConfig
+) -> parallel.Report:
+    """Extracts the features of tracks whose table is missing or was made of other stems.
+
+    Args:
+        track_ids: Downloaded and separated tracks.
+        store: Holds `raw_wav` and the stems; receives one Parquet table a track.
+        config: Sizes; `workers` above 1 spreads the tracks over that many processes.
+        separation: Whose stems.
+
+    Returns:
+        One outcome a track with metadata: segments, usable_segments, unusable (reason to count), duration_s,
+        mix_loudness_lufs (mono), bytes, uri. A track that lacks its wavs or holds no sound fails alone.
+    """
+    function = partial(_extract_track, store=store, config=config, separation=separation)
+    backend = parallel.Backend("processes" if config.workers > 1 else "serial", config.workers)
+    return parallel.map_tracks("features", function, track_ids, backend)

@@ -1,0 +1,308 @@
+"""Any network that audio-separator runs, as one function from a mix to the stem that the network itself makes.
+
+audio-separator limits, rounds and subtracts stems before it writes them; here they are taken before that.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import math
+import tempfile
+import uuid
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.io import wavfile
+
+from melodygan_core import ffmpeg
+from melodygan_core.audio import Wav
+from melodygan_core.config import SeparationConfig, require
+from melodygan_core.errors import InputError, MelodyGANError
+from melodygan_core.separation import centre
+from melodygan_core.store import sha256_of
+
+SAMPLE_RATE = 44_100
+BASELINE = "centre"
+DEVICES = ("auto", "cpu", "cuda", "mps")
+# How models call the two stems, in small letters.
+_NAMES = {
+    "vocals": ("vocals", "vocal"),
+    "instrumental": ("instrumental", "inst", "no vocals", "no_vocals"),
+}
+# What audio-separator 0.47 takes, by architecture; a test compares it with the installed version.
+PARAMETERS: dict[str, dict[str, type]] = {
+    "MDX": {
+        "hop_length": int,
+        "segment_size": int,
+        "overlap": float,
+        "batch_size": int,
+        "enable_denoise": bool,
+    },
+    "VR": {
+        "batch_size": int,
+        "window_size": int,
+        "aggression": int,
+        "enable_tta": bool,
+        "enable_post_process": bool,
+        "post_process_threshold": float,
+        "high_end_process": bool,
+    },
+    "Demucs": {"segment_size": int, "shifts": int, "overlap": float, "segments_enabled": bool},
+    "MDXC": {
+        "segment_size": int,
+        "override_model_segment_size": bool,
+        "batch_size": int,
+        "overlap": int,
+        "pitch_shift": int,
+    },
+}
+
+
+def default_model_dir() -> Path:
+    """Where models are kept when the config names no folder: the user's cache."""
+    return Path.home() / ".cache" / "melodygan" / "models"
+
+
+class Separator:
+    """A network in memory, loaded on first use; a failed load is remembered, not tried again for each track."""
+
+    def __init__(self, config: SeparationConfig) -> None:
+        require(config.device in DEVICES, "device", config.device, ", ".join(DEVICES))
+        require(Path(config.model).name == config.model, "model", config.model, "a file name without folder")
+        known = sorted({name for names in PARAMETERS.values() for name in names})
+        for name, _value in config.parameters:
+            require(name in known, "a separation parameter", name, ", ".join(known))
+        self.config = config
+        self.description: dict[str, Any] = {}
+        self._instance: Any = None
+        self._separator: Any = None
+        self._own_stem = ("", "")
+        self._stems: dict[str, Wav] = {}
+        self._error: MelodyGANError | None = None
+
+    @property
+    def baseline(self) -> bool:
+        """Whether this is the built-in model."""
+        return self.config.model == BASELINE
+
+    def load(self) -> None:
+        """Loads the model, downloading it first where that is needed.
+
+        Raises:
+            MelodyGANError: it cannot be had, or not run in this way, with what to do about it.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._separator is not None:
+            return
+        try:
+            self._load()
+        except MelodyGANError as error:
+            self._error = error
+            raise
+
+    def _load(self) -> None:
+        folder = Path(self.config.model_dir) if self.config.model_dir else default_model_dir()
+        own = {}
+        if self.baseline:
+            folder, own = centre.write_model(folder), {"MDX": centre.separator_parameters()}
+        file = centre.MODEL_FILE if self.baseline else self.config.model
+        # audio-separator silences all warnings of the process; pydub warns of ffmpeg at import.
+        with warnings.catch_warnings(), ffmpeg.on_path():
+            separator = _make_separator(self.config, folder, own)
+            _set_device(separator, self.config.device, file)
+            try:
+                separator.load_model(file)
+            except (Exception, SystemExit) as error:
+                # audio-separator ends the process on a damaged checkpoint.
+                raise _load_error(error, file, folder) from error
+        instance = separator.model_instance
+        architecture = type(instance).__name__.removesuffix("Separator")
+        _check_parameters(self.config, architecture)
+        self._own_stem = _own_stem(instance, architecture, self.config.model)
+        # Otherwise audio-separator scales down whatever exceeds 1, each stem by another factor.
+        instance.normalization_threshold = math.inf
+        instance.final_process = self._keep
+        if architecture == "MDX" and instance.torch_device.type == "cpu":
+            # It collects garbage after each track: up to a second in a large process, for nothing here.
+            instance.clear_gpu_cache = lambda: None
+        self.description = {
+            "model": self.config.model,
+            "model_sha256": sha256_of(Path(instance.model_path)),
+            "baseline": self.baseline,
+            "architecture": architecture,
+            "parameters": separator.arch_specific_params[architecture],
+            "audio_separator": importlib.metadata.version("audio-separator"),
+        }
+        self._instance, self._separator = instance, separator
+
+    def _keep(self, _path: str, source: Any, name: str) -> None:
+        # In place of audio-separator's writer: float32 (samples, 2), not limited and not rounded to 16 bits.
+        self._stems[name.lower()] = np.asarray(source, np.float32)
+
+    def run(self, wav: Wav, work: Path) -> tuple[str, Wav]:
+        """The stem that the network itself makes.
+
+        Args:
+            wav: (2, samples) at 44.1 kHz, with a peak of exactly 1.
+            work: Folder for a temporary file.
+
+        Returns:
+            `vocals` or `instrumental`, and float32 (2, samples).
+        """
+        self._stems.clear()
+        label, name = self._own_stem
+        if self.description["architecture"] == "MDX":
+            # Spares a second pass that only makes the stem we subtract ourselves.
+            self._instance.secondary_source = np.zeros((1, 2), np.float32)
+        with tempfile.TemporaryDirectory(dir=work) as folder, warnings.catch_warnings():
+            # About its own code: torch's deprecations, and 0 / 0 in the padding that it cuts off.
+            warnings.simplefilter("ignore")
+            path = Path(folder) / "mix.wav"
+            wavfile.write(path, SAMPLE_RATE, np.ascontiguousarray(wav.T))
+            self._separator.separate(str(path))
+        if label not in self._stems:
+            raise MelodyGANError(f"{self.config.model} gave {sorted(self._stems)} and no stem {label!r}")
+        stem = self._stems[label].T
+        self._stems.clear()
+        # `compensate` is the level at which UVR subtracts the model's stem from the mix.
+        if self.description["architecture"] == "MDX":
+            stem = stem * np.float32(self._instance.compensate)
+        return name, _fit(stem, wav.shape[1], self.config.model)
+
+
+def _fit(stem: Wav, samples: int, model: str) -> Wav:
+    # VR works at its own sample rates and in whole hops: some samples more or fewer at the end.
+    if stem.ndim != 2 or stem.shape[0] != 2 or abs(stem.shape[1] - samples) > SAMPLE_RATE:
+        raise MelodyGANError(f"{model} returned {stem.shape} for a mix of (2, {samples})")
+    if not np.isfinite(stem).all():
+        raise MelodyGANError(f"{model} returned samples that are not finite")
+    return np.pad(stem[:, :samples], ((0, 0), (0, max(0, samples - stem.shape[1]))))
+
+
+def _make_separator(config: SeparationConfig, folder: Path, own: Mapping[str, Mapping[str, Any]]) -> Any:
+    import inspect
+
+    from audio_separator.separator import Separator
+
+    signature = inspect.signature(Separator).parameters
+    tables = {}
+    for architecture, types in PARAMETERS.items():
+        chosen = {name: _convert(types[name], value) for name, value in config.parameters if name in types}
+        usable = {name: value for name, value in chosen.items() if value is not None}
+        argument = f"{architecture.lower()}_params"
+        tables[argument] = {**signature[argument].default, **own.get(architecture, {}), **usable}
+    separator = Separator(
+        log_level=logging.WARNING,
+        model_file_dir=str(folder),
+        output_dir=tempfile.gettempdir(),
+        normalization_threshold=1.0,
+        **tables,
+    )
+    # Its environment variable overrides the argument.
+    separator.model_file_dir = str(folder)
+    separator.download_file_if_not_exists = partial(_download, separator.download_file_if_not_exists)
+    return separator
+
+
+def _download(download: Any, url: str, output_path: str) -> None:
+    # audio-separator writes to the final name: what a broken connection leaves would be taken for whole.
+    path = Path(output_path)
+    if path.is_file():
+        return
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        download(url, str(temporary))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _convert(kind: type, value: float) -> Any:
+    # None where the value is none of that type's.
+    if kind is float:
+        return float(value)
+    if value != int(value) or (kind is bool and value not in (0, 1)):
+        return None
+    return kind(value)
+
+
+def _check_parameters(config: SeparationConfig, architecture: str) -> None:
+    types = PARAMETERS[architecture]
+    for name, value in config.parameters:
+        allowed = f"of {config.model} ({architecture}): {', '.join(sorted(types))}"
+        require(name in types, "a separation parameter", name, allowed)
+        require(_convert(types[name], value) is not None, name, value, f"{types[name].__name__} values")
+
+
+def _set_device(separator: Any, device: str, file: str) -> None:
+    import onnxruntime
+    import torch
+
+    if device == "cpu":
+        separator.torch_device = torch.device("cpu")
+        separator.onnx_execution_provider = ["CPUExecutionProvider"]
+    elif device not in ("auto", separator.torch_device.type):
+        raise InputError(f"device is {device!r}; allowed here: auto, cpu ({device} is not available)")
+    if separator.onnx_execution_provider is None:
+        # torch has a GPU, onnxruntime does not know it.
+        if device == "cuda" and file.endswith(".onnx"):
+            providers = ", ".join(onnxruntime.get_available_providers())
+            raise InputError(f"device is 'cuda', but onnxruntime only has {providers}: install onnxruntime-gpu")
+        separator.onnx_execution_provider = ["CPUExecutionProvider"]
+
+
+def _own_stem(instance: Any, architecture: str, model: str) -> tuple[str, str]:
+    """The label of the stem that the network makes itself, in small letters, and which of ours that is."""
+    primary = str(instance.primary_stem_name).lower()
+    labels = [primary, str(instance.secondary_stem_name).lower()]
+    if architecture == "Demucs":
+        labels = ["vocals"]
+    elif architecture == "MDXC":
+        training = instance.model_data.get("training", {})
+        labels += [str(label).lower() for label in training.get("instruments", [])]
+    # An MDX model's second stem is only what the first leaves.
+    candidates = labels[:1] if architecture == "MDX" else labels
+    for label in sorted(candidates, key=lambda label: (label != primary, label not in _NAMES["vocals"])):
+        for name, aliases in _NAMES.items():
+            if label in aliases:
+                return label, name
+    raise InputError(
+        f"{model} makes {', '.join(dict.fromkeys(labels))}; allowed: a model with vocals or instrumental"
+    )
+
+
+def _load_error(error: BaseException, file: str, folder: Path) -> MelodyGANError:
+    import requests
+
+    text = str(error)
+    if isinstance(error, requests.RequestException) or text.startswith("Failed to download"):
+        needed = [file, "download_checks.json"]
+        if file.endswith((".onnx", ".pth")):
+            needed += ["mdx_model_data.json", "vr_model_data.json"]
+        missing = ", ".join(name for name in needed if not (folder / name).exists()) or "a file that it names"
+        return MelodyGANError(
+            f"the separation model {file} cannot be downloaded ({type(error).__name__}): choose the built-in "
+            f"model 'centre', or put what is missing ({missing}) into {folder}, or connect to the network"
+        )
+    if "not found in supported model files" in text:
+        return InputError(
+            f"model is {file!r}; allowed: centre, or one that `audio-separator --list_models` names"
+        )
+    if "parameters for MD5 hash" in text:
+        return MelodyGANError(
+            f"{folder / file} is damaged or unknown to mdx_model_data.json and vr_model_data.json: delete it, "
+            "or add its MD5 and parameters there"
+        )
+    # The rest of torch's and onnxruntime's messages is advice, some of it unsafe.
+    first = text.split(". ", maxsplit=1)[0][:200]
+    reason = "" if isinstance(error, SystemExit) else f" ({type(error).__name__}: {first})"
+    return MelodyGANError(
+        f"the separation model {file} in {folder} cannot be loaded{reason}: where it is damaged or incomplete, "
+        "delete it, to have it downloaded again"
+    )

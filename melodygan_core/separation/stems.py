@@ -1,0 +1,163 @@
+"""raw wav -> vocals and instrumental, by any network that audio-separator runs.
+
+audio-separator's MDX path depends on the level: it multiplies the model's stem by the mix's peak and subtracts
+that from the mix. Here every network hears a copy with a peak of exactly 1, its own stem is taken before
+audio-separator limits or writes it, the gain is undone, and the other stem is the mix minus this one. So the
+stems add up to the mix, and quiet records are separated like loud ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.io import wavfile
+from upath import UPath
+
+from melodygan_core.audio import SILENCE_DB, Wav, loudness_lufs, peak_db, read_wav, resample
+from melodygan_core.config import SeparationConfig
+from melodygan_core.errors import MelodyGANError, TrackError
+from melodygan_core.parallel import Report, map_tracks
+from melodygan_core.separation.audio_separator import SAMPLE_RATE, Separator
+from melodygan_core.store import Store, sha256_of
+
+# Relative to the mix's peak; worse means that the network returned something that is no sound.
+RESIDUAL_LIMIT_DB = -80.0
+MARKER = "stems.json"
+FILES = {"vocals": "vocals.wav", "instrumental": "instrumental.wav"}
+
+
+def separate(track_ids: Sequence[str], store: Store, config: SeparationConfig) -> Report:
+    """Splits each track's raw wav into `vocals.wav` and `instrumental.wav` below `store.stems`.
+
+    Both are 44.1 kHz stereo 32-bit float, as long as the mix, and add up to it. `stems.json` beside them says
+    how they were made. A track whose stems were made from the present raw wav is skipped; the model is loaded
+    once, when the first track needs it.
+
+    Args:
+        track_ids: Which tracks; a failed one is reported and the others go on.
+        store: Has the raw wavs.
+        config: Which model and how. `centre` is the built-in baseline; any other is downloaded by
+            audio-separator the first time.
+
+    Returns:
+        A report whose metadata are duration_s, residual_db, vocals_lufs, instrumental_lufs, bytes, uri, model
+        and baseline.
+
+    Raises:
+        InputError: the config names a device or parameter that does not exist.
+    """
+    model = Separator(config)
+    return map_tracks("stems", partial(_separate_track, store=store, model=model), track_ids)
+
+
+def _separate_track(track_id: str, store: Store, model: Separator) -> dict[str, Any]:
+    folder = store.stems(model.config.model_id, track_id)
+    with store.lock(f"stems/{model.config.model_id}/{track_id}"):
+        raw_sha256 = _raw_sha256(store, track_id)
+        made = _present(store, folder)
+        if made is not None and made["raw_sha256"] == raw_sha256:
+            return _metadata(made, store.uri(folder)) | {"skipped": True}
+        with store.reading(store.raw_wav(track_id)) as path:
+            mix = _read_mix(path, track_id)
+        stems = _split(mix, model, store.work("separation"))
+        # An object store replaces file by file: old files beside new ones would pass for a whole folder.
+        for name in (MARKER, *FILES.values()):
+            (folder / name).unlink(missing_ok=True)
+        with store.writing_folder(folder) as temporary:
+            made = _write(temporary, mix, stems, model, raw_sha256)
+            (temporary / MARKER).write_text(json.dumps(made, indent=2, sort_keys=True) + "\n", "utf-8")
+        return _metadata(made, store.uri(folder))
+
+
+def _raw_sha256(store: Store, track_id: str) -> str:
+    # The provenance outlives the wav where raw wavs are dropped after separation.
+    provenance = store.raw_json(track_id)
+    if provenance.exists():
+        sha256 = store.read_json(provenance).get("sha256")
+        if sha256:
+            return str(sha256)
+    if not store.raw_wav(track_id).exists():
+        raise MelodyGANError(f"{track_id} has no raw wav in the store: download it first")
+    with store.reading(store.raw_wav(track_id)) as path:
+        return sha256_of(path)
+
+
+def _present(store: Store, folder: UPath) -> dict[str, Any] | None:
+    if all((folder / name).exists() for name in (MARKER, *FILES.values())):
+        return store.read_json(folder / MARKER)
+    return None
+
+
+def _metadata(made: Mapping[str, Any], uri: str) -> dict[str, Any]:
+    return {
+        "duration_s": made["duration_s"],
+        "residual_db": made["residual_db"],
+        "vocals_lufs": made["stems"]["vocals"]["loudness_lufs"],
+        "instrumental_lufs": made["stems"]["instrumental"]["loudness_lufs"],
+        "bytes": sum(stem["bytes"] for stem in made["stems"].values()),
+        "uri": uri,
+        "model": made["model"],
+        "baseline": made["baseline"],
+    }
+
+
+def _read_mix(path: Path, track_id: str) -> Wav:
+    """Stereo float32 (2, samples) at 44.1 kHz."""
+    if not path.exists():
+        raise MelodyGANError(f"{track_id} has no raw wav in the store: download it first")
+    wav, sample_rate = read_wav(path)
+    if wav.shape[0] not in (1, 2) or wav.shape[1] == 0 or not np.isfinite(wav).all():
+        raise TrackError(
+            f"the raw wav of {track_id} has {wav.shape[0]} channels of {wav.shape[1]} samples; allowed: one or "
+            "two channels, not empty, all finite"
+        )
+    wav = resample(wav, sample_rate, SAMPLE_RATE)
+    return np.repeat(wav, 2, axis=0) if wav.shape[0] == 1 else wav
+
+
+def _split(mix: Wav, model: Separator, work: Path) -> dict[str, Wav]:
+    """Vocals and instrumental of (2, samples); their sum is the mix to float32's precision."""
+    model.load()
+    peak = np.abs(mix).max()
+    if peak == 0:
+        return {"vocals": np.zeros_like(mix), "instrumental": np.zeros_like(mix)}
+    name, stem = model.run(mix / peak, work)
+    own = (stem * peak).astype(np.float32)
+    other = "instrumental" if name == "vocals" else "vocals"
+    return {name: own, other: mix - own}
+
+
+def _write(
+    folder: Path, mix: Wav, stems: Mapping[str, Wav], model: Separator, raw_sha256: str
+) -> dict[str, Any]:
+    peak = np.maximum(np.abs(mix).max(), np.finfo(np.float32).tiny)
+    residual_db = peak_db((mix - (stems["vocals"] + stems["instrumental"])) / peak)
+    if not residual_db <= RESIDUAL_LIMIT_DB:
+        raise MelodyGANError(
+            f"the stems of {model.config.model} miss the mix by {residual_db:.0f} dB; "
+            f"allowed: {RESIDUAL_LIMIT_DB:.0f} dB"
+        )
+    described = {}
+    for name, wav in stems.items():
+        path = folder / FILES[name]
+        # libsndfile puts the time of day into float wavs (PEAK chunk); scipy's bytes follow from the sound.
+        wavfile.write(path, SAMPLE_RATE, np.ascontiguousarray(wav.T))
+        described[name] = {
+            "sha256": sha256_of(path),
+            "bytes": path.stat().st_size,
+            "loudness_lufs": round(loudness_lufs(wav, SAMPLE_RATE), 2),
+            "peak_db": round(peak_db(wav), 2),
+        }
+    return {
+        **model.description,
+        "raw_sha256": raw_sha256,
+        "sample_rate": SAMPLE_RATE,
+        "duration_s": mix.shape[1] / SAMPLE_RATE,
+        "residual_db": round(max(residual_db, SILENCE_DB), 1),
+        "stems": described,
+    }

@@ -1,0 +1,5 @@
+"""log-mel -> wav."""
+
+from melodygan_core.vocoder.griffin_lim import GriffinLim
+
+__all__ = ["GriffinLim"]

@@ -1,0 +1,244 @@
+"""`melodygan`: the whole graph in one command, and what a release can do without Dagster."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from melodygan_core.config import PRESETS, GenerationConfig
+from melodygan_core.errors import MelodyGANError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from melodygan_dagster.deployment import Deployment
+    from melodygan_dagster.runner import StageResult
+
+DEMO_TRACKS = 14
+DEMO_SONG_S = 16.0
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        """A wrong input is one sentence, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except MelodyGANError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="melodygan")
+def main() -> None:
+    """From a list of URLs to new music."""
+
+
+def _deployment_options(function: Any) -> Any:
+    options = [
+        click.option(
+            "--sources", type=click.Path(path_type=Path), default="sources.yaml", help="What to ingest."
+        ),
+        click.option("--store", default="data", help="Root of everything made: a folder or an fsspec URI."),
+        click.option("--preset", type=click.Choice(list(PRESETS)), default="small", help="Size of the models."),
+        click.option("--separation-model", default="", help="Such as `centre`; the preset's when empty."),
+        click.option("--train-on-unknown", is_flag=True, help="Train on tracks whose rights are unknown."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@main.command()
+@_deployment_options
+def run(sources: Path, store: str, preset: str, separation_model: str, train_on_unknown: bool) -> None:
+    """Runs the whole graph on your own sources, stage by stage; what is there already is not made again."""
+    from melodygan_dagster.deployment import Deployment
+
+    if not sources.is_file():
+        raise click.ClickException(f"{sources} does not exist: put your URLs in it, one a line")
+    deployment = Deployment(
+        store,
+        sources,
+        preset,
+        train_on_unknown=train_on_unknown,
+        separation_model=separation_model,
+    )
+    if not _run(deployment):
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("data/demo"), help="Where to.")
+@click.option("--tracks", type=click.IntRange(6, 200), default=DEMO_TRACKS, help="Songs to make.")
+def demo(folder: Path, tracks: int) -> None:
+    """Makes songs, serves them on loopback, and runs the whole graph on them."""
+    from melodygan_core.demo import server, site
+
+    deployment = _demo_deployment(folder)
+    click.echo(f"Making {tracks} songs in {folder / 'site'}")
+    site.make(folder, tracks, DEMO_SONG_S)
+    with server.serve(folder / "site", site.port(folder)) as url:
+        site.write_sources(folder, url)
+        click.echo(f"Serving them at {url}")
+        good = _run(deployment)
+    if not good:
+        sys.exit(1)
+    click.echo("Open the Dagster UI on what was made: make ui")
+
+
+@main.command()
+@_deployment_options
+@click.option(
+    "--demo", "demo_folder", type=click.Path(path_type=Path), help="The UI of a demo's folder instead."
+)
+@click.option("--port", default=3000, help="Of the Dagster UI, on loopback.")
+@click.option("--listen-port", default=3030, help="Where sounds and galleries are served, on loopback.")
+def ui(
+    sources: Path,
+    store: str,
+    preset: str,
+    separation_model: str,
+    train_on_unknown: bool,
+    demo_folder: Path | None,
+    port: int,
+    listen_port: int,
+) -> None:
+    """Opens the Dagster UI, with the sounds of the store beside it. Loopback only: it has no password."""
+    from melodygan_dagster import ui as app
+    from melodygan_dagster.deployment import Deployment
+
+    deployment = (
+        _demo_deployment(demo_folder)
+        if demo_folder
+        else Deployment(
+            store,
+            sources,
+            preset,
+            train_on_unknown=train_on_unknown,
+            separation_model=separation_model,
+        )
+    )
+    sys.exit(app.serve(deployment, port, listen_port))
+
+
+@main.command()
+@click.option("--store", default="data", help="Root of the store.")
+@click.option("--model-dir", default="", help="Folder of separation models.")
+def doctor(store: str, model_dir: str) -> None:
+    """Tells what is there: ffmpeg, yt-dlp and its JavaScript runtime, models, devices, the store."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from melodygan_dagster import doctor as checkup
+
+    table = Table("", "what", "found")
+    findings = checkup.findings(store, model_dir)
+    for finding in findings:
+        table.add_row({True: "[green]ok", False: "[red]missing"}[finding.good], finding.what, finding.found)
+    Console().print(table)
+    if not all(f.good or not f.needed for f in findings):
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("release_dir", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--count", default=GenerationConfig.count, help="Samples.")
+@click.option("--seconds", default=GenerationConfig.duration_s, help="Length of each.")
+@click.option("--seed", default=GenerationConfig.seed, help="Sample k of a seed is always the same.")
+@click.option("--truncation", default=GenerationConfig.truncation, help="Limit of the noise; 0 for none.")
+@click.option("--condition", default="", help="A stem or tag that the model was trained with.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("samples"), help="Where to."
+)
+def generate(
+    release_dir: Path, count: int, seconds: float, seed: int, truncation: float, condition: str, out: Path
+) -> None:
+    """Makes new sound from a release folder; needs no Dagster."""
+    from melodygan_core import generation, release
+
+    models, description = release.load(release_dir)
+    config = GenerationConfig(
+        count=count, duration_s=seconds, seed=seed, truncation=truncation, condition=condition
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    provenance = {k: description[k] for k in ("models", "sources")} | {"release": description["version"]}
+    samples = generation.write_pieces(models, config, out, provenance)
+    for sample in samples:
+        click.echo(f"{out / sample['file']}  {sample['duration_s']} s  {sample['loudness_lufs']} LUFS")
+    click.echo(f"Licences of what it was trained on: {', '.join(description['sources']['licences'])}")
+
+
+def _demo_deployment(folder: Path) -> Deployment:
+    from melodygan_dagster.deployment import Deployment
+
+    return Deployment(str(folder / "store"), folder / "sources.yaml", "demo", allow_private=True)
+
+
+def _run(deployment: Deployment) -> bool:
+    from melodygan_dagster.runner import run as run_graph
+
+    return _report(deployment, run_graph(deployment))
+
+
+def _report(deployment: Deployment, results: Iterable[StageResult]) -> bool:
+    """Prints each stage as it ends and then what was made; says whether the whole graph is there."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    good = True
+    for result in results:
+        mark = "[green]done" if result.success else "[yellow]partly" if result.failed else "[red]failed"
+        console.print(f"{mark}[/] {result.job} in {result.duration_s:.0f} s", highlight=False)
+        good &= result.success or bool(result.failed)
+        if result.failed:
+            for track, reason in list(result.failed.items())[:20]:
+                console.print(f"  {track}: {reason}", markup=False)
+        elif not result.success:
+            console.print(f"  {result.reason}", markup=False)
+    table = Table("asset", "made", "where", title="What there is now")
+    for row in _made(deployment):
+        table.add_row(*row)
+    console.print(table)
+    gallery = deployment.opened.record("gallery")
+    if good and gallery is not None:
+        page = deployment.opened.at(gallery.uri) / gallery.metrics["page"]
+        console.print(f"Listen: {page}", soft_wrap=True, highlight=False)
+    return good
+
+
+def _made(deployment: Deployment) -> list[tuple[str, str, str]]:
+    from melodygan_core import catalogue
+
+    store = deployment.opened
+    tracks = catalogue.load(store)
+    fetched = sum(store.raw_json(t.track_id).exists() for t in tracks)
+    rows = [("catalogue", f"{len(tracks)} tracks, {fetched} fetched", "catalogue.parquet")]
+    shown = {
+        "feature_table": ("train/segments", "validation/segments", "test/segments"),
+        "dense/autoencoder_checkpoint": ("test/explained_variance", "test/explained_variance_pca", "steps"),
+        "dense/latent_table": ("rows", "latent_dim", "alive_dims"),
+        "dense/gan_checkpoint": ("validation/kad", "validation/kad_floor", "diversity", "steps"),
+        "dense/generated_samples": (),
+        "dense/evaluation": ("floor/kad", "autoencoder/kad", "generated/kad", "generated/coverage"),
+        "dense/release": ("generated/excess_kad",),
+        "gallery": ("sounds",),
+    }
+    for name, figures in shown.items():
+        made = store.record(name)
+        if made is None:
+            rows.append((name, "-", ""))
+            continue
+        parts = [f"{f} {_short(made.metrics[f])}" for f in figures if f in made.metrics]
+        if "samples" in made.metrics:
+            parts.append(f"{len(made.metrics['samples'])} wavs")
+        rows.append((name, ", ".join(parts), made.uri))
+    return rows
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value)

@@ -1,0 +1,41 @@
+"""url -> wav."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from melodygan_core.config import VERSIONS
+from melodygan_dagster import reporting
+from melodygan_dagster.partitions import backfill, tracks
+from melodygan_dagster.resources import OWNER, Settings, StoreResource
+
+
+@dg.asset(
+    deps=["catalogue"],
+    partitions_def=tracks,
+    backfill_policy=backfill,
+    group_name="ingest",
+    kinds={"wav", "python"},
+    owners=[OWNER],
+    code_version=VERSIONS["download"],
+    output_required=False,
+    pool="downloads",
+)
+def raw_wav(context: dg.AssetExecutionContext, store: StoreResource, settings: Settings) -> Iterator[dg.Output]:
+    """The track as 44.1 kHz stereo PCM, fetched by yt-dlp within limits, with its provenance beside it.
+
+    Nothing is fetched twice; what will never work (404, removed, too long, no audio) is remembered and skipped.
+    """
+    from melodygan_core import download
+
+    def describe(track: dict[str, Any]) -> dict[str, Any]:
+        uri = track.pop("uri")
+        return {
+            "listen": store.url(uri),
+            **reporting.scalars(track),
+            "dagster/uri": str(store.open().at(uri)),
+        }
+
+    report = download.fetch(context.partition_keys, store.open(), settings.download())
+    yield from reporting.tracks(context, report, describe)

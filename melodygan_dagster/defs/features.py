@@ -1,0 +1,49 @@
+"""stems -> log-mel and MFCC."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from melodygan_core.config import VERSIONS
+from melodygan_dagster import reporting
+from melodygan_dagster.partitions import backfill, tracks
+from melodygan_dagster.resources import OWNER, Settings, StoreResource
+
+
+@dg.asset(
+    deps=["stems"],
+    partitions_def=tracks,
+    backfill_policy=backfill,
+    group_name="features",
+    kinds={"parquet", "torch"},
+    owners=[OWNER],
+    code_version=VERSIONS["features"],
+    output_required=False,
+)
+def features(
+    context: dg.AssetExecutionContext, store: StoreResource, settings: Settings
+) -> Iterator[dg.Output]:
+    """One row a segment and stem (vocals, instrumental, mix): log-mel, MFCC, levels, usability."""
+    from melodygan_core import features as core
+    from melodygan_core import plots
+    from melodygan_core.config import STEMS
+
+    core_store, config = store.open(), settings.features()
+
+    def describe(track: dict[str, Any]) -> dict[str, Any]:
+        uri = track.pop("uri")
+        with core_store.reading(core_store.at(uri)) as path:
+            values = core.read(path, ["stem", "log_mel"])
+        log_mel = core.log_mel_of(values, config)
+        stem_of = values["stem"].to_pylist()
+        rows = [log_mel[[i for i, s in enumerate(stem_of) if s == stem]] for stem in STEMS]
+        picture = plots.stems_png(rows, STEMS, config.frame_rate)
+        return {
+            "log_mel": reporting.image(picture),
+            **reporting.scalars(track),
+            "dagster/uri": str(core_store.at(uri)),
+        }
+
+    report = core.extract(context.partition_keys, core_store, config, settings.separation())
+    yield from reporting.tracks(context, report, describe)

@@ -1,0 +1,41 @@
+"""Everything that can be heard, on one page."""
+
+import dagster as dg
+
+from melodygan_core.config import VERSIONS
+from melodygan_core.store import Artifact
+from melodygan_dagster import reporting
+from melodygan_dagster.io_managers import RECORD
+from melodygan_dagster.resources import OWNER, StoreResource
+
+FAMILY_ASSETS = ("autoencoder_checkpoint", "gan_checkpoint", "generated_samples", "evaluation")
+
+
+@dg.asset(
+    ins={name: dg.AssetIn(key_prefix="dense") for name in FAMILY_ASSETS},
+    group_name="release",
+    kinds={"html", "flac"},
+    owners=[OWNER],
+    code_version=VERSIONS["gallery"],
+    io_manager_key="records",
+    dagster_type=RECORD,
+)
+def gallery(
+    store: StoreResource,
+    feature_table: Artifact,
+    autoencoder_checkpoint: Artifact,
+    gan_checkpoint: Artifact,
+    generated_samples: Artifact,
+    evaluation: Artifact,
+) -> dg.MaterializeResult:
+    """A page to listen to: real, separated, reconstructed and generated sound; needs no network."""
+    from melodygan_core import gallery as core
+
+    dense = core.Family("dense", autoencoder_checkpoint, gan_checkpoint, generated_samples, evaluation)
+    made = core.render(feature_table, [dense], store.open())
+    page = f"{made.uri}/{made.metrics['page']}"
+    return reporting.artifact(
+        made,
+        store,
+        {"open": store.url(page), "page": dg.MetadataValue.path(str(store.open().at(page)))},
+    )

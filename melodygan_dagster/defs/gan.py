@@ -1,0 +1,72 @@
+"""latents -> GAN."""
+
+import math
+from typing import Any
+
+import dagster as dg
+
+from melodygan_core.config import VERSIONS, DenseGanConfig
+from melodygan_core.store import Artifact
+from melodygan_dagster import configs, reporting
+from melodygan_dagster.io_managers import RECORD
+from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
+
+KEY = dg.AssetKey(["dense", "gan_checkpoint"])
+DIVERSITY_RANGE = (0.5, 1.6)
+
+
+def _checks(metrics: dict[str, Any]) -> list[dg.AssetCheckResult]:
+    low, high = DIVERSITY_RANGE
+    figures = [v for row in metrics["history"] for v in row.values()]
+    return [
+        dg.AssetCheckResult(
+            passed=low <= metrics["diversity"] <= high,
+            check_name="no_mode_collapse",
+            metadata={"diversity": metrics["diversity"], "allowed": f"{low} to {high}"},
+        ),
+        dg.AssetCheckResult(passed=all(math.isfinite(v) for v in figures), check_name="finite"),
+    ]
+
+
+@dg.asset(
+    key_prefix="dense",
+    ins={
+        "latent_table": dg.AssetIn(key_prefix="dense"),
+        "autoencoder_checkpoint": dg.AssetIn(key_prefix="dense"),
+    },
+    group_name="dense",
+    kinds={"torch", "safetensors"},
+    owners=[OWNER],
+    code_version=VERSIONS["gan"],
+    io_manager_key="records",
+    dagster_type=RECORD,
+    pool="gpu",
+    config_schema=configs.schema(deployed_preset().dense.gan),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "no_mode_collapse",
+            asset=KEY,
+            blocking=True,
+            description="Generated segments differ from each other about as much as real ones do.",
+        ),
+        dg.AssetCheckSpec("finite", asset=KEY, blocking=True, description="No figure of the training is NaN."),
+    ],
+)
+def gan_checkpoint(
+    context: dg.AssetExecutionContext,
+    store: StoreResource,
+    latent_table: Artifact,
+    autoencoder_checkpoint: Artifact,
+) -> dg.MaterializeResult:
+    """A generator of latents, chosen by the distance of what it makes to validation, not by its age."""
+    from melodygan_core import gan, plots
+
+    config = configs.config_of(context, DenseGanConfig)
+    made = gan.train(latent_table, autoencoder_checkpoint, store.open(), config, reporting.observer(context))
+    groups = [
+        ["train/adv/disc", "train/adv/gen"],
+        ["validation/kad", "validation/kad_floor"],
+        ["validation/diversity"],
+    ]
+    curves = reporting.image(plots.curves_png(made.metrics["history"], groups))
+    return reporting.artifact(made, store, {"curves": curves}, check_results=_checks(made.metrics))

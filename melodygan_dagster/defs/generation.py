@@ -1,0 +1,49 @@
+"""GAN -> sound."""
+
+import dagster as dg
+
+from melodygan_core.config import VERSIONS, GenerationConfig
+from melodygan_core.store import Artifact
+from melodygan_dagster import configs, reporting
+from melodygan_dagster.io_managers import RECORD
+from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
+
+PICTURES = 3
+
+
+@dg.asset(
+    key_prefix="dense",
+    ins={
+        "gan_checkpoint": dg.AssetIn(key_prefix="dense"),
+        "autoencoder_checkpoint": dg.AssetIn(key_prefix="dense"),
+    },
+    group_name="dense",
+    kinds={"wav", "parquet"},
+    owners=[OWNER],
+    code_version=VERSIONS["generation"],
+    io_manager_key="records",
+    dagster_type=RECORD,
+    config_schema=configs.schema(deployed_preset().generation),
+)
+def generated_samples(
+    context: dg.AssetExecutionContext,
+    store: StoreResource,
+    gan_checkpoint: Artifact,
+    autoencoder_checkpoint: Artifact,
+    feature_table: Artifact,
+) -> dg.MaterializeResult:
+    """New sound: noise, latents, vectors, log-mel, wav; each sample with its provenance and licences."""
+    from melodygan_core import audio, generation, plots
+
+    core_store = store.open()
+    config = configs.config_of(context, GenerationConfig)
+    made = generation.generate(gan_checkpoint, autoencoder_checkpoint, feature_table, core_store, config)
+    shown: dict[str, dg.MetadataValue] = {}
+    with core_store.reading(core_store.at(made.uri)) as folder:
+        for sample in made.metrics["samples"][:PICTURES]:
+            wav, sample_rate = audio.read_wav(folder / sample["file"])
+            shown[f"listen_{sample['index']}"] = store.url(f"{made.uri}/{sample['file']}")
+            shown[f"picture_{sample['index']}"] = reporting.image(
+                plots.sound_png(audio.to_mono(wav), sample_rate, width=4.0)
+            )
+    return reporting.artifact(made, store, {"samples": reporting.table(made.metrics["samples"]), **shown})

@@ -1,0 +1,76 @@
+"""One deployment: where its store, sources and Dagster instance are; sets the environment that says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from melodygan_core.config import preset as known_preset
+from melodygan_core.store import Store
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What `melodygan run` and `melodygan ui` share.
+
+    Attributes:
+        store: Root of the store.
+        sources: sources.yaml or a plain list.
+        preset: Name of the preset.
+        allow_private: Reach private addresses; only the demo, whose site is on loopback, needs it.
+        train_on_unknown: Train on tracks whose rights are unknown.
+        separation_model: Overrides the preset's; empty for the preset's.
+    """
+
+    store: str
+    sources: Path
+    preset: str
+    allow_private: bool = False
+    train_on_unknown: bool = False
+    separation_model: str = ""
+
+    def __post_init__(self) -> None:
+        known_preset(self.preset)
+
+    @property
+    def opened(self) -> Store:
+        """The store."""
+        return Store(self.store)
+
+    @property
+    def home(self) -> Path:
+        """DAGSTER_HOME: as it is set, else a folder of a local store, else one of the user's."""
+        if os.environ.get("DAGSTER_HOME"):
+            return Path(os.environ["DAGSTER_HOME"])
+        store = self.opened
+        return Path(store.base.path) / "dagster" if store.is_local else Path.home() / ".melodygan" / "dagster"
+
+    def activate(self) -> None:
+        """Sets the environment of this process and its children, and makes the instance's folder."""
+        home = self.home
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            shutil.copy(Path(__file__).with_name("dagster.yaml"), home / "dagster.yaml")
+        store = self.opened
+        os.environ |= {
+            "DAGSTER_HOME": str(home.absolute()),
+            "MELODYGAN_STORE": store.base.path if store.is_local else self.store,
+            "MELODYGAN_SOURCES": str(self.sources.absolute()),
+            "MELODYGAN_PRESET": self.preset,
+            "MELODYGAN_ALLOW_PRIVATE": "1" if self.allow_private else "",
+            "MELODYGAN_TRAIN_ON_UNKNOWN": "1" if self.train_on_unknown else "",
+            "MELODYGAN_SEPARATION_MODEL": self.separation_model,
+        }
+
+    def instance(self) -> dg.DagsterInstance:
+        """The Dagster instance, its database made if it is new."""
+        import dagster as dg
+
+        self.activate()
+        return dg.DagsterInstance.get()

@@ -1,0 +1,109 @@
+"""What is there and what is missing, for `melodygan doctor`."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from melodygan_core.errors import MelodyGANError
+
+STALE_DAYS = 60
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked for.
+
+    Attributes:
+        what: Its name.
+        found: What was found, or what to do.
+        good: Whether it is there.
+        needed: Whether the project does not work without it.
+    """
+
+    what: str
+    found: str
+    good: bool = True
+    needed: bool = True
+
+
+def findings(store: str, model_dir: str) -> list[Finding]:
+    """Looks for everything that the stages need."""
+    return [_ffmpeg(), *_yt_dlp(), *_torch(), *_models(model_dir), *_store(store)]
+
+
+def _ffmpeg() -> Finding:
+    from melodygan_core import ffmpeg
+
+    try:
+        return Finding("ffmpeg", str(ffmpeg.executable()))
+    except MelodyGANError as error:
+        return Finding("ffmpeg", str(error), good=False)
+
+
+def _yt_dlp() -> Iterator[Finding]:
+    version = importlib.metadata.version("yt-dlp")
+    numbers = [int(n) for n in re.findall(r"\d+", version)[:3]]
+    age = (datetime.datetime.now(datetime.UTC).date() - datetime.date(*numbers)).days
+    advice = "" if age <= STALE_DAYS else "; sites change: update it with `make update-yt-dlp`"
+    yield Finding("yt-dlp", f"{version}, {age} days old{advice}", good=age <= STALE_DAYS, needed=False)
+    runtime = shutil.which("deno") or shutil.which("node")
+    try:
+        import deno
+
+        runtime = runtime or deno.find_deno_bin()
+    except (ImportError, FileNotFoundError):
+        pass
+    yield Finding(
+        "JavaScript runtime of yt-dlp",
+        runtime or "none: YouTube needs one; install yt-dlp[default,deno]",
+        good=runtime is not None,
+        needed=False,
+    )
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+    import torchaudio
+
+    yield Finding("torch, torchaudio", f"{torch.__version__}, {torchaudio.__version__}")
+    devices = ["cpu"]
+    devices += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    devices += ["mps"] if torch.backends.mps.is_available() else []
+    yield Finding("devices", f"{', '.join(devices)}; {torch.get_num_threads()} threads")
+
+
+def _models(model_dir: str) -> Iterator[Finding]:
+    from melodygan_core.separation import default_model_dir
+
+    folder = Path(model_dir) if model_dir else default_model_dir()
+    suffixes = {".onnx", ".ckpt", ".pth", ".th", ".safetensors"}
+    models = sorted(p.name for p in folder.rglob("*") if p.suffix in suffixes) if folder.is_dir() else []
+    yield Finding("separation model `centre`", "built in; a baseline")
+    found = ", ".join(models) or "none; audio-separator downloads the chosen one when it is first used"
+    yield Finding(f"separation models in {folder}", found, good=bool(models), needed=False)
+
+
+def _store(root: str) -> Iterator[Finding]:
+    from melodygan_core import catalogue
+    from melodygan_core.store import Store
+
+    store = Store(root)
+    if not store.base.exists():
+        yield Finding(f"store {store.base}", "not there yet; the first run makes it", good=False, needed=False)
+        return
+    tracks = catalogue.load(store)
+    fetched = sum(store.raw_json(t.track_id).exists() for t in tracks)
+    failed = sum(store.raw_error(t.track_id).exists() for t in tracks)
+    yield Finding(f"store {store.base}", f"{len(tracks)} tracks, {fetched} fetched, {failed} failed for good")
+    records = store.base / "records"
+    names = sorted(p.stem.replace(".", "/") for p in records.iterdir()) if records.exists() else []
+    yield Finding("made", ", ".join(names) or "nothing yet", good=bool(names), needed=False)
+    if store.is_local:
+        free = shutil.disk_usage(store.base.path).free
+        yield Finding("free disk", f"{free / 1e9:.1f} GB", good=free > 5e9, needed=False)

@@ -1,0 +1,107 @@
+"""Where things are and how the deployment is set, each by one environment variable."""
+
+import dataclasses
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from melodygan_core.config import (
+    CatalogueConfig,
+    DatasetConfig,
+    DownloadConfig,
+    FeatureConfig,
+    Preset,
+    SeparationConfig,
+    preset,
+)
+from melodygan_core.store import Store
+
+OWNER = "team:melodygan"
+
+
+def _env(name: str, default: str) -> str:
+    return dg.EnvVar(name).get_value(default) or default
+
+
+def deployed_preset() -> Preset:
+    """The preset that this deployment runs with (MELODYGAN_PRESET)."""
+    return preset(_env("MELODYGAN_PRESET", "small"))
+
+
+class StoreResource(dg.ConfigurableResource):
+    """The root that every artifact lies under."""
+
+    root: str = Field(description="A folder, or any fsspec URI such as s3://bucket/prefix (MELODYGAN_STORE).")
+    listen_url: str = Field(
+        description="Where `melodygan ui` serves the store to listen to (MELODYGAN_LISTEN_URL)."
+    )
+
+    def open(self) -> Store:
+        """The core's Store."""
+        return Store(self.root)
+
+    def url(self, uri: str) -> dg.UrlMetadataValue:
+        """A link that plays a file of the store, while `melodygan ui` runs."""
+        return dg.MetadataValue.url(f"{self.listen_url.rstrip('/')}/{uri}")
+
+
+class Settings(dg.ConfigurableResource):
+    """What the per-track stages run with; automated runs carry no run config, so it is the deployment's."""
+
+    sources: str = Field(description="sources.yaml, or a plain list of URLs (MELODYGAN_SOURCES).")
+    preset: str = Field(description="demo, small, base or large (MELODYGAN_PRESET).")
+    separation_model: str = Field(description="Overrides the preset's model (MELODYGAN_SEPARATION_MODEL).")
+    model_dir: str = Field(description="Where separation models are kept (MELODYGAN_MODEL_DIR).")
+    allow_private: bool = Field(description="Reach private addresses; only the demo needs it.")
+    train_on_unknown: bool = Field(description="Train on tracks whose rights are unknown.")
+
+    @property
+    def sources_file(self) -> Path:
+        """The sources as a path."""
+        return Path(self.sources)
+
+    def catalogue(self) -> CatalogueConfig:
+        """Config of catalogue.expand."""
+        return dataclasses.replace(preset(self.preset).catalogue, allow_private=self.allow_private)
+
+    def download(self) -> DownloadConfig:
+        """Config of download.fetch."""
+        config = preset(self.preset).download
+        # Politeness is for other people's servers.
+        pause_s = 0.0 if self.allow_private else config.pause_s
+        return dataclasses.replace(config, allow_private=self.allow_private, pause_s=pause_s)
+
+    def separation(self) -> SeparationConfig:
+        """Config of separation.separate."""
+        config = preset(self.preset).separation
+        model = self.separation_model or config.model
+        return dataclasses.replace(config, model=model, model_dir=self.model_dir or config.model_dir)
+
+    def features(self) -> FeatureConfig:
+        """Config of features.extract."""
+        return preset(self.preset).features
+
+    def dataset(self) -> DatasetConfig:
+        """Config of dataset.assemble."""
+        config = preset(self.preset).dataset
+        return dataclasses.replace(config, train_on_unknown=self.train_on_unknown or config.train_on_unknown)
+
+
+def from_environment() -> dict[str, object]:
+    """All resources, as the environment sets them."""
+    from melodygan_dagster.io_managers import ArtifactRecords
+
+    store = StoreResource(
+        root=_env("MELODYGAN_STORE", "data"),
+        listen_url=_env("MELODYGAN_LISTEN_URL", "http://127.0.0.1:3030"),
+    )
+    settings = Settings(
+        sources=_env("MELODYGAN_SOURCES", "sources.yaml"),
+        preset=_env("MELODYGAN_PRESET", "small"),
+        separation_model=_env("MELODYGAN_SEPARATION_MODEL", ""),
+        model_dir=_env("MELODYGAN_MODEL_DIR", ""),
+        allow_private=_env("MELODYGAN_ALLOW_PRIVATE", "") == "1",
+        train_on_unknown=_env("MELODYGAN_TRAIN_ON_UNKNOWN", "") == "1",
+    )
+    return {"store": store, "settings": settings, "records": ArtifactRecords(store=store)}

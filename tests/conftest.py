@@ -1,0 +1,104 @@
+"""Fixtures that every test may use: a store, and a site on loopback that does as it is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from melodygan_core.audio import write_wav
+from melodygan_core.store import Store
+
+
+@dataclass
+class Page:
+    """What one path answers.
+
+    Attributes:
+        body: Sent whole, with its length, unless `endless`.
+        status: One a request, in order; the last one goes on.
+        endless: Repeat the body for ever, without a length.
+        pause_s: Wait before each piece of an endless body.
+    """
+
+    body: bytes = b""
+    content_type: str = "audio/wav"
+    status: tuple[int, ...] = (200,)
+    headers: dict[str, str] = field(default_factory=dict)
+    endless: bool = False
+    pause_s: float = 0.0
+
+
+@dataclass
+class Site:
+    """A loopback server; `hits` counts the requests of each path."""
+
+    base_url: str
+    pages: dict[str, Page] = field(default_factory=dict)
+    hits: Counter[str] = field(default_factory=Counter)
+
+    def add(self, path: str, body: bytes = b"", **more: Any) -> str:
+        """Sets what a path answers, and returns its URL."""
+        self.pages[path] = Page(body, **more)
+        return self.base_url + path
+
+
+class _Handler(BaseHTTPRequestHandler):
+    site: Site
+
+    def do_GET(self) -> None:
+        path = self.path
+        page = self.site.pages.get(path, Page(status=(404,)))
+        status = page.status[min(self.site.hits[path], len(page.status) - 1)]
+        self.site.hits[path] += 1
+        try:
+            self.send_response(status)
+            body = page.body if status == 200 else b""
+            for name, value in ({"Content-Type": page.content_type} | page.headers).items():
+                self.send_header(name, value)
+            if not page.endless:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            while page.endless:
+                time.sleep(page.pause_s)
+                self.wfile.write(body)
+        except OSError:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site("")
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": made})) as server:
+        server.daemon_threads = True
+        made.base_url = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield made
+        server.shutdown()
+
+
+@pytest.fixture
+def tone(tmp_path: Path) -> bytes:
+    """A wav file: 2 s of a 440 Hz sine at half of full scale, 44.1 kHz stereo."""
+    t = np.arange(2 * 44_100) / 44_100
+    wave = (0.5 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)
+    path = tmp_path / "tone.wav"
+    write_wav(path, np.stack([wave, wave]), 44_100)
+    return path.read_bytes()

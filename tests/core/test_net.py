@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from melodygan_core import net
+from melodygan_core.errors import InputError, TrackError, TransientError
+
+if TYPE_CHECKING:
+    from tests.conftest import Site
+
+PUBLIC = ["8.8.8.8", "1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+PRIVATE = [
+    "127.0.0.1",
+    "::1",
+    "10.0.0.1",
+    "172.16.5.4",
+    "192.168.1.1",
+    "100.64.0.1",
+    "fd00::1",
+    "::ffff:10.1.2.3",
+]
+PRIVATE += ["64:ff9b::7f00:1", "::ffff:127.0.0.1", "fec0::1"]
+NEVER = ["169.254.169.254", "0.0.0.0", "0.1.2.3", "::", "224.0.0.1", "ff02::1", "240.0.0.1", "255.255.255.255"]
+NEVER += ["fe80::1", "fe80::1%eth0", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"]
+
+
+@pytest.mark.parametrize("ip", PUBLIC)
+def test_public_addresses_pass(ip: str) -> None:
+    net.check_address(ip, allow_private=False)
+
+
+@pytest.mark.parametrize("ip", PRIVATE)
+def test_private_addresses_pass_only_where_allowed(ip: str) -> None:
+    net.check_address(ip, allow_private=True)
+    with pytest.raises(TrackError, match=ip.partition("%")[0]):
+        net.check_address(ip, allow_private=False)
+
+
+@pytest.mark.parametrize("ip", NEVER)
+@pytest.mark.parametrize("allow_private", [True, False])
+def test_some_addresses_never_pass(ip: str, allow_private: bool) -> None:
+    with pytest.raises(TrackError):
+        net.check_address(ip, allow_private=allow_private)
+
+
+@given(st.ip_addresses(v=4))
+def test_every_wrapping_of_a_refused_address_is_refused(inner: ipaddress.IPv4Address) -> None:
+    n = int(inner)
+    wrapped = [
+        f"::ffff:{inner}",
+        str(ipaddress.IPv6Address((0x64FF9B << 96) | n)),
+        str(ipaddress.IPv6Address((0x2002 << 112) | (n << 80) | 1)),
+        # Teredo holds its client's address inverted.
+        str(ipaddress.IPv6Address((0x20010000 << 96) | (0x08080808 << 64) | (n ^ 0xFFFFFFFF))),
+    ]
+    try:
+        net.check_address(str(inner), allow_private=False)
+    except TrackError:
+        for ip in wrapped:
+            with pytest.raises(TrackError):
+                net.check_address(ip, allow_private=False)
+
+
+@given(st.text(max_size=30))
+def test_what_is_no_numeric_address_is_an_error(text: str) -> None:
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        with pytest.raises(InputError):
+            net.check_address(text, allow_private=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "ftp://a/b", "ytsearch:x", "data:,x", "http://", "//a/b", "", "http://a:99999/"],
+)
+def test_only_http_urls_with_a_host_pass(url: str) -> None:
+    with pytest.raises(InputError, match="allowed"):
+        net.check_url(url)
+
+
+@pytest.fixture
+def canary() -> Iterator[tuple[int, list[object]]]:
+    """A listener that counts the connections that reach it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    reached: list[object] = []
+
+    def accept() -> None:
+        try:
+            while True:
+                reached.append(listener.accept()[1])
+        except OSError:
+            return
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield listener.getsockname()[1], reached
+    time.sleep(0.1)
+    listener.close()
+
+
+GUARDED = """
+import os, socket, ssl, subprocess, sys, ftplib, urllib.request
+from melodygan_core import net
+port = int(sys.argv[1])
+net.guard(allow_private=False)
+def udp():
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", port))
+def tls():
+    ssl.create_default_context().wrap_socket(socket.socket(), server_hostname="a").connect(("127.0.0.1", port))
+tries = {
+    "connect": lambda: socket.socket().connect(("127.0.0.1", port)),
+    "connect_ex": lambda: socket.socket().connect_ex(("127.0.0.1", port)),
+    "name": lambda: socket.create_connection(("localhost", port)),
+    "short": lambda: socket.create_connection(("127.1", port)),
+    "hex": lambda: socket.create_connection(("0x7f000001", port)),
+    "number": lambda: socket.create_connection(("2130706433", port)),
+    "mapped": lambda: socket.socket(socket.AF_INET6).connect(("::ffff:127.0.0.1", port)),
+    "zero": lambda: socket.socket().connect(("0.0.0.0", port)),
+    "empty": lambda: socket.socket().connect(("", port)),
+    "c level": lambda: super(socket.socket, socket.socket()).connect(("127.0.0.1", port)),
+    "c level name": lambda: super(socket.socket, socket.socket()).connect(("localhost", port)),
+    "udp": udp,
+    "tls": tls,
+    "urllib": lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5),
+    "ftp": lambda: ftplib.FTP().connect("127.0.0.1", port),
+    "unix": lambda: socket.socket(socket.AF_UNIX).connect("/tmp/x"),
+    "process": lambda: subprocess.run(["curl", f"http://127.0.0.1:{port}/"]),
+    "shell": lambda: os.system("true"),
+    "curl_cffi": lambda: __import__("curl_cffi"),
+}
+for name, attempt in tries.items():
+    try:
+        attempt()
+        print(name, "passed")
+    except (net.AddressError, PermissionError, ImportError, urllib.error.URLError, net.InputError):
+        pass
+"""
+
+
+def test_no_way_around_the_guard_reaches_loopback(canary: tuple[int, list[object]]) -> None:
+    port, reached = canary
+    done = subprocess.run(
+        [sys.executable, "-c", GUARDED, str(port)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert reached == []
+
+
+def _job(task: str, url: str, **more: object) -> dict[str, object]:
+    limits = {"max_bytes": 10_000_000, "min_duration_s": 1, "max_duration_s": 60, "max_items": 5}
+    return {"task": task, "url": url, "allow_private": False} | limits | more
+
+
+@pytest.mark.parametrize("task", ["expand", "download"])
+def test_a_redirect_to_a_private_address_opens_no_connection(
+    site: Site, canary: tuple[int, list[object]], tmp_path: Path, task: str
+) -> None:
+    port, reached = canary
+    url = site.add("/song.wav", status=(302,), headers={"Location": f"http://127.0.0.1:{port}/inner.wav"})
+    first_hop = ["127.0.0.1", int(site.base_url.rsplit(":", 1)[1])]
+    with pytest.raises(TrackError, match=r"127\.0\.0\.1 is refused: loopback"):
+        net.ask_child(_job(task, url, allowed=[first_hop]), net.Limits(30, 10_000_000), tmp_path)
+    assert site.hits["/song.wav"] == 1
+    assert reached == []
+
+
+def test_hls_segments_at_a_private_address_open_no_connection(
+    site: Site, canary: tuple[int, list[object]], tmp_path: Path
+) -> None:
+    port, reached = canary
+    lines = [
+        "#EXTM3U",
+        "#EXT-X-TARGETDURATION:2",
+        "#EXTINF:2,",
+        f"http://127.0.0.1:{port}/a.ts",
+        "#EXT-X-ENDLIST",
+    ]
+    url = site.add("/list.m3u8", "\n".join(lines).encode(), content_type="application/vnd.apple.mpegurl")
+    first_hop = ["127.0.0.1", int(site.base_url.rsplit(":", 1)[1])]
+    with pytest.raises(TrackError, match=r"127\.0\.0\.1 is refused: loopback"):
+        net.ask_child(_job("download", url, allowed=[first_hop]), net.Limits(30, 10_000_000), tmp_path)
+    assert reached == []
+
+
+def test_a_child_that_takes_too_long_is_killed_with_all_it_started(tmp_path: Path) -> None:
+    script = f"sleep 60 & echo $! > {tmp_path}/pid; wait"
+    job = {"task": "convert", "command": ["/bin/sh", "-c", script]}
+    started = time.monotonic()
+    with pytest.raises(TransientError, match="longer than 1"):
+        net.run_child(job, net.Limits(1.5, 1_000_000), tmp_path)
+    assert time.monotonic() - started < 10
+    pid = int((tmp_path / "pid").read_text())
+    time.sleep(0.2)
+    state = Path(f"/proc/{pid}/stat")
+    if sys.platform == "linux":
+        # Killed: gone, or a zombie where nobody reaps.
+        assert not state.exists() or state.read_text().split()[2] == "Z"
+    else:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_child_cannot_write_more_than_its_limit(tmp_path: Path) -> None:
+    script = f"head -c 5000000 /dev/zero > {tmp_path}/big"
+    net.run_child(
+        {"task": "convert", "command": ["/bin/sh", "-c", script]}, net.Limits(20, 1_000_000), tmp_path
+    )
+    assert (tmp_path / "big").stat().st_size <= 1_000_000
+
+
+@given(st.text(max_size=400))
+def test_plain_text_is_one_short_line_that_json_and_utf8_take(text: str) -> None:
+    plain = net.plain_text(text)
+    assert len(plain) <= 300
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in plain)
+    assert plain.splitlines() in ([], [plain])
+    assert json.loads(json.dumps(plain)).encode("utf-8").decode("utf-8") == plain
+    assert net.plain_text(plain) == plain
