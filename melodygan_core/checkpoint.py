@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,15 @@ def load_config(folder: Path, *required: str) -> dict[str, Any]:
     if not isinstance(config, dict) or not set(required) <= set(config):
         raise InputError(f"{path} is no config of a checkpoint; it must have {', '.join(required)}")
     return config
+
+
+@contextmanager
+def blaming(folder: Path) -> Iterator[None]:
+    """What is wrong with the values of a checkpoint's config is reported with the name of the file."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{folder / CONFIG_FILE}: {error}") from error
 
 
 def load_weights(folder: Path, modules: dict[str, torch.nn.Module]) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from melodygan_core.errors import InputError
 
@@ -49,17 +49,24 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     hints = get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     require(not unknown, f"a field of {cls.__name__}", unknown, ", ".join(hints))
-    made: dict[str, Any] = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
-            made[name] = value if not isinstance(value, Mapping) else from_dict(hints[name], value)
-        else:
-            made[name] = _tuples(value)
-    return cls(**made)
+    return cls(**{name: _typed(name, hints[name], value) for name, value in values.items()})
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+def _typed(name: str, hint: Any, value: Any) -> Any:
+    # JSON has no tuples and may spell 1.0 as 1; anything else that is not of the field's type is a mistake.
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return from_dict(cast(type, hint), value)
+    elif get_origin(hint) is tuple:
+        require(isinstance(value, list | tuple), name, value, "a list")
+        kinds = get_args(hint)
+        kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+        require(len(kinds) == len(value), name, value, f"{len(kinds)} values")
+        return tuple(_typed(name, kind, v) for kind, v in zip(kinds, value, strict=True))
+    elif hint is float and type(value) is int:
+        return float(value)
+    require(type(value) is hint, name, value, f"a value of type {hint.__name__}")
+    return value
 
 
 def config_id(*parts: Any) -> str:
@@ -191,6 +198,8 @@ class FeatureConfig:
         require(0 < self.hop_length <= self.n_fft, "hop_length", self.hop_length, f"1 to n_fft = {self.n_fft}")
         require(1 <= self.n_mfcc <= self.n_mels, "n_mfcc", self.n_mfcc, f"1 to n_mels = {self.n_mels}")
         require(self.segment_frames >= 8, "segment_frames", self.segment_frames, "at least 8")
+        for name in ("sample_rate", "log_floor", "workers"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
 
     @property
     def frame_rate(self) -> float:
@@ -266,7 +275,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for name in ("max_steps", "batch_size", "eval_every", "patience"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        for name in ("learning_rate", "clip_norm"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        for name in ("warmup_steps", "weight_decay", "checkpoint_every_s"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 and more")
 
 
 @dataclass(frozen=True)
@@ -278,24 +290,33 @@ class DenseAutoencoderConfig:
         time_bins: A segment's frames are averaged in this many bins; 1 is the plain mean.
         hidden_sizes: Layer widths of the encoder; the last is the latent, the decoder mirrors them.
         dropout: On the inputs of hidden layers.
+        random_shift: Train on segments that begin anywhere, not only where the table cuts.
+        gain_db: Standard deviation of a random level added to each training segment, in dB.
         optimizer: See OptimizerConfig.
     """
 
     stems: tuple[str, ...] = ("mix",)
     time_bins: int = 32
     hidden_sizes: tuple[int, ...] = (4096, 2048, 1024, 512)
-    dropout: float = 0.0
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    dropout: float = 0.1
+    random_shift: bool = True
+    gain_db: float = 6.0
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(max_steps=1500, learning_rate=2e-4)
+    )
 
     def __post_init__(self) -> None:
         require(len(self.stems) > 0 and set(self.stems) <= set(STEMS), "stems", self.stems, f"some of {STEMS}")
         require(self.time_bins >= 1, "time_bins", self.time_bins, "at least 1")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")
+        require(0 <= self.gain_db <= 40, "gain_db", self.gain_db, "0 to 40")
         require(
             len(self.hidden_sizes) >= 1 and min(self.hidden_sizes) >= 1,
             "hidden_sizes",
             self.hidden_sizes,
             "one or more positive widths",
         )
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")
 
     @property
     def latent_dim(self) -> int:
@@ -337,6 +358,9 @@ class DenseGanConfig:
         require(self.loss in ("hinge", "non_saturating"), "loss", self.loss, "hinge, non_saturating")
         require(self.condition in ("none", "stem", "tag"), "condition", self.condition, "none, stem, tag")
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to below 1")
+        for name in ("noise_dim", "hidden_size", "layers", "r1_every"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.r1_gamma >= 0, "r1_gamma", self.r1_gamma, "0 and more")
 
 
 @dataclass(frozen=True)
@@ -411,6 +435,8 @@ class EvaluationConfig:
         require(0.5 <= self.window_s <= 60, "window_s", self.window_s, "0.5 to 60 seconds")
         require(self.bootstrap >= 20, "bootstrap", self.bootstrap, "at least 20")
         require(self.neighbours >= 1, "neighbours", self.neighbours, "at least 1")
+        require(self.max_windows >= len(STEMS), "max_windows", self.max_windows, f"at least {len(STEMS)}")
+        require(self.generated_count >= 2, "generated_count", self.generated_count, "at least 2")
 
 
 @dataclass(frozen=True)
@@ -446,9 +472,7 @@ PRESETS: dict[str, Preset] = {
         dense=DenseConfig(
             autoencoder=DenseAutoencoderConfig(
                 hidden_sizes=(1024, 512, 256, 64),
-                optimizer=OptimizerConfig(
-                    max_steps=500, batch_size=64, learning_rate=1e-3, eval_every=25, patience=6
-                ),
+                optimizer=OptimizerConfig(max_steps=600, batch_size=64, eval_every=50),
             ),
             gan=DenseGanConfig(
                 noise_dim=64,

@@ -40,7 +40,7 @@ def sound_png(wav: NDArray[np.float32], sample_rate: int, width: float = 6.0) ->
     top.set_ylim(-1, 1)
     top.set_yticks([])
     n_fft = 1024
-    padded = np.pad(wav, (0, max(0, n_fft - len(wav))))
+    padded = np.pad(wav, (0, max(0, 2 * n_fft - len(wav))))
     with np.errstate(divide="ignore"):
         _, _, _, image = bottom.specgram(
             padded + 1e-9, NFFT=n_fft, Fs=sample_rate, noverlap=768, cmap="magma", mode="magnitude", scale="dB"
@@ -86,7 +86,8 @@ def curves_png(history: Sequence[dict[str, Any]], groups: Sequence[Sequence[str]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, label=name, lw=1.4)
         axes.set_xlabel("step")
-        axes.legend(fontsize=7, frameon=False)
+        if axes.lines:
+            axes.legend(fontsize=7, frameon=False)
         axes.grid(alpha=0.25)
     return _png(figure, dpi=60)
 

@@ -177,7 +177,7 @@ class Store:
         Raises:
             InputError: the URI leaves the root.
         """
-        if uri.startswith("/") or ".." in uri.split("/"):
+        if uri.startswith("/") or "://" in uri or ".." in uri.split("/"):
             raise InputError(f"uri is {uri!r}; allowed: a path below the store's root")
         return self.base / uri
 
@@ -258,9 +258,7 @@ class Store:
     def write_json(self, path: UPath, value: object) -> None:
         """Writes JSON atomically."""
         with self.writing(path) as temporary:
-            temporary.write_text(
-                json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
-            )
+            dump_json(temporary, value)
 
     def read_json(self, path: UPath) -> Any:
         """Reads JSON."""

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from melodygan_core.audio import write_wav
+from melodygan_core.config import (
+    PRESETS,
+    DenseAutoencoderConfig,
+    DenseConfig,
+    DenseGanConfig,
+    EvaluationConfig,
+    GenerationConfig,
+    OptimizerConfig,
+)
 from melodygan_core.store import Store
+
+# The demo's ingest and features with models that train in seconds; it is set before anything imports the code
+# location, whose training assets take their defaults from the deployment's preset.
+PRESET = "test"
+PRESETS[PRESET] = replace(
+    PRESETS["demo"],
+    dense=DenseConfig(
+        DenseAutoencoderConfig(
+            hidden_sizes=(64, 16), optimizer=OptimizerConfig(max_steps=40, batch_size=32, eval_every=20)
+        ),
+        DenseGanConfig(
+            noise_dim=16,
+            hidden_size=64,
+            layers=2,
+            optimizer=OptimizerConfig(
+                max_steps=400, batch_size=64, learning_rate=1e-3, eval_every=40, patience=15, weight_decay=0.0
+            ),
+        ),
+    ),
+    generation=GenerationConfig(count=2, duration_s=2.0),
+    evaluation=EvaluationConfig(window_s=2.0, generated_count=4, bootstrap=20),
+)
+os.environ["MELODYGAN_PRESET"] = PRESET
+
+if TYPE_CHECKING:
+    from tests.core.made import Family
 
 
 @dataclass
@@ -102,3 +139,19 @@ def tone(tmp_path: Path) -> bytes:
     path = tmp_path / "tone.wav"
     write_wav(path, np.stack([wave, wave]), 44_100)
     return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
+    """A dense family on nine made-up tracks; shared, so nobody may change its store."""
+    from tests.core.made import make_family
+
+    return make_family(Store(str(tmp_path_factory.mktemp("family") / "store")))
+
+
+@pytest.fixture
+def own_family(family: Family, tmp_path: Path) -> Family:
+    """A copy of it that a test may change."""
+    root = tmp_path / "family"
+    shutil.copytree(family.store.root, root)
+    return replace(family, store=Store(str(root)))

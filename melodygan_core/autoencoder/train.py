@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from melodygan_core.autoencoder.dense import DenseAutoencoder, explained_variance, pca
-from melodygan_core.checkpoint import load_config, load_weights, save_weights
+from melodygan_core.checkpoint import blaming, load_config, load_weights, save_weights
 from melodygan_core.config import VERSIONS, DenseAutoencoderConfig, FeatureConfig, config_id, from_dict, to_dict
 from melodygan_core.dataset import Dataset, Rows, Statistics, batches, to_vectors
 from melodygan_core.store import Artifact, Store
@@ -47,6 +48,18 @@ class Vectors:
     def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
         rows = self.rows.take(indices)
         log_mel, mfcc = self.dataset.log_mel(rows), self.dataset.mfcc(rows)
+        return torch.from_numpy(to_vectors(log_mel, mfcc, self.statistics, self.time_bins))
+
+    def augmented(self, indices: NDArray[np.int64], config: DenseAutoencoderConfig, step: int) -> Tensor:
+        """Vectors of segments that begin near these, at another level; random by (seed, step) alone."""
+        rng = np.random.default_rng((config.optimizer.seed, step))
+        frames = self.dataset.feature.segment_frames
+        offset = rng.integers(0, frames if config.random_shift else 1, len(indices))
+        log_mel, mfcc = self.dataset.shifted(self.rows.take(indices), offset)
+        # A gain adds to every band of the log-mel; of the orthonormal cepstrum it moves the first coefficient.
+        gain = rng.normal(0, config.gain_db * math.log(10) / 20, (len(indices), 1, 1)).astype(np.float32)
+        log_mel = np.maximum(log_mel + gain, np.float32(math.log(self.dataset.feature.log_floor)))
+        mfcc[:, :, :1] += 2 * gain * np.float32(math.sqrt(self.dataset.feature.n_mels))
         return torch.from_numpy(to_vectors(log_mel, mfcc, self.statistics, self.time_bins))
 
     def sample(self, at_most: int) -> Tensor:
@@ -84,9 +97,10 @@ def load(folder: Path, device: str = "cpu") -> DenseAutoencoder:
         InputError: missing or damaged.
     """
     stored = load_config(folder, "config", "feature")
-    model = DenseAutoencoder(
-        from_dict(DenseAutoencoderConfig, stored["config"]), from_dict(FeatureConfig, stored["feature"])
-    )
+    with blaming(folder):
+        model = DenseAutoencoder(
+            from_dict(DenseAutoencoderConfig, stored["config"]), from_dict(FeatureConfig, stored["feature"])
+        )
     load_weights(folder, {"model": model})
     return model.to(resolve_device(device)).eval()
 
@@ -149,9 +163,8 @@ def _run(
 
     data = batches(len(training), opt.batch_size, opt.seed, first)
     losses: list[Tensor] = []
-    step = first
     for step in steps("dense autoencoder", first, opt.max_steps):
-        vector = training[next(data)].to(device)
+        vector = training.augmented(next(data), config, step).to(device)
         loss = F.mse_loss(model(vector), vector)
         update(optimizer, loss, learning_rate(step, opt), opt.clip_norm, step, "the autoencoder")
         losses.append(loss.detach())
@@ -171,7 +184,7 @@ def _run(
     original = torch.cat(list(test.blocks()))
     projected = mean + (original - mean) @ components.T @ components
     metrics = {
-        "steps": step + 1,
+        "steps": history[-1]["step"],
         "best_step": best.step,
         "validation/loss": best.value,
         "test/explained_variance": _evaluate(model, test, mean, device)["explained_variance"],

@@ -125,7 +125,14 @@ def assemble(
             }
         )
     statistics = _statistics(selection.eligible, feature)
-    content = {"rows": rows, "excluded": selection.excluded, "statistics": statistics}
+    # Not where rows lie: a feature file that was only touched or copied must not train everything again.
+    places = ("shard", "row_start")
+    content = {
+        "rows": [{k: v for k, v in row.items() if k not in places} for row in rows],
+        "sums": {e.track_id: config_id(e.sums) for e in selection.eligible},
+        "excluded": selection.excluded,
+        "statistics": statistics,
+    }
     version = config_id(shards_id, config_id(content), VERSIONS["dataset"])
     manifest = {
         "feature": to_dict(feature),
@@ -166,7 +173,8 @@ def _statistics(entries: Sequence[Entry], config: FeatureConfig) -> dict[str, An
     """Per stem: frames, and sum and sum of squares of each band, over the training split."""
     width = 1 + 2 * (config.n_mels + config.n_mfcc)
     total = np.zeros((len(STEMS), width))
-    for entry in entries:
+    # Sorted, because sums of floats depend on their order and the version on every digit.
+    for entry in sorted(entries, key=lambda e: e.track_id):
         if entry.split == "train":
             total += np.asarray(entry.sums).reshape(len(STEMS), width)
     return {stem: [float(v) for v in total[i]] for i, stem in enumerate(STEMS)}

@@ -129,6 +129,42 @@ class Dataset:
             out[mask] = self._values[shard][which][rows.row[mask]]
         return out
 
+    @cached_property
+    def _followed(self) -> list[NDArray[np.bool_]]:
+        """For each row of each shard, whether the next row goes on where it ends."""
+        result = []
+        for table in self._tables:
+            index = table["index"].to_numpy()
+            same = np.zeros(len(index), dtype=bool)
+            for name in ("track_id", "stem"):
+                codes = table[name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+                same[:-1] = (codes[1:] == codes[:-1]) & (same[:-1] if name == "stem" else True)
+            same[:-1] &= index[1:] - index[:-1] == 1
+            result.append(same)
+        return result
+
+    def shifted(self, rows: Rows, offset: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Segments that begin `offset` frames after these rows do, into the next row.
+
+        Args:
+            rows: Where from.
+            offset: (n,) frames, 0 to segment_frames - 1; taken as 0 where no usable row follows.
+
+        Returns:
+            log_mel (n, segment_frames, n_mels) and mfcc (n, segment_frames, n_mfcc).
+        """
+        frames = self.feature.segment_frames
+        out = tuple(
+            np.empty((len(rows), frames, w), dtype=np.float32)
+            for w in (self.feature.n_mels, self.feature.n_mfcc)
+        )
+        for k, (shard, row) in enumerate(zip(rows.shard, rows.row, strict=True)):
+            start = row * frames + (offset[k] if self._followed[shard][row] else 0)
+            for values, into in zip(self._values[shard], out, strict=True):
+                # Rows are frame-major, so that consecutive rows are one stretch of memory.
+                into[k] = values.reshape(-1, values.shape[2])[start : start + frames]
+        return out[0], out[1]
+
     def log_mel(self, rows: Rows) -> NDArray[np.float32]:
         """(n, segment_frames, n_mels), natural log of magnitude."""
         return self._gather(rows, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -29,21 +30,28 @@ def audio_files(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.is_file() and f.suffix.lower() in CONTENT_TYPES)
 
 
-def index_page(names: list[str]) -> str:
+def titles(folder: Path) -> dict[str, str]:
+    """File name to title: of `songs.json` where it is listed there, else the name itself."""
+    listed = folder / "songs.json"
+    known = {s["file"]: s["title"] for s in json.loads(listed.read_text("utf-8"))} if listed.exists() else {}
+    return {f.name: known.get(f.name, f.stem) for f in audio_files(folder)}
+
+
+def index_page(titles: dict[str, str]) -> str:
     """An HTML page that plays the files."""
     players = "\n".join(
-        f'<p>{html.escape(Path(name).stem)}</p>\n<audio controls src="/{quote(name)}"></audio>'
-        for name in names
+        f'<p>{html.escape(title)}</p>\n<audio controls src="/{quote(name)}"></audio>'
+        for name, title in titles.items()
     )
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><title>Songs</title></head><body>\n{players}\n</body></html>\n'
     )
 
 
-def feed(base_url: str, sizes: dict[str, int]) -> str:
+def feed(base_url: str, titles: dict[str, str], sizes: dict[str, int]) -> str:
     """An RSS 2.0 podcast feed with one enclosure a file."""
     items = "\n".join(
-        f"<item><title>{html.escape(Path(name).stem)}</title>"
+        f"<item><title>{html.escape(titles[name])}</title>"
         f'<enclosure url="{base_url}/{quote(name)}" length="{size}" '
         f'type="{CONTENT_TYPES[Path(name).suffix.lower()]}"/></item>'
         for name, size in sizes.items()
@@ -62,10 +70,10 @@ class _Handler(BaseHTTPRequestHandler):
         name = unquote(urlsplit(self.path).path).lstrip("/")
         files = {f.name: f for f in audio_files(self.folder)}
         if name in ("", "index.html"):
-            return index_page(list(files)).encode(), "text/html; charset=utf-8"
+            return index_page(titles(self.folder)).encode(), "text/html; charset=utf-8"
         if name == "feed.xml":
             base_url = f"http://127.0.0.1:{self.connection.getsockname()[1]}"
-            text = feed(base_url, {n: f.stat().st_size for n, f in files.items()})
+            text = feed(base_url, titles(self.folder), {n: f.stat().st_size for n, f in files.items()})
             return text.encode(), "application/rss+xml; charset=utf-8"
         # Only what is listed: no path from a request ever reaches the file system.
         if name in files:

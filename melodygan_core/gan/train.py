@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from melodygan_core import autoencoder, latents, metrics
-from melodygan_core.checkpoint import load_config, load_weights, save_weights
+from melodygan_core.checkpoint import blaming, load_config, load_weights, save_weights
 from melodygan_core.config import STEMS, VERSIONS, DenseGanConfig, config_id, from_dict, require, to_dict
 from melodygan_core.dataset import batches
 from melodygan_core.gan.dense import Discriminator, Generator
@@ -72,9 +72,10 @@ def load(folder: Path) -> LatentGan:
         InputError: missing or damaged.
     """
     stored = load_config(folder, "config", "conditions", "mean", "std")
-    config = from_dict(DenseGanConfig, stored["config"])
-    conditions = tuple(str(c) for c in stored["conditions"])
-    mean, std = (torch.tensor(stored[k], dtype=torch.float32) for k in ("mean", "std"))
+    with blaming(folder):
+        config = from_dict(DenseGanConfig, stored["config"])
+        conditions = tuple(str(c) for c in stored["conditions"])
+        mean, std = (torch.tensor(stored[k], dtype=torch.float32) for k in ("mean", "std"))
     generator = Generator(config, len(mean), len(conditions))
     load_weights(folder, {"generator": generator})
     return LatentGan(generator.eval(), mean, std, conditions, config)
@@ -218,7 +219,6 @@ def _run(
 
     data = batches(len(real_rows), opt.batch_size, opt.seed, first)
     recent: list[dict[str, Tensor]] = []
-    step = first
     for step in steps("dense GAN", first, opt.max_steps):
         rows = real_rows[next(data)]
         condition = conditions.draw(rows, np.random.default_rng((opt.seed, step)))
@@ -267,7 +267,7 @@ def _run(
     }
     save_weights(folder, {"generator": ema.module}, stored)
     return {
-        "steps": step + 1,
+        "steps": history[-1]["step"],
         "best_step": best.step,
         "validation/kad": best.value,
         "validation/kad_floor": judge.floor,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torchaudio.functional as AF
 from torch import Tensor
+from torch.nn import functional as F
 
 from melodygan_core.config import FeatureConfig, GriffinLimConfig
 from melodygan_core.features import mel_filterbank
@@ -38,11 +41,15 @@ class GriffinLim:
             wav (batch, (frames - 1) * hop_length) float32, not normalised.
         """
         f = self.feature
+        frames = log_mel.shape[2]
+        # The STFT reflects half a window: what is shorter gets silence behind it, which is cut off again.
+        fewest = f.n_fft // (2 * f.hop_length) + 2
+        log_mel = F.pad(log_mel, (0, max(0, fewest - frames)), value=math.log(f.log_floor))
         magnitude = (log_mel.clamp(max=_MAX_LOG).exp() - f.log_floor).clamp_min(0)
         linear = (magnitude.transpose(1, 2) @ self.inverse).clamp_min(0).transpose(1, 2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return AF.griffinlim(
+            wav = AF.griffinlim(
                 linear,
                 window=self.window,
                 n_fft=f.n_fft,
@@ -54,3 +61,4 @@ class GriffinLim:
                 length=None,
                 rand_init=True,
             )
+        return wav[:, : (frames - 1) * f.hop_length]

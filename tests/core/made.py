@@ -1,0 +1,217 @@
+"""Stores filled without a network: tracks, their features, a dataset, a family trained for a moment."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from melodygan_core import autoencoder, dataset, evaluation, features, gan, generation, latents
+from melodygan_core.audio import write_wav
+from melodygan_core.catalogue.tracks import Track, save
+from melodygan_core.config import (
+    STEMS,
+    DatasetConfig,
+    DenseAutoencoderConfig,
+    DenseGanConfig,
+    EvaluationConfig,
+    FeatureConfig,
+    GenerationConfig,
+    GriffinLimConfig,
+    OptimizerConfig,
+    SeparationConfig,
+)
+from melodygan_core.store import Artifact, Store, sha256_of
+
+SEPARATION = SeparationConfig(model="centre")
+HOSTILE = "<script>alert(1)</script> | [x](y)"
+
+# Numbers without sound: segments of 8 frames of 3 mels and 2 MFCC.
+TINY = FeatureConfig(n_fft=64, hop_length=32, n_mels=3, n_mfcc=2, segment_frames=8)
+
+# Sound: segments of 0.37 s.
+FEATURE = FeatureConfig(n_mels=40, n_mfcc=10, segment_frames=32)
+AUTOENCODER = DenseAutoencoderConfig(
+    time_bins=4,
+    hidden_sizes=(32, 8),
+    optimizer=OptimizerConfig(
+        max_steps=40, batch_size=16, learning_rate=1e-3, warmup_steps=5, eval_every=10, device="cpu"
+    ),
+)
+GAN = DenseGanConfig(
+    noise_dim=8,
+    hidden_size=16,
+    layers=2,
+    condition="tag",
+    optimizer=OptimizerConfig(
+        max_steps=40, batch_size=16, learning_rate=1e-3, warmup_steps=5, eval_every=10, device="cpu"
+    ),
+)
+GENERATION = GenerationConfig(count=3, duration_s=1.5, griffin_lim=GriffinLimConfig(iterations=4))
+EVALUATION = EvaluationConfig(window_s=0.7, neighbours=3, bootstrap=20, generated_count=6)
+
+
+def track(track_id: str, **changes: Any) -> Track:
+    """A row of the catalogue."""
+    row = Track(
+        track_id=track_id,
+        url=f"https://music.example/{track_id}",
+        title=f"Title of {track_id}",
+        uploader="",
+        licence="CC0-1.0",
+        rights="open",
+        tags=("slow",),
+        duration_s=None,
+        source_id="made",
+        first_seen=datetime(2026, 1, 1, tzinfo=UTC),
+        status="listed",
+    )
+    return replace(row, **changes)
+
+
+def put_provenance(store: Store, track_id: str, sha256: str, duration_s: float) -> None:
+    """The JSON beside a raw wav, as far as later stages read it."""
+    store.write_json(store.raw_json(track_id), {"sha256": sha256, "duration_s": duration_s})
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What was put in a track's feature table, row for row; `usable` is what must come back."""
+
+    stem: list[str]
+    index: list[int]
+    usable: np.ndarray
+    log_mel: np.ndarray
+    mfcc: np.ndarray
+
+
+def put_features(
+    store: Store,
+    track_id: str,
+    feature: FeatureConfig = TINY,
+    *,
+    segments: int = 4,
+    unusable: Iterable[tuple[str, int]] = (),
+    audio: str = "",
+    made_by: str = "",
+    seed: int = 0,
+) -> Segments:
+    """Random feature rows of one track, written as `features.extract` would.
+
+    Args:
+        store: Where to.
+        track_id: Whose.
+        feature: Sizes.
+        segments: Of each stem.
+        unusable: (stem, index) of rows that may not be trained on.
+        audio: What the raw wav's hash is of; two tracks of one audio are one group. The track_id by default.
+        made_by: Feature id in the footer, if it is to be wrong.
+        seed: Of the values.
+    """
+    digest = hashlib.sha256((audio or track_id).encode()).hexdigest()
+    rng = np.random.default_rng([seed, *track_id.encode()])
+    stem = [s for s in STEMS for _ in range(segments)]
+    index = [i for _ in STEMS for i in range(segments)]
+    bad = set(unusable)
+    usable = np.array([(s, i) not in bad for s, i in zip(stem, index, strict=True)])
+    shape = (len(stem), feature.segment_frames)
+    log_mel = rng.normal(-3, 2, (*shape, feature.n_mels)).astype(np.float16)
+    mfcc = rng.normal(1, 4, (*shape, feature.n_mfcc)).astype(np.float16)
+    schema = features.schema(feature)
+    columns: dict[str, Any] = {
+        "track_id": [track_id] * len(stem),
+        "stem": stem,
+        "index": index,
+        "start_s": np.array(index) * feature.segment_s,
+        "valid_frames": [feature.segment_frames] * len(stem),
+        "loudness_lufs": [-20.0] * len(stem),
+        "peak_db": [-6.0] * len(stem),
+        "usable": usable,
+        "reason": ["" if u else "silent" for u in usable],
+    }
+    arrays = [pa.array(columns[f.name], type=f.type) for f in list(schema)[:-2]]
+    for values, name in ((log_mel, "log_mel"), (mfcc, "mfcc")):
+        arrays.append(
+            pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=schema.field(name).type)
+        )
+    this = features.feature_id(feature, SEPARATION)
+    facts = {"feature_id": made_by or this}
+    with store.writing(store.features(this, track_id)) as path:
+        pq.write_table(pa.table(arrays, schema=schema.with_metadata(facts)), path)
+    put_provenance(store, track_id, digest, segments * feature.segment_s)
+    return Segments(stem, index, usable, log_mel, mfcc)
+
+
+def put_tracks(store: Store, names: Sequence[str], **changes: Any) -> dict[str, Segments]:
+    """Tracks with random features, in the catalogue."""
+    made = {name: put_features(store, name) for name in names}
+    save(store, [track(name, **changes) for name in names])
+    return made
+
+
+def assemble(store: Store, config: DatasetConfig | None = None, feature: FeatureConfig = TINY) -> Artifact:
+    """The dataset of what is in a store."""
+    return dataset.assemble(store, config or DatasetConfig(), feature, SEPARATION)
+
+
+def put_sound(store: Store, track_id: str, index: int, duration_s: float = 7.0) -> None:
+    """A raw wav with provenance, and its stems: a voice with vibrato above a pulsing, detuned chord."""
+    rate = FEATURE.sample_rate
+    rng = np.random.default_rng(index)
+    t = np.arange(round(duration_s * rate)) / rate
+    root = 110 * 2 ** (index / 12)
+    vocals = (
+        0.1 * np.sin(2 * np.pi * 4 * root * t + 3 * np.sin(2 * np.pi * 5 * t)) * (1 + np.sin(t * (1 + index)))
+    )
+    chord = np.sum([np.sin(2 * np.pi * root * r * t + rng.uniform(0, 6)) for r in (1, 1.26, 1.5, 2.01)], axis=0)
+    pulse = np.exp(-8 * ((t * (1.5 + 0.2 * index)) % 1))
+    instrumental = (0.05 * chord + 0.1 * rng.standard_normal(len(t))) * pulse + 0.002 * rng.standard_normal(
+        len(t)
+    )
+    stems = {"vocals": vocals.astype(np.float32), "instrumental": instrumental.astype(np.float32)}
+    with store.writing(store.raw_wav(track_id)) as path:
+        write_wav(path, stems["vocals"] + stems["instrumental"], rate)
+        digest = sha256_of(path)
+    with store.writing_folder(store.stems(SEPARATION.model_id, track_id)) as folder:
+        for name, wav in stems.items():
+            write_wav(folder / f"{name}.wav", wav, rate)
+        (folder / "stems.json").write_text(f'{{"raw_sha256": "{digest}"}}', "utf-8")
+    put_provenance(store, track_id, digest, duration_s)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A dense family trained for a moment, and what it was made of."""
+
+    store: Store
+    dataset: Artifact
+    autoencoder: Artifact
+    latents: Artifact
+    gan: Artifact
+    samples: Artifact
+    evaluation: Artifact
+
+
+def make_family(store: Store, tracks: int = 9) -> Family:
+    """Everything from wavs to the evaluation; the titles of all tracks are hostile."""
+    names = [f"made-{i:02d}" for i in range(tracks)]
+    for i, name in enumerate(names):
+        put_sound(store, name, i)
+    tags = [("slow", "minor") if i % 2 else ("fast",) for i in range(tracks)]
+    rows = [track(n, title=f"{n} {HOSTILE}", tags=t) for n, t in zip(names, tags, strict=True)]
+    save(store, rows)
+    report = features.extract(names, store, FEATURE, SEPARATION)
+    assert not report.failed, report.failed
+    data = assemble(store, feature=FEATURE)
+    ae = autoencoder.train(data, store, AUTOENCODER)
+    table = latents.encode(ae, data, store)
+    generator = gan.train(table, ae, store, GAN)
+    samples = generation.generate(generator, ae, data, store, GENERATION)
+    figures = evaluation.evaluate(generator, ae, data, store, EVALUATION, GENERATION)
+    return Family(store, data, ae, table, generator, samples, figures)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from melodygan_core import evaluation, latents, metrics
+from melodygan_core.dataset import Dataset
+from melodygan_core.errors import InputError
+from melodygan_core.evaluation import _compare, _memorisation, _Set, _windows
+from melodygan_core.gan import LatentGan
+from melodygan_core.generation import Models, pieces
+from tests.core.made import EVALUATION, FEATURE, GENERATION, Family
+
+
+def models_of(family: Family) -> Models:
+    return Models.load(*(Path(str(family.store.at(a.uri))) for a in (family.autoencoder, family.gan)))
+
+
+def test_every_set_is_in_the_table_beside_the_floor(family: Family) -> None:
+    rows = {row["set"]: row for row in family.evaluation.metrics["table"]}
+    assert list(rows) == ["floor", "vocoder", "autoencoder", "generated"]
+    floor = rows.pop("floor")
+    assert "excess_kad" not in floor
+    for row in rows.values():
+        assert row["excess_kad"] == row["kad"] - floor["kad"]
+        assert row["excess_kad_low"] <= row["excess_kad_high"]
+    for row in (floor, *rows.values()):
+        assert row["kad_low"] <= row["kad_high"]
+        assert row["n"] > 0
+    assert rows["generated"]["tracks"] == 6
+    assert floor["tracks"] == rows["vocoder"]["tracks"] == 2
+    assert floor["n"] == rows["vocoder"]["n"] == rows["autoencoder"]["n"]
+    figures = family.evaluation.metrics
+    assert figures["generated/excess_kad"] == rows["generated"]["excess_kad"]
+    assert (figures["embedding"], figures["window_s"]) == (metrics.EMBEDDING, 0.7)
+    folder = Path(str(family.store.at(family.evaluation.uri)))
+    assert pq.read_table(folder / "table.parquet")["set"].to_pylist() == ["floor", *rows]
+
+
+def test_evaluating_twice_gives_the_same_figures(family: Family, own_family: Family) -> None:
+    args = (
+        own_family.gan,
+        own_family.autoencoder,
+        own_family.dataset,
+        own_family.store,
+        EVALUATION,
+        GENERATION,
+    )
+    assert evaluation.evaluate(*args) == family.evaluation
+    shutil.rmtree(str(own_family.store.at(own_family.evaluation.uri)))
+    assert evaluation.evaluate(*args).metrics == family.evaluation.metrics
+
+
+def test_real_validation_is_nearer_than_noise(family: Family) -> None:
+    data = Dataset(family.store, family.dataset)
+    frames = round(EVALUATION.window_s * FEATURE.frame_rate)
+    sets = {}
+    for name, split in (("reference", "test"), ("floor", "validation")):
+        rows, length = _windows(data, split, ("mix",), EVALUATION)
+        segments = data.log_mel(rows).reshape(len(rows) // length, -1, FEATURE.n_mels)[:, :frames]
+        embedded = metrics.embed(segments.transpose(0, 2, 1), FEATURE.frame_rate)
+        sets[name] = _Set(embedded, rows.track[::length])
+    noise = np.random.default_rng(0).normal(-3, 2, (18, FEATURE.n_mels, frames))
+    sets["noise"] = _Set(metrics.embed(noise, FEATURE.frame_rate), np.arange(18) % 3)
+    floor, noisy = _compare(sets, EVALUATION)
+    assert floor["kad"] < noisy["kad"]
+    assert noisy["excess_kad"] == noisy["kad"] - floor["kad"] > 0
+    assert noisy["coverage"] == 0.0
+
+
+class _Copier:
+    """A generator that knows its training set by heart."""
+
+    def __init__(self, gan: LatentGan, rows: torch.Tensor) -> None:
+        self.conditions, self.config, self.rows = gan.conditions, gan.config, rows
+
+    def latents(self, noise: torch.Tensor, condition: int | None) -> torch.Tensor:
+        picked = (noise[:, 0].abs() * 1e4).long() % len(self.rows)
+        return self.rows[picked]
+
+
+def test_a_generator_that_copies_is_found_out(family: Family) -> None:
+    data, honest = Dataset(family.store, family.dataset), models_of(family)
+    table = latents.load(family.latents, family.store)
+    rows = torch.from_numpy((table.latents * table.std + table.mean)[table.split == "train"])
+    copier = replace(honest, gan=cast(LatentGan, _Copier(honest.gan, rows)))
+    copied = _memorisation(data, copier, list(pieces(copier, GENERATION)))
+    assert copied["memorisation/ratio"] < 0.01
+    assert copied["memorisation/validation_p5"] > 0.1
+    free = _memorisation(data, honest, list(pieces(honest, GENERATION)))
+    assert free["memorisation/ratio"] > 0.2
+    assert free["memorisation/validation_p5"] == copied["memorisation/validation_p5"]
+
+
+def test_windows_longer_than_any_track_are_refused(family: Family) -> None:
+    config = replace(EVALUATION, window_s=9.0, generated_count=2)
+    args = (
+        family.gan,
+        family.autoencoder,
+        family.dataset,
+        family.store,
+        config,
+        replace(GENERATION, duration_s=0.1),
+    )
+    with pytest.raises(InputError, match=r"test has no 9\.0 s of consecutive usable mix segments"):
+        evaluation.evaluate(*args)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from melodygan_core import audio, gallery
+from melodygan_core.gallery import render
+from melodygan_core.gallery.render import EXAMPLE_S
+from tests.core.made import FEATURE, HOSTILE, Family
+
+
+class _Page(HTMLParser):
+    """What a page refers to, its elements and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.references += [
+            v or "" for k, v in attrs if k in ("src", "href", "poster", "srcset", "data", "action")
+        ]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def folder(family: Family) -> Path:
+    made = render(family.dataset, [of(family)], family.store)
+    return Path(str(family.store.at(made.uri)))
+
+
+def of(family: Family) -> gallery.Family:
+    return gallery.Family("dense", family.autoencoder, family.gan, family.samples, family.evaluation)
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return (folder / "index.html").read_text("utf-8")
+
+
+def test_the_page_needs_no_network(page: str) -> None:
+    assert not re.search(r"(?i)\b(https?|ftp|wss?):", page)
+    assert "url(" not in page
+    assert "@import" not in page
+    assert not set(_Page(page).tags) & {"script", "iframe", "object", "embed", "link", "base", "form"}
+
+
+def test_everything_it_refers_to_is_there_and_nothing_else(folder: Path, page: str) -> None:
+    references = _Page(page).references
+    assert all("/" not in r and ":" not in r for r in references)
+    assert {p.name for p in folder.iterdir()} - {"index.html", "artifact.json"} == set(references)
+
+
+def test_titles_of_strangers_are_text(page: str) -> None:
+    assert "<script" not in page
+    assert _Page(page).text.count(HOSTILE) >= 9
+
+
+def test_every_kind_of_sound_is_there_with_its_picture(folder: Path, page: str) -> None:
+    text, sounds = _Page(page).text, sorted(p.stem for p in folder.glob("*.flac"))
+    for label in ("real", "true mel, vocoder", "autoencoder, vocoder", "vocals", "instrumental", "mix"):
+        assert label in text
+    # Three generated, three versions of two test tracks, three stems.
+    assert len(sounds) == 3 + 3 * 2 + 3
+    for name in sounds:
+        assert (folder / f"{name}.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        wav, rate = audio.read_wav(folder / f"{name}.flac")
+        assert audio.peak_db(wav) > -60
+        if not name.startswith("dense-sample"):
+            assert wav.shape[1] / rate == pytest.approx(EXAMPLE_S, abs=0.5)
+        assert rate == FEATURE.sample_rate
+
+
+def test_samples_link_to_their_provenance(folder: Path) -> None:
+    for i in range(3):
+        told = json.loads((folder / f"dense-sample-00{i}.json").read_text("utf-8"))
+        assert told["index"] == i
+        assert told["sources"]["licences"] == ["CC0-1.0"]
+
+
+def test_rendering_twice_is_a_no_op(family: Family, folder: Path) -> None:
+    before = (folder / "index.html").stat().st_mtime_ns
+    render(family.dataset, [of(family)], family.store)
+    assert (folder / "index.html").stat().st_mtime_ns == before

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from melodygan_core.config import FeatureConfig, GriffinLimConfig
+from melodygan_core.features import FeatureExtractor
+from melodygan_core.vocoder import GriffinLim
+
+FEATURE = FeatureConfig()
+
+
+def log_mel_of(frequency_hz: float, amplitude: float = 0.5, seconds: float = 1.0) -> torch.Tensor:
+    t = torch.arange(round(seconds * FEATURE.sample_rate)) / FEATURE.sample_rate
+    return FeatureExtractor(FEATURE)(amplitude * torch.sin(2 * math.pi * frequency_hz * t))[0]
+
+
+@pytest.mark.parametrize("frequency_hz", [220.0, 1000.0, 5000.0])
+def test_a_tone_comes_back_at_its_frequency(frequency_hz: float) -> None:
+    wav = GriffinLim(FEATURE, GriffinLimConfig(iterations=8))(log_mel_of(frequency_hz)[None])[0]
+    spectrum = torch.fft.rfft(wav * torch.hann_window(len(wav))).abs()
+    peak_hz = float(spectrum.argmax()) * FEATURE.sample_rate / len(wav)
+    # A mel band is as wide as its neighbours are apart: about 700 * (10 ** (34 / 2595) - 1) Hz and growing.
+    width_hz = (700 + frequency_hz) * (10 ** (2840 / 2595 / 80 * 1.2) - 1) + 22
+    assert abs(peak_hz - frequency_hz) < width_hz
+
+
+def test_level_follows_the_log_mel() -> None:
+    vocoder = GriffinLim(FEATURE, GriffinLimConfig(iterations=8))
+    loud, quiet = (vocoder(log_mel_of(1000, a)[None]).square().mean().sqrt() for a in (0.5, 0.05))
+    assert float(loud / quiet) == pytest.approx(10, rel=0.1)
+    assert float(loud) == pytest.approx(0.5 / math.sqrt(2), rel=0.3)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 10, 87])
+def test_its_length_is_whole_hops(frames: int) -> None:
+    wav = GriffinLim(FEATURE, GriffinLimConfig(iterations=1))(torch.zeros(2, FEATURE.n_mels, frames))
+    assert wav.shape == (2, (frames - 1) * FEATURE.hop_length)
+    assert bool(torch.isfinite(wav).all())
+
+
+def test_silence_stays_silent() -> None:
+    silence = FeatureExtractor(FEATURE)(torch.zeros(FEATURE.sample_rate))[0]
+    # As the table holds it, in half precision, too.
+    for log_mel in (silence, silence.half().float(), torch.full_like(silence, -100.0)):
+        assert float(GriffinLim(FEATURE)(log_mel[None]).abs().max()) < 1e-5
+
+
+def test_a_seed_is_a_sound_and_leaves_the_callers_noise_alone() -> None:
+    vocoder, log_mel = GriffinLim(FEATURE, GriffinLimConfig(iterations=2)), log_mel_of(440)[None]
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    one, same, other = vocoder(log_mel, 5), vocoder(log_mel, 5), vocoder(log_mel, 6)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other)
+
+
+def test_nothing_finite_is_too_loud_for_it() -> None:
+    wild = torch.full((1, FEATURE.n_mels, 20), 1e4)
+    assert bool(torch.isfinite(GriffinLim(FEATURE, GriffinLimConfig(iterations=2))(wild)).all())
+
+
+def test_more_iterations_are_nearer_to_the_magnitudes() -> None:
+    extractor, log_mel = FeatureExtractor(FEATURE), log_mel_of(440)
+    errors = []
+    for n in (1, 32):
+        wav = GriffinLim(FEATURE, GriffinLimConfig(iterations=n))(log_mel[None])[0]
+        errors.append(
+            float((extractor(wav)[0].exp() - log_mel[:, : 1 + len(wav) // 256].exp()).square().mean())
+        )
+    assert errors[1] < 0.7 * errors[0]
