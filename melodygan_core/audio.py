@@ -26,7 +26,10 @@ def read_wav(path: Path) -> tuple[Wav, int]:
 
     Raises:
         TrackError: not a sound file, or truncated beyond use.
+        FileNotFoundError: no such file.
     """
+    if not path.exists():
+        raise FileNotFoundError(path)
     try:
         samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:

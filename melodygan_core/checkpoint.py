@@ -66,6 +66,9 @@ def blaming(folder: Path) -> Iterator[None]:
 def load_weights(folder: Path, modules: dict[str, torch.nn.Module]) -> None:
     """Fills modules from the `weights.safetensors` of a checkpoint folder, strictly.
 
+    The modules may be on the meta device, where a config of any size costs nothing: they take the tensors
+    of the file, and a shape that does not fit is an error before anything is allocated for it.
+
     Raises:
         InputError: missing, damaged, or of other shapes than the config says.
     """
@@ -76,6 +79,7 @@ def load_weights(folder: Path, modules: dict[str, torch.nn.Module]) -> None:
         tensors = load_file(path)
         for name, module in modules.items():
             prefix = f"{name}."
-            module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+            own = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            module.load_state_dict(own, assign=True)
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{path} does not fit its config: {error}") from error

@@ -69,6 +69,14 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
     return value
 
 
+def training_id(config: Any) -> dict[str, Any]:
+    """A training config as plain JSON without what shapes no result: where it runs, how often it saves."""
+    values = to_dict(config)
+    for name in ("device", "checkpoint_every_s"):
+        del values["optimizer"][name]
+    return values
+
+
 def config_id(*parts: Any) -> str:
     """12 hexadecimal digits that change when any part does.
 
@@ -194,7 +202,8 @@ class FeatureConfig:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        require(self.n_fft >= 64 and self.n_fft % 2 == 0, "n_fft", self.n_fft, "even, at least 64")
+        require(64 <= self.n_fft <= 65536 and self.n_fft % 2 == 0, "n_fft", self.n_fft, "even, 64 to 65536")
+        require(1 <= self.n_mels <= 1024, "n_mels", self.n_mels, "1 to 1024")
         require(0 < self.hop_length <= self.n_fft, "hop_length", self.hop_length, f"1 to n_fft = {self.n_fft}")
         require(1 <= self.n_mfcc <= self.n_mels, "n_mfcc", self.n_mfcc, f"1 to n_mels = {self.n_mels}")
         require(self.segment_frames >= 8, "segment_frames", self.segment_frames, "at least 8")
@@ -311,12 +320,11 @@ class DenseAutoencoderConfig:
         require(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")
         require(0 <= self.gain_db <= 40, "gain_db", self.gain_db, "0 to 40")
         require(
-            len(self.hidden_sizes) >= 1 and min(self.hidden_sizes) >= 1,
+            1 <= len(self.hidden_sizes) <= 32 and min(self.hidden_sizes) >= 1,
             "hidden_sizes",
             self.hidden_sizes,
-            "one or more positive widths",
+            "1 to 32 positive widths",
         )
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")
 
     @property
     def latent_dim(self) -> int:
@@ -360,6 +368,7 @@ class DenseGanConfig:
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to below 1")
         for name in ("noise_dim", "hidden_size", "layers", "r1_every"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.layers <= 32, "layers", self.layers, "1 to 32")
         require(self.r1_gamma >= 0, "r1_gamma", self.r1_gamma, "0 and more")
 
 

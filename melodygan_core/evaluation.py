@@ -23,6 +23,7 @@ from melodygan_core import metrics
 from melodygan_core.autoencoder.train import Vectors, vectors
 from melodygan_core.config import VERSIONS, EvaluationConfig, GenerationConfig, config_id, to_dict
 from melodygan_core.dataset import Dataset, Rows, to_vectors
+from melodygan_core.errors import InputError
 from melodygan_core.features import FeatureExtractor
 from melodygan_core.generation import Models, Piece, pieces
 from melodygan_core.store import Artifact, Store
@@ -199,6 +200,8 @@ def _memorisation(dataset: Dataset, models: Models, made: list[Piece]) -> dict[s
         figures[f"memorisation/{name}_p5"] = float(
             np.percentile(metrics.nearest_distances(queries, training), 5)
         )
+    if figures["memorisation/validation_p5"] <= 0:
+        raise InputError("validation holds copies of training segments (distance 0): remove the duplicates")
     figures["memorisation/ratio"] = figures["memorisation/generated_p5"] / figures["memorisation/validation_p5"]
     return figures
 

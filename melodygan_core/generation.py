@@ -20,6 +20,7 @@ from melodygan_core import audio, autoencoder, gan
 from melodygan_core.autoencoder import DenseAutoencoder
 from melodygan_core.config import VERSIONS, GenerationConfig, config_id, to_dict
 from melodygan_core.dataset import Dataset
+from melodygan_core.errors import InputError
 from melodygan_core.gan import LatentGan
 from melodygan_core.gan.dense import condition_index
 from melodygan_core.store import Artifact, Store, dump_json
@@ -47,9 +48,13 @@ class Models:
         """Reads both checkpoints.
 
         Raises:
-            InputError: missing or damaged.
+            InputError: missing, damaged, or not of one another.
         """
-        return cls(autoencoder.load(autoencoder_folder), gan.load(gan_folder))
+        made = cls(autoencoder.load(autoencoder_folder), gan.load(gan_folder))
+        expected, found = made.autoencoder.config.latent_dim, len(made.gan.mean)
+        if expected != found:
+            raise InputError(f"the GAN makes latents of {found} values; allowed: {expected}, the autoencoder's")
+        return made
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 # Colours that stay apart for colour-blind readers (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DB_RANGE = 80.0
+SPECTROGRAM_ROWS = 200
+LOWEST_HZ = 50.0
 
 
 def _png(figure: Figure, dpi: int = 80) -> bytes:
@@ -21,6 +23,28 @@ def _png(figure: Figure, dpi: int = 80) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
     return buffer.getvalue()
+
+
+def _row(frequency_hz: float, sample_rate: int) -> float:
+    return SPECTROGRAM_ROWS * np.log(frequency_hz / LOWEST_HZ) / np.log(sample_rate / 2 / LOWEST_HZ)
+
+
+def _log_spectrogram(wav: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Level in dB below the loudest (SPECTROGRAM_ROWS, frames), on a logarithmic frequency axis.
+
+    Each row shows the loudest of the bins it covers: a narrow tone is as bright high up, where a row covers
+    many bins, as it is low down.
+    """
+    n_fft = 2048
+    padded = np.pad(wav, (n_fft // 2, n_fft // 2 + max(0, n_fft - len(wav))))
+    hop = max(256, len(padded) // 1200)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
+    magnitude = np.abs(np.fft.rfft(frames * np.hanning(n_fft), axis=1)).T
+    edges = np.geomspace(LOWEST_HZ, sample_rate / 2, SPECTROGRAM_ROWS + 1) * n_fft / sample_rate
+    low = np.minimum(np.floor(edges[:-1]).astype(int), len(magnitude) - 1)
+    high = np.maximum(np.minimum(np.ceil(edges[1:]).astype(int), len(magnitude)), low + 1)
+    rows = np.stack([magnitude[a:b].max(axis=0) for a, b in zip(low, high, strict=True)])
+    return 20 * np.log10(np.maximum(rows, 1e-9) / max(rows.max(), 1e-9))
 
 
 def sound_png(wav: NDArray[np.float32], sample_rate: int, width: float = 6.0) -> bytes:
@@ -39,16 +63,19 @@ def sound_png(wav: NDArray[np.float32], sample_rate: int, width: float = 6.0) ->
     top.fill_between(time_s, [c.min() for c in columns], [c.max() for c in columns], color=COLOURS[0], lw=0)
     top.set_ylim(-1, 1)
     top.set_yticks([])
-    n_fft = 1024
-    padded = np.pad(wav, (0, max(0, 2 * n_fft - len(wav))))
-    with np.errstate(divide="ignore"):
-        _, _, _, image = bottom.specgram(
-            padded + 1e-9, NFFT=n_fft, Fs=sample_rate, noverlap=768, cmap="magma", mode="magnitude", scale="dB"
-        )
-    peak = float(np.nanmax(np.where(np.isfinite(image.get_array()), image.get_array(), -np.inf)))
-    image.set_clim(peak - DB_RANGE, peak)
-    bottom.set_ylim(50, sample_rate / 2)
-    bottom.set_yscale("symlog", linthresh=1000)
+    bottom.imshow(
+        _log_spectrogram(wav, sample_rate),
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=-DB_RANGE,
+        vmax=0,
+        extent=(0, max(seconds, 1e-3), 0, SPECTROGRAM_ROWS),
+    )
+    marks = [f for f in (100, 300, 1000, 3000, 10_000) if f < sample_rate / 2]
+    bottom.set_yticks(
+        [_row(f, sample_rate) for f in marks], [f"{f / 1000:g}k" if f >= 1000 else f for f in marks]
+    )
     bottom.set_ylabel("Hz")
     bottom.set_xlabel("s")
     bottom.set_xlim(0, max(seconds, 1e-3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from dataclasses import dataclass
@@ -34,21 +35,32 @@ class Published:
     reason: str
 
 
-def _verdict(evaluation: Artifact, current: Artifact | None) -> tuple[bool, str]:
-    """Whether models with this evaluation may replace the release in use."""
-    new = evaluation.metrics["generated/excess_kad"]
+LIMIT = "limit_excess_kad"
+
+
+def _verdict(evaluation: Artifact, current: Artifact | None) -> tuple[bool, str, float]:
+    """Whether models with this evaluation may replace the release in use, why, and the limit from then on.
+
+    The limit is the lowest upper end of an interval that any release so far had, so that releases that are each
+    a little worse than the last cannot drift.
+    """
+    new, high = (evaluation.metrics[f"generated/excess_kad{end}"] for end in ("", "_high"))
+    if not math.isfinite(new):
+        raise InputError(f"the excess KAD of {evaluation.uri} is {new}; allowed: a finite number")
     if current is None:
-        return True, f"first release; excess KAD {new:.1f}"
-    if current.inputs.get("dense/evaluation") == evaluation.version:
-        return True, "the same models and evaluation as the release in use"
-    old = current.metrics["generated/excess_kad"]
-    limit = current.metrics["generated/excess_kad_high"]
-    if new <= limit:
+        return True, f"first release; excess KAD {new:.1f}", high
+    if current.inputs[evaluation.name] == evaluation.version:
+        return True, "the same models and evaluation as the release in use", current.metrics[LIMIT]
+    if current.metrics["embedding"] != evaluation.metrics["embedding"]:
         return (
             True,
-            f"excess KAD {new:.1f}, not worse than {old:.1f} (interval up to {limit:.1f}) of the last one",
+            f"the release in use was measured with {current.metrics['embedding']}: not comparable",
+            high,
         )
-    return False, f"excess KAD {new:.1f} is worse than {old:.1f} (interval up to {limit:.1f}) of the one in use"
+    limit = current.metrics[LIMIT]
+    if new <= limit:
+        return True, f"excess KAD {new:.1f} is within the limit of {limit:.1f}", min(limit, high)
+    return False, f"excess KAD {new:.1f} is worse than the limit of {limit:.1f}", limit
 
 
 def publish(
@@ -69,7 +81,7 @@ def publish(
         store: Where the release goes.
         current: The release in use, if any.
     """
-    accepted, reason = _verdict(evaluation, current)
+    accepted, reason, limit = _verdict(evaluation, current)
     if not accepted:
         assert current is not None
         return Published(current, False, reason)
@@ -91,7 +103,7 @@ def publish(
         }
         dump_json(folder / FILE, description)
         (folder / "MODEL_CARD.md").write_text(_model_card(description), "utf-8")
-        return figures
+        return {**figures, LIMIT: limit}
 
     artifact = store.once(NAME, store.release("dense", version), build, config={}, inputs=inputs)
     return Published(artifact, True, reason)

@@ -128,6 +128,14 @@ class Store:
         """One version of the dataset."""
         return self.base / "dataset" / version
 
+    def splits(self) -> UPath:
+        """Which group of tracks is in which split, for ever, whatever the features are."""
+        return self.base / "dataset" / "splits.json"
+
+    def dataset_report(self) -> UPath:
+        """What the last assembly read and left out; the versions themselves never change."""
+        return self.base / "dataset" / "report.json"
+
     def model(self, family: str, stage: str, version: str) -> UPath:
         """A trained model's or latent table's folder."""
         return self.base / "models" / family / stage / version

@@ -16,7 +16,15 @@ from torch.nn import functional as F
 
 from melodygan_core.autoencoder.dense import DenseAutoencoder, explained_variance, pca
 from melodygan_core.checkpoint import blaming, load_config, load_weights, save_weights
-from melodygan_core.config import VERSIONS, DenseAutoencoderConfig, FeatureConfig, config_id, from_dict, to_dict
+from melodygan_core.config import (
+    VERSIONS,
+    DenseAutoencoderConfig,
+    FeatureConfig,
+    config_id,
+    from_dict,
+    to_dict,
+    training_id,
+)
 from melodygan_core.dataset import Dataset, Rows, Statistics, batches, to_vectors
 from melodygan_core.store import Artifact, Store
 from melodygan_core.training import (
@@ -97,7 +105,7 @@ def load(folder: Path, device: str = "cpu") -> DenseAutoencoder:
         InputError: missing or damaged.
     """
     stored = load_config(folder, "config", "feature")
-    with blaming(folder):
+    with blaming(folder), torch.device("meta"):
         model = DenseAutoencoder(
             from_dict(DenseAutoencoderConfig, stored["config"]), from_dict(FeatureConfig, stored["feature"])
         )
@@ -120,7 +128,7 @@ def train(
         InputError: the dataset has none of the stems, or the latent is not smaller than the vector.
         MelodyGANError: training diverged.
     """
-    version = config_id(config, dataset.version, VERSIONS["autoencoder"])
+    version = config_id(training_id(config), dataset.version, VERSIONS["autoencoder"])
     work = f"dense.autoencoder.{version}"
 
     def build(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ A version of the dataset is a small folder, a manifest and a table of tracks, th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from melodygan_core import catalogue, features
+from melodygan_core import features
 from melodygan_core.config import (
     SPLITS,
     STEMS,
@@ -34,34 +34,29 @@ from melodygan_core.store import Artifact, Store, dump_json
 NAME = "feature_table"
 
 
-def _assign_splits(entries: Iterable[Entry], config: DatasetConfig) -> None:
-    """Gives every new group of tracks a split; one that has a split keeps it for ever."""
-    by_group: dict[str, list[Entry]] = {}
-    for entry in entries:
-        by_group.setdefault(entry.group, []).append(entry)
-    split_of = {g: next((e.split for e in es if e.split), "") for g, es in by_group.items()}
+def _assign_splits(groups: set[str], known: dict[str, str], config: DatasetConfig) -> dict[str, str]:
+    """The split of every group of tracks; one that has a split keeps it for ever.
+
+    Raises:
+        InputError: too few groups for three splits.
+    """
+    split_of = {g: known[g] for g in groups if g in known}
     # The hash is the order: it does not depend on titles, sources or the order of arrival within a batch.
-    new = sorted(
-        (g for g, s in split_of.items() if not s), key=lambda g: hashlib.sha256(g.encode()).hexdigest()
-    )
+    new = sorted(groups - known.keys(), key=lambda g: hashlib.sha256(g.encode()).hexdigest())
     for split, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
-        wanted = max(config.min_groups, round(fraction * len(by_group)))
+        wanted = max(config.min_groups, round(fraction * len(groups)))
         missing = max(0, wanted - sum(s == split for s in split_of.values()))
-        for group in new[:missing]:
-            split_of[group] = split
+        split_of |= dict.fromkeys(new[:missing], split)
         new = new[missing:]
-    for group in new:
-        split_of[group] = "train"
-    for group, members in by_group.items():
-        for entry in members:
-            entry.split = split_of[group]
+    split_of |= dict.fromkeys(new, "train")
     for split in SPLITS:
         have = sum(s == split for s in split_of.values())
         if have < config.min_groups:
             raise InputError(
-                f"{split} has {have} groups of tracks, of {len(by_group)} that may be trained on; "
+                f"{split} has {have} groups of tracks, of {len(groups)} that may be trained on; "
                 f"each split needs {config.min_groups}, so at least {3 * config.min_groups} different tracks"
             )
+    return split_of
 
 
 @dataclass(frozen=True)
@@ -70,12 +65,13 @@ class _Selection:
     excluded: dict[str, str]
 
 
-def _select(entries: dict[str, Entry], tracks: Sequence[catalogue.Track], config: DatasetConfig) -> _Selection:
+def _select(update: index.Update, config: DatasetConfig) -> _Selection:
     eligible, excluded = [], {}
-    for track in tracks:
-        entry = entries.get(track.track_id)
+    for track in update.tracks:
+        entry = update.entries.get(track.track_id)
         if entry is None:
-            excluded[track.track_id] = "no features (not downloaded, not separated, or failed)"
+            absent = "no features (not downloaded, not separated, or failed)"
+            excluded[track.track_id] = update.unreadable.get(track.track_id, absent)
         elif track.rights == "unknown" and not config.train_on_unknown:
             excluded[track.track_id] = "rights unknown"
         elif entry.rows == 0:
@@ -85,7 +81,7 @@ def _select(entries: dict[str, Entry], tracks: Sequence[catalogue.Track], config
     if not eligible:
         reasons = sorted(set(excluded.values())) or ["the catalogue is empty"]
         raise InputError(
-            f"none of {len(tracks)} tracks may be trained on: {'; '.join(reasons)}. "
+            f"none of {len(update.tracks)} tracks may be trained on: {'; '.join(reasons)}. "
             "Set `rights: own | licensed | open` in sources.yaml, or train_on_unknown"
         )
     return _Selection(eligible, excluded)
@@ -104,19 +100,22 @@ def assemble(
     """
     shards_id = index.dataset_id(feature, separation)
     folder = store.shards(shards_id)
-    with store.lock(store.uri(folder)):
-        entries, tracks, read = index.update(store, folder, config, feature, separation)
-        selection = _select(entries, tracks, config)
-        _assign_splits(selection.eligible, config)
-        index.save(store, folder, entries)
+    with store.lock("dataset"):
+        update = index.update(store, folder, config, feature, separation)
+        index.save(store, folder, update.entries)
+        selection = _select(update, config)
+        known = store.read_json(store.splits()) if store.splits().exists() else {}
+        split_of = _assign_splits({e.group for e in selection.eligible}, known, config)
+        store.write_json(store.splits(), known | split_of)
 
-    by_id = {t.track_id: t for t in tracks}
+    by_id = {t.track_id: t for t in update.tracks}
     rows = []
     for entry in sorted(selection.eligible, key=lambda e: e.track_id):
         track = by_id[entry.track_id]
         rows.append(
             {
                 **{k: v for k, v in asdict(entry).items() if k not in ("fingerprint", "sums")},
+                "split": split_of[entry.group],
                 "title": track.title,
                 "url": track.url,
                 "licence": track.licence,
@@ -124,13 +123,13 @@ def assemble(
                 "tags": list(track.tags),
             }
         )
-    statistics = _statistics(selection.eligible, feature)
+    training = [e for e in selection.eligible if split_of[e.group] == "train"]
+    statistics = _statistics(training, feature)
     # Not where rows lie: a feature file that was only touched or copied must not train everything again.
     places = ("shard", "row_start")
     content = {
         "rows": [{k: v for k, v in row.items() if k not in places} for row in rows],
         "sums": {e.track_id: config_id(e.sums) for e in selection.eligible},
-        "excluded": selection.excluded,
         "statistics": statistics,
     }
     version = config_id(shards_id, config_id(content), VERSIONS["dataset"])
@@ -140,14 +139,14 @@ def assemble(
         "separation": separation.model_id,
         "shards": store.uri(folder),
         "statistics": statistics,
-        "excluded": selection.excluded,
     }
 
     def build(out: Path) -> dict[str, Any]:
         pq.write_table(pa.Table.from_pylist(rows), out / "tracks.parquet")
         dump_json(out / "manifest.json", manifest)
-        return _metrics(selection, read)
+        return _metrics(rows)
 
+    store.write_json(store.dataset_report(), {"tracks_read": update.read, "excluded": selection.excluded})
     return store.once(
         NAME,
         store.dataset(version),
@@ -157,26 +156,24 @@ def assemble(
     )
 
 
-def _metrics(selection: _Selection, read: int) -> dict[str, Any]:
-    entries = selection.eligible
-    metrics: dict[str, Any] = {"tracks": len(entries), "excluded": len(selection.excluded), "tracks_read": read}
+def _metrics(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    metrics: dict[str, Any] = {"tracks": len(rows)}
     for split in SPLITS:
-        members = [e for e in entries if e.split == split]
+        members = [r for r in rows if r["split"] == split]
         metrics[f"{split}/tracks"] = len(members)
-        metrics[f"{split}/groups"] = len({e.group for e in members})
-        metrics[f"{split}/segments"] = sum(e.rows for e in members)
-        metrics[f"{split}/duration_s"] = round(sum(e.duration_s for e in members), 1)
+        metrics[f"{split}/groups"] = len({r["group"] for r in members})
+        metrics[f"{split}/segments"] = sum(r["rows"] for r in members)
+        metrics[f"{split}/duration_s"] = round(sum(r["duration_s"] for r in members), 1)
     return metrics
 
 
 def _statistics(entries: Sequence[Entry], config: FeatureConfig) -> dict[str, Any]:
-    """Per stem: frames, and sum and sum of squares of each band, over the training split."""
+    """Per stem: frames, and sum and sum of squares of each band, over these tracks."""
     width = 1 + 2 * (config.n_mels + config.n_mfcc)
     total = np.zeros((len(STEMS), width))
     # Sorted, because sums of floats depend on their order and the version on every digit.
     for entry in sorted(entries, key=lambda e: e.track_id):
-        if entry.split == "train":
-            total += np.asarray(entry.sums).reshape(len(STEMS), width)
+        total += np.asarray(entry.sums).reshape(len(STEMS), width)
     return {stem: [float(v) for v in total[i]] for i, stem in enumerate(STEMS)}
 
 
@@ -188,11 +185,13 @@ class Description:
         splits: One row a split: tracks, groups, segments, duration.
         excluded: One row a track that is not trained on, with the reason.
         leaking_groups: Groups with tracks in more than one split; there must be none.
+        tracks_read: Feature files that the last assembly opened.
     """
 
     splits: list[dict[str, Any]]
     excluded: list[dict[str, Any]]
     leaking_groups: list[str]
+    tracks_read: int
 
 
 def describe(store: Store, artifact: Artifact) -> Description:
@@ -204,9 +203,10 @@ def describe(store: Store, artifact: Artifact) -> Description:
     for row in rows:
         splits_of.setdefault(row["group"], set()).add(row["split"])
     figures = ("tracks", "groups", "segments", "duration_s")
-    manifest = store.read_json(folder / "manifest.json")
+    report = store.read_json(store.dataset_report())
     return Description(
         splits=[{"split": s, **{f: artifact.metrics[f"{s}/{f}"] for f in figures}} for s in SPLITS],
-        excluded=[{"track": t, "reason": r} for t, r in sorted(manifest["excluded"].items())],
+        excluded=[{"track": t, "reason": r} for t, r in sorted(report["excluded"].items())],
         leaking_groups=sorted(g for g, s in splits_of.items() if len(s) > 1),
+        tracks_read=int(report["tracks_read"]),
     )

@@ -17,7 +17,7 @@ from upath import UPath
 
 from melodygan_core import catalogue, features
 from melodygan_core.config import STEMS, VERSIONS, DatasetConfig, FeatureConfig, SeparationConfig, config_id
-from melodygan_core.errors import InputError
+from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_core.store import Store
 
 
@@ -29,7 +29,6 @@ class Entry:
     fingerprint: str
     group: str
     duration_s: float
-    split: str = ""
     shard: str = ""
     row_start: int = 0
     rows: int = 0
@@ -45,7 +44,6 @@ SCHEMA = pa.schema(
         ("fingerprint", pa.string()),
         ("group", pa.string()),
         ("duration_s", pa.float64()),
-        ("split", pa.string()),
         ("shard", pa.string()),
         ("row_start", pa.int64()),
         ("rows", pa.int64()),
@@ -134,20 +132,34 @@ def _pack(store: Store, folder: UPath, batch: list[tuple[Entry, pa.Table]]) -> N
         entry.shard = name
 
 
+@dataclass(frozen=True)
+class Update:
+    """What packing came to.
+
+    Attributes:
+        entries: Every packed track of the catalogue.
+        tracks: The catalogue.
+        read: How many feature files were opened.
+        unreadable: Tracks whose feature file is damaged, with the reason.
+    """
+
+    entries: dict[str, Entry]
+    tracks: list[catalogue.Track]
+    read: int
+    unreadable: dict[str, str]
+
+
 def update(
     store: Store, folder: UPath, config: DatasetConfig, feature: FeatureConfig, separation: SeparationConfig
-) -> tuple[dict[str, Entry], list[catalogue.Track], int]:
-    """Packs the tracks whose feature files are new or changed.
-
-    Returns:
-        The entries by track, the catalogue's tracks, and how many tracks were read.
-    """
+) -> Update:
+    """Packs the tracks whose feature files are new or changed."""
     tracks = catalogue.load(store)
     path = folder / "index.parquet"
     old: dict[str, Entry] = {}
     if path.exists():
         with store.reading(path) as local:
             old = {row["track_id"]: Entry(**row) for row in pq.read_table(local).to_pylist()}
+    unreadable: dict[str, str] = {}
     present = _listing(store.features(features.feature_id(feature, separation), "x").parent)
     known = {t.track_id for t in tracks}
     kept = {t: e for t, e in old.items() if t in known and t in present}
@@ -155,16 +167,20 @@ def update(
     for start in tqdm(
         range(0, len(new), config.shard_tracks), desc="feature_table", unit="shard", disable=not new
     ):
-        batch = [
-            _read_track(store, t, present[t], feature, separation)
-            for t in sorted(new[start : start + config.shard_tracks])
-        ]
-        for entry, _ in batch:
-            before = kept.get(entry.track_id)
-            entry.split = before.split if before and before.group == entry.group else ""
-        _pack(store, folder, batch)
+        batch = []
+        for track_id in sorted(new[start : start + config.shard_tracks]):
+            kept.pop(track_id, None)
+            try:
+                batch.append(_read_track(store, track_id, present[track_id], feature, separation))
+            except InputError:
+                raise  # Features of another config: to leave these out would hide a mix.
+            except (MelodyGANError, OSError, KeyError, ValueError, pa.ArrowException) as error:
+                # One damaged file costs its own track, not the dataset.
+                unreadable[track_id] = f"its features cannot be read: {type(error).__name__}: {error}"
+        if batch:
+            _pack(store, folder, batch)
         kept.update({e.track_id: e for e, _ in batch})
-    return kept, tracks, len(new)
+    return Update(kept, tracks, len(new), unreadable)
 
 
 def save(store: Store, folder: UPath, entries: dict[str, Entry]) -> None:

@@ -14,7 +14,16 @@ from torch import Tensor
 
 from melodygan_core import autoencoder, latents, metrics
 from melodygan_core.checkpoint import blaming, load_config, load_weights, save_weights
-from melodygan_core.config import STEMS, VERSIONS, DenseGanConfig, config_id, from_dict, require, to_dict
+from melodygan_core.config import (
+    STEMS,
+    VERSIONS,
+    DenseGanConfig,
+    config_id,
+    from_dict,
+    require,
+    to_dict,
+    training_id,
+)
 from melodygan_core.dataset import batches
 from melodygan_core.gan.dense import Discriminator, Generator
 from melodygan_core.gan.losses import discriminator_loss, generator_loss, r1_penalty
@@ -76,7 +85,8 @@ def load(folder: Path) -> LatentGan:
         config = from_dict(DenseGanConfig, stored["config"])
         conditions = tuple(str(c) for c in stored["conditions"])
         mean, std = (torch.tensor(stored[k], dtype=torch.float32) for k in ("mean", "std"))
-    generator = Generator(config, len(mean), len(conditions))
+    with blaming(folder), torch.device("meta"):
+        generator = Generator(config, len(mean), len(conditions))
     load_weights(folder, {"generator": generator})
     return LatentGan(generator.eval(), mean, std, conditions, config)
 
@@ -123,7 +133,7 @@ def train(
         InputError: too few latents.
         MelodyGANError: training diverged.
     """
-    version = config_id(config, latent_table.version, checkpoint.version, VERSIONS["gan"])
+    version = config_id(training_id(config), latent_table.version, checkpoint.version, VERSIONS["gan"])
     work = f"dense.gan.{version}"
 
     def build(folder: Path) -> dict[str, Any]:

@@ -261,3 +261,26 @@ def test_damaged_weights_name_the_file(folder: Path) -> None:
     (folder / WEIGHTS_FILE).write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match=r"weights\.safetensors does not fit"):
         autoencoder.load(folder)
+
+
+def test_a_config_of_monstrous_layers_is_refused_before_it_is_built(folder: Path) -> None:
+    stored = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
+    stored["config"]["hidden_sizes"] = [10**7, 8]  # 32 * 50 * 1e7 weights would be gigabytes
+    (folder / CONFIG_FILE).write_text(json.dumps(stored), "utf-8")
+    with pytest.raises(InputError, match=r"weights\.safetensors does not fit"):
+        autoencoder.load(folder)
+
+
+def test_shifted_segments_are_the_table_read_from_elsewhere(family: Family) -> None:
+    data = Dataset(family.store, family.dataset)
+    rows = data.rows("train", ["mix"])
+    frames = data.feature.segment_frames
+    one = rows.take(np.asarray([0, 0, 1]))
+    log_mel, _ = data.shifted(one, np.asarray([0, 5, frames - 1]))
+    whole = data.log_mel(rows.take(np.arange(3))).reshape(-1, data.feature.n_mels)
+    for k, start in enumerate((0, 5, 2 * frames - 1)):
+        assert np.array_equal(log_mel[k], whole[start : start + frames])
+    # The last row of a track has no row to go on into.
+    last = np.flatnonzero(rows.track != rows.track[0])[0] - 1
+    end = rows.take(np.asarray([last]))
+    assert np.array_equal(data.shifted(end, np.asarray([7]))[1], data.mfcc(end))

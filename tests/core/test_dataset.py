@@ -89,11 +89,11 @@ def test_metrics_count_what_is_there(store: Store) -> None:
     put_tracks(store, NAMES)
     made = assemble(store)
     figures = made.metrics
-    assert (figures["tracks"], figures["excluded"], figures["tracks_read"]) == (8, 0, 8)
+    described = dataset.describe(store, made)
+    assert (figures["tracks"], described.excluded, described.tracks_read) == (8, [], 8)
     assert [figures[f"{s}/tracks"] for s in ("train", "validation", "test")] == [4, 2, 2]
     assert figures["train/segments"] == 4 * 3 * 4
     assert figures["test/duration_s"] == round(2 * 4 * TINY.segment_s, 1)
-    described = dataset.describe(store, made)
     assert described.leaking_groups == []
     assert [row["groups"] for row in described.splits] == [4, 2, 2]
 
@@ -107,14 +107,15 @@ def test_only_new_and_changed_tracks_are_read(store: Store) -> None:
     shards = store.shards(store.read_json(store.at(first.uri) / "manifest.json")["shards"].rsplit("/", 1)[1])
     before = {p.name: p.stat().st_mtime_ns for p in shards.glob("*.arrow")}
     assert assemble(store) == first
+    assert dataset.describe(store, first).tracks_read == 0
     put_features(store, "new")
     save(store, [track(n) for n in [*NAMES, "new"]])
     second = assemble(store)
-    assert second.metrics["tracks_read"] == 1
+    assert dataset.describe(store, second).tracks_read == 1
     assert second.version != first.version
     put_features(store, "t3", seed=1)
     third = assemble(store)
-    assert third.metrics["tracks_read"] == 1
+    assert dataset.describe(store, third).tracks_read == 1
     assert third.version != second.version
     after = {p.name: p.stat().st_mtime_ns for p in shards.glob("*.arrow")}
     assert before.items() <= after.items()
@@ -228,14 +229,40 @@ def test_unknown_rights_are_left_out_with_the_reason(store: Store) -> None:
     save(store, [track(n, rights="unknown" if n == "t0" else "open") for n in NAMES] + [track("later")])
     made = assemble(store)
     assert "t0" not in splits(store, made)
-    manifest = store.read_json(store.at(made.uri) / "manifest.json")
-    assert manifest["excluded"] == {
-        "t0": "rights unknown",
-        "later": "no features (not downloaded, not separated, or failed)",
-    }
+    assert dataset.describe(store, made).excluded == [
+        {"track": "later", "reason": "no features (not downloaded, not separated, or failed)"},
+        {"track": "t0", "reason": "rights unknown"},
+    ]
     with_it = assemble(store, DatasetConfig(train_on_unknown=True))
     assert splits(store, with_it).keys() == set(NAMES)
     assert with_it.version != made.version
+
+
+def test_a_track_that_is_not_there_yet_trains_nothing_again(store: Store) -> None:
+    put_tracks(store, NAMES)
+    first = assemble(store)
+    save(store, [track(n) for n in [*NAMES, "later"]])
+    assert assemble(store).version == first.version
+
+
+def test_one_damaged_feature_file_costs_its_own_track_only(store: Store) -> None:
+    put_tracks(store, [*NAMES, "bad"])
+    (folder,) = store.features("x", "y").parent.parent.iterdir()
+    (folder / "bad.parquet").write_bytes(b"PAR1 not really PAR1")
+    made = assemble(store)
+    assert splits(store, made).keys() == set(NAMES)
+    (excluded,) = dataset.describe(store, made).excluded
+    assert excluded["track"] == "bad"
+    assert "cannot be read" in excluded["reason"]
+
+
+def test_splits_outlive_the_index_and_other_features(store: Store) -> None:
+    for count in (6, 9, 13):
+        put_tracks(store, [f"t{i}" for i in range(count)])
+        made = assemble(store)
+    before = splits(store, made)
+    (store.at(store.read_json(store.at(made.uri) / "manifest.json")["shards"]) / "index.parquet").unlink()
+    assert splits(store, assemble(store)) == before
 
 
 def test_a_track_without_a_usable_segment_is_left_out(store: Store) -> None:

@@ -48,7 +48,7 @@ def test_a_worse_evaluation_is_refused_and_leaves_the_release_in_use(own_family:
     first = publish(own_family, excess_kad=100.0, excess_kad_high=120.0)
     worse = publish(own_family, first.artifact, excess_kad=121.0, excess_kad_high=500.0)
     assert worse == Published(
-        first.artifact, False, "excess KAD 121.0 is worse than 100.0 (interval up to 120.0) of the one in use"
+        first.artifact, False, "excess KAD 121.0 is worse than the limit of 120.0"
     )
     folder = Path(str(own_family.store.at(first.artifact.uri))).parent
     assert [p.name for p in folder.iterdir()] == [first.artifact.version]
@@ -60,7 +60,15 @@ def test_a_like_or_better_evaluation_replaces_it(own_family: Family) -> None:
     assert like.replaced
     assert like.artifact.version != first.artifact.version
     assert publish(own_family, first.artifact, excess_kad=10.0, excess_kad_high=12.0).replaced
-    assert not publish(own_family, first.artifact, excess_kad=float("nan"), excess_kad_high=1.0).replaced
+    with pytest.raises(InputError, match="is nan"):
+        publish(own_family, first.artifact, excess_kad=float("nan"), excess_kad_high=1.0)
+
+
+def test_releases_that_are_each_a_little_worse_do_not_drift(own_family: Family) -> None:
+    first = publish(own_family, excess_kad=100.0, excess_kad_high=120.0)
+    second = publish(own_family, first.artifact, excess_kad=119.0, excess_kad_high=150.0)
+    assert second.replaced
+    assert not publish(own_family, second.artifact, excess_kad=130.0, excess_kad_high=160.0).replaced
 
 
 def test_publishing_twice_is_a_no_op(own_family: Family) -> None:
