@@ -311,7 +311,7 @@ class DenseAutoencoderConfig:
     random_shift: bool = True
     gain_db: float = 6.0
     optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(max_steps=1500, learning_rate=2e-4)
+        default_factory=lambda: OptimizerConfig(max_steps=1000, learning_rate=2e-4)
     )
 
     def __post_init__(self) -> None:

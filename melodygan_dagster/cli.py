@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,9 @@ def ui(
             separation_model=separation_model,
         )
     )
-    sys.exit(app.serve(deployment, port, listen_port))
+    with _demo_site(demo_folder):
+        status = app.serve(deployment, port, listen_port)
+    sys.exit(status)
 
 
 @main.command()
@@ -170,6 +173,15 @@ def generate(
     for sample in samples:
         click.echo(f"{out / sample['file']}  {sample['duration_s']} s  {sample['loudness_lufs']} LUFS")
     click.echo(f"Licences of what it was trained on: {', '.join(description['sources']['licences'])}")
+
+
+def _demo_site(folder: Path | None) -> AbstractContextManager[object]:
+    """A demo's songs at their address, so that its sources answer while its UI is open."""
+    from melodygan_core.demo import server, site
+
+    if folder is None or not (folder / "site").is_dir():
+        return nullcontext()
+    return server.serve(folder / "site", site.port(folder))
 
 
 def _demo_deployment(folder: Path) -> Deployment:

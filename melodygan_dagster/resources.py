@@ -7,12 +7,14 @@ import dagster as dg
 from pydantic import Field
 
 from melodygan_core.config import (
+    VERSIONS,
     CatalogueConfig,
     DatasetConfig,
     DownloadConfig,
     FeatureConfig,
     Preset,
     SeparationConfig,
+    config_id,
     preset,
 )
 from melodygan_core.store import Store
@@ -82,6 +84,10 @@ class Settings(dg.ConfigurableResource):
         """Config of features.extract."""
         return preset(self.preset).features
 
+    def features_version(self) -> str:
+        """Changes when features of the same wav would be others: the algorithm, its config, the stems."""
+        return config_id(VERSIONS["features"], self.features().spectral_id, self.separation().model_id)
+
     def dataset(self) -> DatasetConfig:
         """Config of dataset.assemble."""
         config = preset(self.preset).dataset
@@ -96,7 +102,12 @@ def from_environment() -> dict[str, object]:
         root=_env("MELODYGAN_STORE", "data"),
         listen_url=_env("MELODYGAN_LISTEN_URL", "http://127.0.0.1:3030"),
     )
-    settings = Settings(
+    return {"store": store, "settings": deployed_settings(), "records": ArtifactRecords(store=store)}
+
+
+def deployed_settings() -> Settings:
+    """The per-track settings, as the environment sets them."""
+    return Settings(
         sources=_env("MELODYGAN_SOURCES", "sources.yaml"),
         preset=_env("MELODYGAN_PRESET", "small"),
         separation_model=_env("MELODYGAN_SEPARATION_MODEL", ""),
@@ -104,4 +115,3 @@ def from_environment() -> dict[str, object]:
         allow_private=_env("MELODYGAN_ALLOW_PRIVATE", "") == "1",
         train_on_unknown=_env("MELODYGAN_TRAIN_ON_UNKNOWN", "") == "1",
     )
-    return {"store": store, "settings": settings, "records": ArtifactRecords(store=store)}

@@ -3,54 +3,112 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from melodygan_core.errors import InputError
+from melodygan_core.store import Store
 from melodygan_dagster.deployment import Deployment
 
-HOST = "127.0.0.1"
-# What a listener needs; not records, locks, weights or Dagster's database.
-SERVED = ("raw", "stems", "samples", "gallery", "releases")
-
-
-def _listen(root: Path, port: int) -> None:
-    import uvicorn
+if TYPE_CHECKING:
     from starlette.applications import Starlette
-    from starlette.routing import Mount
+
+HOST = "127.0.0.1"
+# What a listener needs; not records, locks or Dagster's database.
+SERVED = ("raw", "stems", "samples", "gallery", "releases", "pictures")
+STOP_TIMEOUT_S = 30
+
+
+def listening_app(store: Store) -> Starlette:
+    """The sounds and galleries of a local store; `/` leads to the gallery in use."""
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, RedirectResponse, Response
+    from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
 
-    routes = [
-        Mount(f"/{name}", StaticFiles(directory=root / name, check_dir=False, html=True)) for name in SERVED
-    ]
-    uvicorn.run(Starlette(routes=routes), host=HOST, port=port, log_level="warning")
+    def newest(request: Request) -> Response:
+        made = store.record("gallery")
+        if made is None:
+            return PlainTextResponse("There is no gallery yet: materialize `gallery`.\n", status_code=404)
+        return RedirectResponse(f"/{made.uri}/{made.metrics['page']}")
+
+    root = Path(store.base.path)
+    mounts = [Mount(f"/{n}", StaticFiles(directory=root / n, check_dir=False)) for n in SERVED]
+    # Other names that resolve to this machine are somebody else's page trying to read the store.
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    return Starlette(routes=[Route("/", newest), Route("/gallery/", newest), *mounts], middleware=[guard])
+
+
+@contextmanager
+def _listening(store: Store, port: int) -> Iterator[None]:
+    import uvicorn
+
+    with _bound(port, "--listen-port") as listener:
+        server = uvicorn.Server(uvicorn.Config(listening_app(store), log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            thread.join(timeout=5)
+
+
+def _bound(port: int, name: str) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((HOST, port))
+    except OSError as error:
+        bound.close()
+        raise InputError(f"{name} is {port}; allowed: a port that nobody uses ({error.strerror})") from error
+    return bound
 
 
 def serve(deployment: Deployment, port: int, listen_port: int) -> int:
-    """Runs the UI until it is stopped; returns its exit status.
+    """Runs the UI until it is stopped (Ctrl+C, SIGTERM); returns its exit status.
 
     Raises:
-        InputError: the store is remote, so that its sounds cannot be served from here.
+        InputError: a port is in use; the store is remote, so that its sounds cannot be served from here.
     """
     store = deployment.opened
     if not store.is_local:
         raise InputError(f"store is {store.root!r}; allowed for the UI's players: a local folder")
     os.environ["MELODYGAN_LISTEN_URL"] = f"http://{HOST}:{listen_port}"
-    # Makes the database before webserver and daemon race for it.
-    deployment.instance().dispose()
-    threading.Thread(target=_listen, args=(Path(store.base.path), listen_port), daemon=True).start()
+    _bound(port, "--port").close()
+    with _listening(store, listen_port):
+        # Makes the database before webserver and daemon race for it.
+        deployment.instance().dispose()
+        click.echo(f"Dagster UI: http://{HOST}:{port}   gallery: http://{HOST}:{listen_port}/   stop: Ctrl+C")
+        return _dagster_dev(port)
+
+
+def _dagster_dev(port: int) -> int:
     workspace = Path(__file__).parent.parent / "workspace.yaml"
     where = ["-w", str(workspace)] if workspace.exists() else ["-m", "melodygan_dagster.definitions"]
-    click.echo(
-        f"Dagster UI: http://{HOST}:{port}   sounds: http://{HOST}:{listen_port}/gallery/   stop: Ctrl+C"
-    )
     command = [sys.executable, "-m", "dagster", "dev", *where, "-h", HOST, "-p", str(port)]
-    process = subprocess.Popen(command)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    # A session of its own: Ctrl+C reaches it once, from here, and not again while it stops its children.
+    process = subprocess.Popen(command, start_new_session=True)
     try:
         return process.wait()
     except KeyboardInterrupt:
-        return process.wait()
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        return 0

@@ -38,16 +38,17 @@ PRESETS[PRESET] = replace(
             hidden_sizes=(64, 16), optimizer=OptimizerConfig(max_steps=40, batch_size=32, eval_every=20)
         ),
         DenseGanConfig(
-            noise_dim=16,
-            hidden_size=64,
+            noise_dim=32,
+            hidden_size=128,
             layers=2,
+            # Two validations, both late: the earliest one is near enough by KAD and has too little diversity.
             optimizer=OptimizerConfig(
-                max_steps=400, batch_size=64, learning_rate=1e-3, eval_every=40, patience=15, weight_decay=0.0
+                max_steps=400, batch_size=64, learning_rate=5e-4, eval_every=200, weight_decay=0.0
             ),
         ),
     ),
     generation=GenerationConfig(count=2, duration_s=2.0),
-    evaluation=EvaluationConfig(window_s=2.0, generated_count=4, bootstrap=20),
+    evaluation=EvaluationConfig(window_s=2.0, neighbours=2, generated_count=4, bootstrap=20),
 )
 os.environ["MELODYGAN_PRESET"] = PRESET
 

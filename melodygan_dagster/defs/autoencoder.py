@@ -5,6 +5,7 @@ import dagster as dg
 from melodygan_core.config import VERSIONS, DenseAutoencoderConfig
 from melodygan_core.store import Artifact
 from melodygan_dagster import configs, reporting
+from melodygan_dagster.conditions import QUARTERLY, TRAINING
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
 
@@ -15,6 +16,8 @@ from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
     kinds={"torch", "safetensors"},
     owners=[OWNER],
     code_version=VERSIONS["autoencoder"],
+    automation_condition=TRAINING,
+    freshness_policy=QUARTERLY,
     io_manager_key="records",
     dagster_type=RECORD,
     pool="gpu",
@@ -40,7 +43,7 @@ def autoencoder_checkpoint(
     return reporting.artifact(
         made,
         store,
-        {"curves": reporting.image(plots.curves_png(made.metrics["history"], groups))},
+        {"curves": reporting.image(store, made.uri, lambda: plots.curves_png(made.metrics["history"], groups))},
         check_results=[
             dg.AssetCheckResult(
                 passed=gap >= -0.02,

@@ -4,6 +4,7 @@ import dagster as dg
 
 from melodygan_core.config import VERSIONS
 from melodygan_dagster import reporting
+from melodygan_dagster.conditions import NIGHTLY
 from melodygan_dagster.partitions import TRACKS
 from melodygan_dagster.resources import OWNER, Settings, StoreResource
 
@@ -24,6 +25,7 @@ sources = dg.AssetSpec(
     kinds={"parquet", "python"},
     owners=[OWNER],
     code_version=VERSIONS["catalogue"],
+    freshness_policy=NIGHTLY,
     pool="catalogue",
     check_specs=[dg.AssetCheckSpec("sources_reached", asset="catalogue", description="Every source answered.")],
 )
@@ -53,7 +55,7 @@ def catalogue(
         metadata={
             "dagster/row_count": len(keys),
             "new_tracks": len(new),
-            "failed_sources": reporting.table(failed) if failed else 0,
+            "failed_sources": reporting.table(failed),
             "latest": reporting.table(rows),
             "dagster/uri": str(core_store.catalogue()),
         },
@@ -65,7 +67,7 @@ def catalogue(
                 passed=not failed,
                 check_name="sources_reached",
                 severity=dg.AssetCheckSeverity.WARN,
-                metadata={"failed": reporting.table(failed) if failed else 0},
+                metadata={"failed": reporting.table(failed)},
             )
         ],
     )

@@ -4,6 +4,7 @@ import dagster as dg
 
 from melodygan_core.config import VERSIONS
 from melodygan_dagster import reporting
+from melodygan_dagster.conditions import DATASET, NIGHTLY
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, Settings, StoreResource
 
@@ -14,6 +15,8 @@ from melodygan_dagster.resources import OWNER, Settings, StoreResource
     kinds={"parquet", "arrow"},
     owners=[OWNER],
     code_version=VERSIONS["dataset"],
+    automation_condition=DATASET,
+    freshness_policy=NIGHTLY,
     io_manager_key="records",
     dagster_type=RECORD,
     check_specs=[
@@ -40,7 +43,7 @@ def feature_table(store: StoreResource, settings: Settings) -> dg.MaterializeRes
         store,
         {
             "tracks_by_split": reporting.table(described.splits),
-            "excluded": reporting.table(described.excluded) if described.excluded else 0,
+            "excluded": reporting.table(described.excluded),
         },
         check_results=[
             dg.AssetCheckResult(

@@ -7,6 +7,7 @@ import dagster as dg
 
 from melodygan_core.config import VERSIONS
 from melodygan_dagster import reporting
+from melodygan_dagster.conditions import PER_TRACK
 from melodygan_dagster.partitions import backfill, tracks
 from melodygan_dagster.resources import OWNER, Settings, StoreResource
 
@@ -19,23 +20,28 @@ from melodygan_dagster.resources import OWNER, Settings, StoreResource
     kinds={"wav", "python"},
     owners=[OWNER],
     code_version=VERSIONS["download"],
+    automation_condition=PER_TRACK,
+    check_specs=[reporting.every_track("raw_wav")],
     output_required=False,
     pool="downloads",
 )
-def raw_wav(context: dg.AssetExecutionContext, store: StoreResource, settings: Settings) -> Iterator[dg.Output]:
+def raw_wav(
+    context: dg.AssetExecutionContext, store: StoreResource, settings: Settings
+) -> Iterator[dg.AssetCheckResult]:
     """The track as 44.1 kHz stereo PCM, fetched by yt-dlp within limits, with its provenance beside it.
 
     Nothing is fetched twice; what will never work (404, removed, too long, no audio) is remembered and skipped.
     """
     from melodygan_core import download
 
+    core_store = store.open()
+
     def describe(track: dict[str, Any]) -> dict[str, Any]:
         uri = track.pop("uri")
         return {
             "listen": store.url(uri),
-            **reporting.scalars(track),
-            "dagster/uri": str(store.open().at(uri)),
+            **reporting.file(core_store, uri, track.pop("sha256"), track),
         }
 
-    report = download.fetch(context.partition_keys, store.open(), settings.download())
+    report = download.fetch(context.partition_keys, core_store, settings.download())
     yield from reporting.tracks(context, report, describe)

@@ -5,6 +5,7 @@ import dagster as dg
 from melodygan_core.config import VERSIONS, EvaluationConfig
 from melodygan_core.store import Artifact
 from melodygan_dagster import configs, reporting
+from melodygan_dagster.conditions import AFTER_TRAINING
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
 
@@ -22,6 +23,7 @@ MIN_MEMORISATION_RATIO = 0.5
     kinds={"parquet", "json"},
     owners=[OWNER],
     code_version=VERSIONS["evaluation"],
+    automation_condition=AFTER_TRAINING,
     io_manager_key="records",
     dagster_type=RECORD,
     config_schema=configs.schema(deployed_preset().evaluation),
@@ -57,7 +59,9 @@ def evaluation(
         made,
         store,
         {
-            "picture": reporting.image(plots.intervals_png(intervals, "KAD x1000 to test tracks")),
+            "picture": reporting.image(
+                store, made.uri, lambda: plots.intervals_png(intervals, "KAD x1000 to test tracks")
+            ),
             "distances": reporting.table(rows),
         },
         check_results=[

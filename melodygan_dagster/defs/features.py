@@ -5,10 +5,10 @@ from typing import Any
 
 import dagster as dg
 
-from melodygan_core.config import VERSIONS
 from melodygan_dagster import reporting
+from melodygan_dagster.conditions import PER_TRACK
 from melodygan_dagster.partitions import backfill, tracks
-from melodygan_dagster.resources import OWNER, Settings, StoreResource
+from melodygan_dagster.resources import OWNER, Settings, StoreResource, deployed_settings
 
 
 @dg.asset(
@@ -18,31 +18,37 @@ from melodygan_dagster.resources import OWNER, Settings, StoreResource
     group_name="features",
     kinds={"parquet", "torch"},
     owners=[OWNER],
-    code_version=VERSIONS["features"],
+    code_version=deployed_settings().features_version(),
+    automation_condition=PER_TRACK,
+    check_specs=[reporting.every_track("features")],
     output_required=False,
 )
 def features(
     context: dg.AssetExecutionContext, store: StoreResource, settings: Settings
-) -> Iterator[dg.Output]:
+) -> Iterator[dg.AssetCheckResult]:
     """One row a segment and stem (vocals, instrumental, mix): log-mel, MFCC, levels, usability."""
     from melodygan_core import features as core
     from melodygan_core import plots
     from melodygan_core.config import STEMS
+    from melodygan_core.store import sha256_of
 
     core_store, config = store.open(), settings.features()
 
     def describe(track: dict[str, Any]) -> dict[str, Any]:
         uri = track.pop("uri")
         with core_store.reading(core_store.at(uri)) as path:
-            values = core.read(path, ["stem", "log_mel"])
+            digest, values = sha256_of(path), core.read(path, ["stem", "log_mel"])
         log_mel = core.log_mel_of(values, config)
         stem_of = values["stem"].to_pylist()
         rows = [log_mel[[i for i, s in enumerate(stem_of) if s == stem]] for stem in STEMS]
-        picture = plots.stems_png(rows, STEMS, config.frame_rate)
+
+        def picture() -> bytes:
+            return plots.stems_png(rows, STEMS, config.frame_rate)
+
         return {
-            "log_mel": reporting.image(picture),
-            **reporting.scalars(track),
-            "dagster/uri": str(core_store.at(uri)),
+            "log_mel": reporting.image(store, uri.removesuffix(".parquet"), picture),
+            "dagster/row_count": track.pop("segments"),
+            **reporting.file(core_store, uri, digest, track),
         }
 
     report = core.extract(context.partition_keys, core_store, config, settings.separation())

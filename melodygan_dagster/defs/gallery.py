@@ -5,6 +5,7 @@ import dagster as dg
 from melodygan_core.config import VERSIONS
 from melodygan_core.store import Artifact
 from melodygan_dagster import reporting
+from melodygan_dagster.conditions import AFTER_TRAINING
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource
 
@@ -17,6 +18,7 @@ FAMILY_ASSETS = ("autoencoder_checkpoint", "gan_checkpoint", "generated_samples"
     kinds={"html", "flac"},
     owners=[OWNER],
     code_version=VERSIONS["gallery"],
+    automation_condition=AFTER_TRAINING,
     io_manager_key="records",
     dagster_type=RECORD,
 )

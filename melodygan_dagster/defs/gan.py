@@ -8,6 +8,7 @@ import dagster as dg
 from melodygan_core.config import VERSIONS, DenseGanConfig
 from melodygan_core.store import Artifact
 from melodygan_dagster import configs, reporting
+from melodygan_dagster.conditions import AFTER_TRAINING, QUARTERLY
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
 
@@ -38,6 +39,8 @@ def _checks(metrics: dict[str, Any]) -> list[dg.AssetCheckResult]:
     kinds={"torch", "safetensors"},
     owners=[OWNER],
     code_version=VERSIONS["gan"],
+    automation_condition=AFTER_TRAINING,
+    freshness_policy=QUARTERLY,
     io_manager_key="records",
     dagster_type=RECORD,
     pool="gpu",
@@ -68,5 +71,5 @@ def gan_checkpoint(
         ["validation/kad", "validation/kad_floor"],
         ["validation/diversity"],
     ]
-    curves = reporting.image(plots.curves_png(made.metrics["history"], groups))
+    curves = reporting.image(store, made.uri, lambda: plots.curves_png(made.metrics["history"], groups))
     return reporting.artifact(made, store, {"curves": curves}, check_results=_checks(made.metrics))

@@ -1,10 +1,13 @@
 """GAN -> sound."""
 
+from functools import partial
+
 import dagster as dg
 
 from melodygan_core.config import VERSIONS, GenerationConfig
 from melodygan_core.store import Artifact
 from melodygan_dagster import configs, reporting
+from melodygan_dagster.conditions import AFTER_TRAINING
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
 
@@ -21,6 +24,7 @@ PICTURES = 3
     kinds={"wav", "parquet"},
     owners=[OWNER],
     code_version=VERSIONS["generation"],
+    automation_condition=AFTER_TRAINING,
     io_manager_key="records",
     dagster_type=RECORD,
     config_schema=configs.schema(deployed_preset().generation),
@@ -42,8 +46,8 @@ def generated_samples(
     with core_store.reading(core_store.at(made.uri)) as folder:
         for sample in made.metrics["samples"][:PICTURES]:
             wav, sample_rate = audio.read_wav(folder / sample["file"])
-            shown[f"listen_{sample['index']}"] = store.url(f"{made.uri}/{sample['file']}")
-            shown[f"picture_{sample['index']}"] = reporting.image(
-                plots.sound_png(audio.to_mono(wav), sample_rate, width=4.0)
-            )
-    return reporting.artifact(made, store, {"samples": reporting.table(made.metrics["samples"]), **shown})
+            picture = partial(plots.sound_png, audio.to_mono(wav), sample_rate, width=4.0)
+            uri = f"{made.uri}/{sample['file']}"
+            shown[f"picture_{sample['index']}"] = reporting.image(store, uri.removesuffix(".wav"), picture)
+            shown[f"listen_{sample['index']}"] = store.url(uri)
+    return reporting.artifact(made, store, {**shown, "samples": reporting.table(made.metrics["samples"])})

@@ -5,6 +5,7 @@ import dagster as dg
 from melodygan_core.config import VERSIONS
 from melodygan_core.store import Artifact
 from melodygan_dagster import reporting
+from melodygan_dagster.conditions import AFTER_TRAINING
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource
 
@@ -19,6 +20,7 @@ from melodygan_dagster.resources import OWNER, StoreResource
     kinds={"safetensors", "markdown"},
     owners=[OWNER],
     code_version=VERSIONS["release"],
+    automation_condition=AFTER_TRAINING,
     io_manager_key="records",
     dagster_type=RECORD,
 )

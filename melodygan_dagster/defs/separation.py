@@ -5,10 +5,10 @@ from typing import Any
 
 import dagster as dg
 
-from melodygan_core.config import VERSIONS
 from melodygan_dagster import reporting
+from melodygan_dagster.conditions import PER_TRACK
 from melodygan_dagster.partitions import backfill, tracks
-from melodygan_dagster.resources import OWNER, Settings, StoreResource
+from melodygan_dagster.resources import OWNER, Settings, StoreResource, deployed_settings
 
 
 @dg.asset(
@@ -18,25 +18,33 @@ from melodygan_dagster.resources import OWNER, Settings, StoreResource
     group_name="ingest",
     kinds={"wav", "onnx"},
     owners=[OWNER],
-    code_version=VERSIONS["separation"],
+    code_version=deployed_settings().separation().model_id,
+    automation_condition=PER_TRACK,
+    check_specs=[reporting.every_track("stems")],
     output_required=False,
     pool="gpu",
 )
-def stems(context: dg.AssetExecutionContext, store: StoreResource, settings: Settings) -> Iterator[dg.Output]:
+def stems(
+    context: dg.AssetExecutionContext, store: StoreResource, settings: Settings
+) -> Iterator[dg.AssetCheckResult]:
     """`vocals.wav` and `instrumental.wav`, which sum to the mix; one model load serves the whole run.
 
     The model `centre` is a baseline for machines that cannot download a separation network.
     """
     from melodygan_core import separation
+    from melodygan_core.store import sha256_of
+
+    core_store = store.open()
 
     def describe(track: dict[str, Any]) -> dict[str, Any]:
         uri = track.pop("uri")
+        with core_store.reading(core_store.at(f"{uri}/stems.json")) as listing:
+            digest = sha256_of(listing)
         return {
             "listen_vocals": store.url(f"{uri}/vocals.wav"),
             "listen_instrumental": store.url(f"{uri}/instrumental.wav"),
-            **reporting.scalars(track),
-            "dagster/uri": str(store.open().at(uri)),
+            **reporting.file(core_store, uri, digest, track),
         }
 
-    report = separation.separate(context.partition_keys, store.open(), settings.separation())
+    report = separation.separate(context.partition_keys, core_store, settings.separation())
     yield from reporting.tracks(context, report, describe)

@@ -47,9 +47,7 @@ def test_the_folder_works_without_its_store(own_family: Family, tmp_path: Path) 
 def test_a_worse_evaluation_is_refused_and_leaves_the_release_in_use(own_family: Family) -> None:
     first = publish(own_family, excess_kad=100.0, excess_kad_high=120.0)
     worse = publish(own_family, first.artifact, excess_kad=121.0, excess_kad_high=500.0)
-    assert worse == Published(
-        first.artifact, False, "excess KAD 121.0 is worse than the limit of 120.0"
-    )
+    assert worse == Published(first.artifact, False, "excess KAD 121.0 is worse than the limit of 120.0")
     folder = Path(str(own_family.store.at(first.artifact.uri))).parent
     assert [p.name for p in folder.iterdir()] == [first.artifact.version]
 

@@ -1,0 +1,171 @@
+"""The code location as a whole: complete, light, and said the same everywhere."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from melodygan_dagster.partitions import PER_TRACK
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "pandas", "pyarrow", "librosa", "onnxruntime", "audio_separator", "yt_dlp")
+DENSE = (
+    "autoencoder_checkpoint",
+    "latent_table",
+    "gan_checkpoint",
+    "generated_samples",
+    "evaluation",
+    "release",
+)
+POOLS = {"catalogue": "catalogue", "raw_wav": "downloads", "stems": "gpu"} | {
+    f"dense/{name}": "gpu" for name in ("autoencoder_checkpoint", "gan_checkpoint")
+}
+
+
+def _imported(code: str, *names: str) -> list[str]:
+    """Which of the modules a fresh process has imported after running the code."""
+    script = f"import json, sys\n{code}\nprint(json.dumps(sorted(set({names!r}) & set(sys.modules))))"
+    environment = os.environ | {"MELODYGAN_PRESET": "demo"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_definitions_load_and_hold_together(definitions: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(definitions)
+    keys = {k.to_user_string() for k in definitions.resolve_asset_graph().get_all_asset_keys()}
+    assert keys == {"sources", "catalogue", *PER_TRACK, "feature_table", "gallery"} | {
+        f"dense/{n}" for n in DENSE
+    }
+
+
+def test_every_asset_says_what_it_is(definitions: dg.Definitions) -> None:
+    for spec in definitions.resolve_all_asset_specs():
+        name = spec.key.to_user_string()
+        assert spec.description and len(spec.description) > 40, name
+        assert spec.group_name not in (None, "default"), name
+        assert spec.kinds, name
+        assert spec.owners == ["team:melodygan"], name
+        if name != "sources":
+            assert spec.code_version, name
+        if spec.partitions_def is None and name not in ("sources", "catalogue"):
+            assert spec.automation_condition is not None, name
+
+
+def test_every_job_schedule_and_sensor_says_what_it_is_for(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    jobs = [j for j in repository.get_all_jobs() if not j.name.startswith("__")]
+    described = [*jobs, *repository.schedule_defs, *repository.sensor_defs]
+    assert {d.name for d in described} == {
+        *(f"{name}_job" for name in ("catalogue", *PER_TRACK, "dataset", "dense")),
+        "nightly_catalogue",
+        "automation",
+        "sources_changed",
+    }
+    assert all(d.description for d in described)
+
+
+def test_no_job_holds_two_per_track_assets(definitions: dg.Definitions) -> None:
+    for job in definitions.get_repository_def().get_all_jobs():
+        if not job.name.startswith("__"):
+            held = {k.to_user_string() for k in job.asset_layer.executable_asset_keys}
+            assert len(held & set(PER_TRACK)) <= 1, job.name
+
+
+def test_blocking_checks_are_on_unpartitioned_assets_only(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    blocking = {}
+    for key in graph.asset_check_keys:
+        blocking[f"{key.asset_key.to_user_string()}.{key.name}"] = graph.get(key).blocking
+        assert graph.get(key).description
+        if graph.get(key.asset_key).is_partitioned:
+            assert not graph.get(key).blocking, key
+    assert {name for name, blocks in blocking.items() if blocks} == {
+        "feature_table.no_leakage",
+        "dense/gan_checkpoint.no_mode_collapse",
+        "dense/gan_checkpoint.finite",
+        "dense/evaluation.not_memorised",
+    }
+    assert {f"{name}.every_track" for name in PER_TRACK} <= set(blocking)
+
+
+def test_pools_bound_what_shares_a_resource(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    pools = {k.to_user_string(): graph.get(k).pools for k in graph.materializable_asset_keys}
+    assert {name: p for name, p in pools.items() if p} == {name: {pool} for name, pool in POOLS.items()}
+
+
+def test_code_versions_of_per_track_assets_follow_the_deployment(
+    definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from melodygan_dagster.resources import deployed_settings
+
+    settings = deployed_settings()
+    graph = definitions.resolve_asset_graph()
+    assert graph.get(dg.AssetKey("stems")).code_version == settings.separation().model_id
+    assert graph.get(dg.AssetKey("features")).code_version == settings.features_version()
+    monkeypatch.setenv("MELODYGAN_SEPARATION_MODEL", "htdemucs.yaml")
+    assert deployed_settings().separation().model == "htdemucs.yaml"
+    assert deployed_settings().features_version() != settings.features_version()
+
+
+def test_loading_definitions_imports_nothing_heavy() -> None:
+    code = "from melodygan_dagster.definitions import defs; defs().get_repository_def()"
+    assert _imported(code, "dagster", *HEAVY) == ["dagster"]
+
+
+def test_importing_the_core_imports_neither_dagster_nor_torch() -> None:
+    assert (
+        _imported("import melodygan_core, melodygan_core.config, melodygan_core.store", "dagster", *HEAVY) == []
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["run", "--help"], ["ui", "--help"]])
+def test_help_imports_neither_dagster_nor_torch(arguments: list[str]) -> None:
+    code = f"from melodygan_dagster.cli import main\nmain({arguments!r}, standalone_mode=False)"
+    assert _imported(code, "dagster", *HEAVY) == []
+
+
+def test_workspace_and_pyproject_agree() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["dg"]
+    workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text("utf-8"))
+    [entry] = workspace["load_from"]
+    module = entry["python_module"]
+    assert module["module_name"] == f"{pyproject['project']['root_module']}.definitions"
+    assert module["location_name"] == pyproject["project"]["code_location_name"] == "melodygan"
+
+
+def test_the_instance_is_configured_by_a_file_of_the_package(instance: dg.DagsterInstance) -> None:
+    shipped = importlib.resources.files("melodygan_dagster").joinpath("dagster.yaml").read_text("utf-8")
+    config = yaml.safe_load(shipped)
+    assert config["telemetry"] == {"enabled": False} and config["nux"] == {"enabled": False}
+    assert not instance.telemetry_enabled
+    assert not instance.nux_enabled
+    assert instance.run_monitoring_enabled
+    queue = instance.get_concurrency_config()
+    assert queue.pool_config.default_pool_limit == 1
+    assert queue.pool_config.pool_granularity is not None
+    assert queue.pool_config.pool_granularity.value == "run"
+    assert queue.run_queue_config is not None
+    assert queue.run_queue_config.max_concurrent_runs == 2
+
+
+def test_a_wheel_has_what_is_not_python() -> None:
+    # hatchling packs whole folders; what git ignores would be missing from a wheel.
+    for name in ("melodygan_dagster/dagster.yaml", "melodygan_core/gallery/page.html"):
+        ignored = subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT, check=False).returncode
+        assert (ROOT / name).is_file() and ignored != 0
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    packages = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert packages == ["melodygan_core", "melodygan_dagster"]
