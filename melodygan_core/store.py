@@ -156,6 +156,10 @@ class Store:
         """The page to listen to."""
         return self.base / "gallery" / version
 
+    def picture(self, name: str) -> UPath:
+        """A picture for the UI; `name` may have slashes and no suffix."""
+        return self.at(f"pictures/{name}.png")
+
     def record_path(self, name: str) -> UPath:
         """Where the Artifact in use of an unpartitioned asset is recorded."""
         return self.base / "records" / f"{name.replace('/', '.')}.json"

@@ -135,7 +135,8 @@ class Best:
             self.value, self.step, self.stale = value, step, 0
             self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
             return True
-        self.stale += 1
+        if self.step >= 0:  # Patience begins with the first candidate.
+            self.stale += 1
         return False
 
 

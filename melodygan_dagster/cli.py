@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -38,7 +39,9 @@ def main() -> None:
     """From a list of URLs to new music."""
 
 
-def _deployment_options(function: Any) -> Any:
+def _with_deployment(function: Any) -> Any:
+    """Gives a command the options of a deployment, and the Deployment that they make as its first argument."""
+    folder = click.Path(path_type=Path, file_okay=False)
     options = [
         click.option(
             "--sources", type=click.Path(path_type=Path), default="sources.yaml", help="What to ingest."
@@ -46,28 +49,46 @@ def _deployment_options(function: Any) -> Any:
         click.option("--store", default="data", help="Root of everything made: a folder or an fsspec URI."),
         click.option("--preset", type=click.Choice(list(PRESETS)), default="small", help="Size of the models."),
         click.option("--separation-model", default="", help="Such as `centre`; the preset's when empty."),
+        click.option("--model-dir", default="", help="Where separation models are kept; a cache when empty."),
+        click.option("--allow-root", type=folder, multiple=True, help="Where `path:` sources may lie, too."),
         click.option("--train-on-unknown", is_flag=True, help="Train on tracks whose rights are unknown."),
     ]
+
+    @functools.wraps(function)
+    def command(
+        sources: Path,
+        store: str,
+        preset: str,
+        separation_model: str,
+        model_dir: str,
+        allow_root: tuple[Path, ...],
+        train_on_unknown: bool,
+        **others: Any,
+    ) -> None:
+        from melodygan_dagster.deployment import Deployment
+
+        deployment = Deployment(
+            store,
+            sources,
+            preset,
+            train_on_unknown=train_on_unknown,
+            separation_model=separation_model,
+            model_dir=model_dir,
+            allow_roots=allow_root,
+        )
+        function(deployment, **others)
+
     for option in reversed(options):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
 
 
 @main.command()
-@_deployment_options
-def run(sources: Path, store: str, preset: str, separation_model: str, train_on_unknown: bool) -> None:
+@_with_deployment
+def run(deployment: Deployment) -> None:
     """Runs the whole graph on your own sources, stage by stage; what is there already is not made again."""
-    from melodygan_dagster.deployment import Deployment
-
-    if not sources.is_file():
-        raise click.ClickException(f"{sources} does not exist: put your URLs in it, one a line")
-    deployment = Deployment(
-        store,
-        sources,
-        preset,
-        train_on_unknown=train_on_unknown,
-        separation_model=separation_model,
-    )
+    if not deployment.sources.is_file():
+        raise click.ClickException(f"{deployment.sources} does not exist: put your URLs in it, one a line")
     if not _run(deployment):
         sys.exit(1)
 
@@ -92,37 +113,18 @@ def demo(folder: Path, tracks: int) -> None:
 
 
 @main.command()
-@_deployment_options
+@_with_deployment
 @click.option(
     "--demo", "demo_folder", type=click.Path(path_type=Path), help="The UI of a demo's folder instead."
 )
 @click.option("--port", default=3000, help="Of the Dagster UI, on loopback.")
 @click.option("--listen-port", default=3030, help="Where sounds and galleries are served, on loopback.")
-def ui(
-    sources: Path,
-    store: str,
-    preset: str,
-    separation_model: str,
-    train_on_unknown: bool,
-    demo_folder: Path | None,
-    port: int,
-    listen_port: int,
-) -> None:
+def ui(deployment: Deployment, demo_folder: Path | None, port: int, listen_port: int) -> None:
     """Opens the Dagster UI, with the sounds of the store beside it. Loopback only: it has no password."""
     from melodygan_dagster import ui as app
-    from melodygan_dagster.deployment import Deployment
 
-    deployment = (
-        _demo_deployment(demo_folder)
-        if demo_folder
-        else Deployment(
-            store,
-            sources,
-            preset,
-            train_on_unknown=train_on_unknown,
-            separation_model=separation_model,
-        )
-    )
+    if demo_folder:
+        deployment = _demo_deployment(demo_folder)
     with _demo_site(demo_folder):
         status = app.serve(deployment, port, listen_port)
     sys.exit(status)

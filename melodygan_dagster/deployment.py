@@ -26,6 +26,8 @@ class Deployment:
         allow_private: Reach private addresses; only the demo, whose site is on loopback, needs it.
         train_on_unknown: Train on tracks whose rights are unknown.
         separation_model: Overrides the preset's; empty for the preset's.
+        model_dir: Where separation models are kept; empty for a cache of the user's.
+        allow_roots: Folders under which `path:` sources may lie, besides that of the sources file.
     """
 
     store: str
@@ -34,6 +36,8 @@ class Deployment:
     allow_private: bool = False
     train_on_unknown: bool = False
     separation_model: str = ""
+    model_dir: str = ""
+    allow_roots: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         known_preset(self.preset)
@@ -66,6 +70,8 @@ class Deployment:
             "MELODYGAN_ALLOW_PRIVATE": "1" if self.allow_private else "",
             "MELODYGAN_TRAIN_ON_UNKNOWN": "1" if self.train_on_unknown else "",
             "MELODYGAN_SEPARATION_MODEL": self.separation_model,
+            "MELODYGAN_MODEL_DIR": self.model_dir,
+            "MELODYGAN_ALLOW_ROOTS": os.pathsep.join(str(p.absolute()) for p in self.allow_roots),
         }
 
     def instance(self) -> dg.DagsterInstance:

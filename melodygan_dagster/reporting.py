@@ -17,26 +17,25 @@ if TYPE_CHECKING:
 
 
 FAILED = "failed"
-PICTURES = "pictures"
 NAMED = 10
 
 
-def image(store: StoreResource, uri: str, render: Callable[[], bytes]) -> dg.MarkdownMetadataValue:
+def image(store: StoreResource, name: str, render: Callable[[], bytes]) -> dg.MarkdownMetadataValue:
     """A picture that the UI shows inline: a file of the store, which `melodygan ui` serves.
 
     Embedded in the metadata it would be hidden behind "Show Markdown", as is everything above 1,000 characters.
 
     Args:
         store: Keeps it.
-        uri: Where, below `pictures/`, without the suffix; what is there is not rendered again.
+        name: Of the picture in the store, without the suffix; what is there is not rendered again.
         render: Makes the PNG.
     """
-    core_store, uri = store.open(), f"{PICTURES}/{uri}.png"
-    path = core_store.at(uri)
+    core_store = store.open()
+    path = core_store.picture(name)
     if not path.exists():
         with core_store.writing(path) as temporary:
             temporary.write_bytes(render())
-    return dg.MetadataValue.md(f"![picture]({store.url(uri).url})")
+    return dg.MetadataValue.md(f"![picture]({store.url(core_store.uri(path)).url})")
 
 
 def every_track(asset: str) -> dg.AssetCheckSpec:

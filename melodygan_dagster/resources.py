@@ -1,6 +1,7 @@
 """Where things are and how the deployment is set, each by one environment variable."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -55,6 +56,9 @@ class Settings(dg.ConfigurableResource):
     preset: str = Field(description="demo, small, base or large (MELODYGAN_PRESET).")
     separation_model: str = Field(description="Overrides the preset's model (MELODYGAN_SEPARATION_MODEL).")
     model_dir: str = Field(description="Where separation models are kept (MELODYGAN_MODEL_DIR).")
+    allow_roots: str = Field(
+        description="More folders for `path:` sources, as in PATH (MELODYGAN_ALLOW_ROOTS)."
+    )
     allow_private: bool = Field(description="Reach private addresses; only the demo needs it.")
     train_on_unknown: bool = Field(description="Train on tracks whose rights are unknown.")
 
@@ -65,7 +69,11 @@ class Settings(dg.ConfigurableResource):
 
     def catalogue(self) -> CatalogueConfig:
         """Config of catalogue.expand."""
-        return dataclasses.replace(preset(self.preset).catalogue, allow_private=self.allow_private)
+        config = preset(self.preset).catalogue
+        roots = tuple(p for p in self.allow_roots.split(os.pathsep) if p)
+        if roots:
+            roots = (str(self.sources_file.absolute().parent), *roots)
+        return dataclasses.replace(config, allow_private=self.allow_private, allowed_roots=roots)
 
     def download(self) -> DownloadConfig:
         """Config of download.fetch."""
@@ -112,6 +120,7 @@ def deployed_settings() -> Settings:
         preset=_env("MELODYGAN_PRESET", "small"),
         separation_model=_env("MELODYGAN_SEPARATION_MODEL", ""),
         model_dir=_env("MELODYGAN_MODEL_DIR", ""),
+        allow_roots=_env("MELODYGAN_ALLOW_ROOTS", ""),
         allow_private=_env("MELODYGAN_ALLOW_PRIVATE", "") == "1",
         train_on_unknown=_env("MELODYGAN_TRAIN_ON_UNKNOWN", "") == "1",
     )

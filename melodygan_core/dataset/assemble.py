@@ -102,11 +102,13 @@ def assemble(
     folder = store.shards(shards_id)
     with store.lock("dataset"):
         update = index.update(store, folder, config, feature, separation)
-        index.save(store, folder, update.entries)
+        if update.changed:
+            index.save(store, folder, update.entries)
         selection = _select(update, config)
         known = store.read_json(store.splits()) if store.splits().exists() else {}
         split_of = _assign_splits({e.group for e in selection.eligible}, known, config)
-        store.write_json(store.splits(), known | split_of)
+        if not split_of.items() <= known.items():
+            store.write_json(store.splits(), known | split_of)
 
     by_id = {t.track_id: t for t in update.tracks}
     rows = []

@@ -141,12 +141,14 @@ class Update:
         tracks: The catalogue.
         read: How many feature files were opened.
         unreadable: Tracks whose feature file is damaged, with the reason.
+        changed: Whether the entries are others than before.
     """
 
     entries: dict[str, Entry]
     tracks: list[catalogue.Track]
     read: int
     unreadable: dict[str, str]
+    changed: bool
 
 
 def update(
@@ -180,7 +182,7 @@ def update(
         if batch:
             _pack(store, folder, batch)
         kept.update({e.track_id: e for e, _ in batch})
-    return Update(kept, tracks, len(new), unreadable)
+    return Update(kept, tracks, len(new), unreadable, changed=kept != old)
 
 
 def save(store: Store, folder: UPath, entries: dict[str, Entry]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ NAME = "dense/gan_checkpoint"
 BETAS = (0.5, 0.99)
 VALIDATION_SAMPLES = 512
 UNTAGGED = "untagged"
+# Mean distance between generated segments over that between real ones; below it the modes have collapsed.
+DIVERSITY_RANGE = (0.5, 1.6)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def train(
     config: DenseGanConfig,
     observe: Observer = ignore,
 ) -> Artifact:
-    """Trains generator and discriminator; keeps the generator whose samples lie nearest to validation.
+    """Trains generator and discriminator; keeps the diverse generator whose samples are nearest to validation.
 
     Args:
         latent_table: What `latents.encode` returned.
@@ -255,7 +258,9 @@ def _run(
 
         if (step + 1) % opt.eval_every == 0 or step + 1 == opt.max_steps:
             figures = judge.figures(ema.module, fixed_noise.to(device), _to(fixed_condition, device))
-            best.offer(figures["kad"], step + 1, ema.module)
+            # A generator that repeats itself may lie near to validation: it is no candidate.
+            diverse = DIVERSITY_RANGE[0] <= figures["diversity"] <= DIVERSITY_RANGE[1]
+            best.offer(figures["kad"] if diverse else math.inf, step + 1, ema.module)
             row = {f"train/{k}": v for k, v in _means(recent).items()}
             row |= {f"validation/{k}": v for k, v in figures.items()}
             history.append({"step": step + 1, **row})
@@ -265,6 +270,8 @@ def _run(
                 break
         state.save(step + 1, best, history)
 
+    if best.step < 0:  # None was diverse: the last one is kept, and the check on its diversity fails.
+        best = Best(history[-1]["validation/kad"], int(history[-1]["step"]), ema.module.state_dict())
     chosen = next(row for row in history if row["step"] == best.step)
     ema.module.load_state_dict(best.state)
     stored = {

@@ -13,10 +13,11 @@ from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
 
 KEY = dg.AssetKey(["dense", "gan_checkpoint"])
-DIVERSITY_RANGE = (0.5, 1.6)
 
 
 def _checks(metrics: dict[str, Any]) -> list[dg.AssetCheckResult]:
+    from melodygan_core.gan.train import DIVERSITY_RANGE
+
     low, high = DIVERSITY_RANGE
     figures = [v for row in metrics["history"] for v in row.values()]
     return [
