@@ -58,7 +58,7 @@ def sha256_of(path: Path) -> str:
 
 def dump_json(path: Path, value: object) -> None:
     """Writes JSON to a local file that is not yet visible to others."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", "utf-8")
 
 

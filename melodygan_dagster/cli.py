@@ -143,7 +143,8 @@ def doctor(store: str, model_dir: str) -> None:
     table = Table("", "what", "found")
     findings = checkup.findings(store, model_dir)
     for finding in findings:
-        table.add_row({True: "[green]ok", False: "[red]missing"}[finding.good], finding.what, finding.found)
+        mark = "[green]ok" if finding.good else "[red]missing" if finding.needed else "[yellow]look"
+        table.add_row(mark, finding.what, finding.found)
     Console().print(table)
     if not all(f.good or not f.needed for f in findings):
         sys.exit(1)

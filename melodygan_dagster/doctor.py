@@ -52,19 +52,14 @@ def _yt_dlp() -> Iterator[Finding]:
     age = (datetime.datetime.now(datetime.UTC).date() - datetime.date(*numbers)).days
     advice = "" if age <= STALE_DAYS else "; sites change: update it with `make update-yt-dlp`"
     yield Finding("yt-dlp", f"{version}, {age} days old{advice}", good=age <= STALE_DAYS, needed=False)
-    runtime = shutil.which("deno") or shutil.which("node")
     try:
         import deno
 
-        runtime = runtime or deno.find_deno_bin()
+        runtime, good = deno.find_deno_bin(), True
     except (ImportError, FileNotFoundError):
-        pass
-    yield Finding(
-        "JavaScript runtime of yt-dlp",
-        runtime or "none: YouTube needs one; install yt-dlp[default,deno]",
-        good=runtime is not None,
-        needed=False,
-    )
+        found = shutil.which("deno")
+        runtime, good = found or "none: YouTube needs one; install yt-dlp[default,deno]", found is not None
+    yield Finding("JavaScript runtime of yt-dlp", runtime, good, needed=False)
 
 
 def _torch() -> Iterator[Finding]:
@@ -83,7 +78,7 @@ def _models(model_dir: str) -> Iterator[Finding]:
 
     folder = Path(model_dir) if model_dir else default_model_dir()
     suffixes = {".onnx", ".ckpt", ".pth", ".th", ".safetensors"}
-    models = sorted(p.name for p in folder.rglob("*") if p.suffix in suffixes) if folder.is_dir() else []
+    models = sorted(p.name for p in folder.glob("*") if p.suffix in suffixes) if folder.is_dir() else []
     yield Finding("separation model `centre`", "built in; a baseline")
     found = ", ".join(models) or "none; audio-separator downloads the chosen one when it is first used"
     yield Finding(f"separation models in {folder}", found, good=bool(models), needed=False)
