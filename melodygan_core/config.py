@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from melodygan_core.errors import InputError
@@ -437,7 +438,7 @@ class EvaluationConfig:
     max_windows: int = 600
     neighbours: int = 5
     bootstrap: int = 200
-    generated_count: int = 40
+    generated_count: int = 80
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -534,6 +535,33 @@ PRESETS: dict[str, Preset] = {
         evaluation=EvaluationConfig(generated_count=200, max_windows=4000),
     ),
 }
+
+
+def configured(name: str, file: Path | None) -> Preset:
+    """A preset with the settings of a YAML file over it, such as `download: {max_duration_s: 600}`.
+
+    Raises:
+        InputError: no such preset or file, not YAML, or a setting that does not exist or is not allowed.
+    """
+    base = preset(name)
+    if file is None:
+        return base
+    import yaml
+
+    require(file.is_file(), "config", str(file), "an existing YAML file")
+    try:
+        values = yaml.safe_load(file.read_text("utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not YAML: {error}") from error
+    require(isinstance(values, dict), f"the content of {file}", values, "a mapping of stages to settings")
+    return from_dict(Preset, _merged(to_dict(base), values))
+
+
+def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        k: _merged(base[k], v) for k, v in over.items() if isinstance(base.get(k), dict) and isinstance(v, dict)
+    }
+    return {**base, **over, **both}
 
 
 def preset(name: str) -> Preset:

@@ -30,7 +30,19 @@ DEMUXERS = (
 CHANNELS = 2
 _BACKOFF_S = 1.0
 _BLOCK_FRAMES = 1 << 20
-_REPORTED = ("title", "duration_s", "bytes", "sha256", "licence", "rights", "peak_db")
+_REPORTED = (
+    "title",
+    "uploader",
+    "url",
+    "licence",
+    "rights",
+    "duration_s",
+    "peak_db",
+    "bytes",
+    "sha256",
+    "fetched_at",
+    "yt_dlp_version",
+)
 
 
 def fetch(track_ids: Sequence[str], store: Store, config: DownloadConfig) -> parallel.Report:

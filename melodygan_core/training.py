@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import os
+import pickle
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,7 +164,12 @@ class Resumable:
         """Restores everything and returns the next step; 0 when there is nothing to resume."""
         if not self._path.exists():
             return 0
-        state = torch.load(self._path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self._path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            # A disk that was full or lost power: the work is lost, but must not stand in the way for ever.
+            warnings.warn(f"{self._path} cannot be read ({error}); training starts again", stacklevel=2)
+            return 0
         for name, part in self._parts.items():
             part.load_state_dict(state["parts"][name])
         best.value, best.step, best.stale = state["best"]
@@ -184,6 +192,8 @@ class Resumable:
         }
         temporary = self._path.with_suffix(".tmp")
         torch.save(state, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(self._path)
         self._last = time.monotonic()
 

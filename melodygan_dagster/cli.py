@@ -42,16 +42,21 @@ def main() -> None:
 def _with_deployment(function: Any) -> Any:
     """Gives a command the options of a deployment, and the Deployment that they make as its first argument."""
     folder = click.Path(path_type=Path, file_okay=False)
+    file = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+    def option(name: str, **more: Any) -> Any:
+        variable = f"MELODYGAN_{name.removeprefix('--').replace('-', '_').upper()}"
+        return click.option(name, envvar=variable, show_envvar=True, **more)
+
     options = [
-        click.option(
-            "--sources", type=click.Path(path_type=Path), default="sources.yaml", help="What to ingest."
-        ),
-        click.option("--store", default="data", help="Root of everything made: a folder or an fsspec URI."),
-        click.option("--preset", type=click.Choice(list(PRESETS)), default="small", help="Size of the models."),
-        click.option("--separation-model", default="", help="Such as `centre`; the preset's when empty."),
-        click.option("--model-dir", default="", help="Where separation models are kept; a cache when empty."),
-        click.option("--allow-root", type=folder, multiple=True, help="Where `path:` sources may lie, too."),
-        click.option("--train-on-unknown", is_flag=True, help="Train on tracks whose rights are unknown."),
+        option("--sources", type=click.Path(path_type=Path), default="sources.yaml", help="What to ingest."),
+        option("--store", default="data", help="Root of everything made: a folder or an fsspec URI."),
+        option("--preset", type=click.Choice(list(PRESETS)), default="small", help="Size of the models."),
+        option("--config", type=file, help="YAML of settings that differ from the preset's."),
+        option("--separation-model", default="", help="Such as `centre`; the preset's when empty."),
+        option("--model-dir", default="", help="Where separation models are kept; a cache when empty."),
+        option("--allow-roots", type=folder, multiple=True, help="Where `path:` sources may lie, too."),
+        option("--train-on-unknown", is_flag=True, help="Train on tracks whose rights are unknown."),
     ]
 
     @functools.wraps(function)
@@ -61,7 +66,8 @@ def _with_deployment(function: Any) -> Any:
         preset: str,
         separation_model: str,
         model_dir: str,
-        allow_root: tuple[Path, ...],
+        config: Path | None,
+        allow_roots: tuple[Path, ...],
         train_on_unknown: bool,
         **others: Any,
     ) -> None:
@@ -74,12 +80,13 @@ def _with_deployment(function: Any) -> Any:
             train_on_unknown=train_on_unknown,
             separation_model=separation_model,
             model_dir=model_dir,
-            allow_roots=allow_root,
+            config=config,
+            allow_roots=allow_roots,
         )
         function(deployment, **others)
 
-    for option in reversed(options):
-        command = option(command)
+    for add in reversed(options):
+        command = add(command)
     return command
 
 
@@ -131,8 +138,8 @@ def ui(deployment: Deployment, demo_folder: Path | None, port: int, listen_port:
 
 
 @main.command()
-@click.option("--store", default="data", help="Root of the store.")
-@click.option("--model-dir", default="", help="Folder of separation models.")
+@click.option("--store", envvar="MELODYGAN_STORE", default="data", help="Root of the store.")
+@click.option("--model-dir", envvar="MELODYGAN_MODEL_DIR", default="", help="Folder of separation models.")
 def doctor(store: str, model_dir: str) -> None:
     """Tells what is there: ffmpeg, yt-dlp and its JavaScript runtime, models, devices, the store."""
     from rich.console import Console
@@ -219,6 +226,10 @@ def _report(deployment: Deployment, results: Iterable[StageResult]) -> bool:
     for row in _made(deployment):
         table.add_row(*row)
     console.print(table)
+    release = deployment.opened.record("dense/release")
+    if good and release is not None:
+        folder = deployment.opened.at(release.uri)
+        console.print(f"Make more: melodygan generate {folder}", soft_wrap=True, highlight=False)
     gallery = deployment.opened.record("gallery")
     if good and gallery is not None:
         page = deployment.opened.at(gallery.uri) / gallery.metrics["page"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from melodygan_core.config import preset as known_preset
+from melodygan_core.config import configured
 from melodygan_core.store import Store
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Deployment:
         train_on_unknown: Train on tracks whose rights are unknown.
         separation_model: Overrides the preset's; empty for the preset's.
         model_dir: Where separation models are kept; empty for a cache of the user's.
+        config: A YAML file of settings that differ from the preset's.
         allow_roots: Folders under which `path:` sources may lie, besides that of the sources file.
     """
 
@@ -38,9 +39,10 @@ class Deployment:
     separation_model: str = ""
     model_dir: str = ""
     allow_roots: tuple[Path, ...] = ()
+    config: Path | None = None
 
     def __post_init__(self) -> None:
-        known_preset(self.preset)
+        configured(self.preset, self.config)
 
     @property
     def opened(self) -> Store:
@@ -49,8 +51,9 @@ class Deployment:
 
     @property
     def home(self) -> Path:
-        """DAGSTER_HOME: as it is set, else a folder of a local store, else one of the user's."""
-        if os.environ.get("DAGSTER_HOME"):
+        """DAGSTER_HOME as it is set, else a folder of a local store, else one of the user's."""
+        # A demo has its own, always: it must not fill the instance that somebody works with.
+        if os.environ.get("DAGSTER_HOME") and not self.allow_private:
             return Path(os.environ["DAGSTER_HOME"])
         store = self.opened
         return Path(store.base.path) / "dagster" if store.is_local else Path.home() / ".melodygan" / "dagster"
@@ -71,6 +74,7 @@ class Deployment:
             "MELODYGAN_TRAIN_ON_UNKNOWN": "1" if self.train_on_unknown else "",
             "MELODYGAN_SEPARATION_MODEL": self.separation_model,
             "MELODYGAN_MODEL_DIR": self.model_dir,
+            "MELODYGAN_CONFIG": str(self.config.absolute()) if self.config else "",
             "MELODYGAN_ALLOW_ROOTS": os.pathsep.join(str(p.absolute()) for p in self.allow_roots),
         }
 

@@ -16,7 +16,7 @@ from melodygan_core.config import (
     Preset,
     SeparationConfig,
     config_id,
-    preset,
+    configured,
 )
 from melodygan_core.store import Store
 
@@ -28,8 +28,9 @@ def _env(name: str, default: str) -> str:
 
 
 def deployed_preset() -> Preset:
-    """The preset that this deployment runs with (MELODYGAN_PRESET)."""
-    return preset(_env("MELODYGAN_PRESET", "small"))
+    """What this deployment runs with: its preset (MELODYGAN_PRESET) and what differs (MELODYGAN_CONFIG)."""
+    file = _env("MELODYGAN_CONFIG", "")
+    return configured(_env("MELODYGAN_PRESET", "small"), Path(file) if file else None)
 
 
 class StoreResource(dg.ConfigurableResource):
@@ -54,6 +55,7 @@ class Settings(dg.ConfigurableResource):
 
     sources: str = Field(description="sources.yaml, or a plain list of URLs (MELODYGAN_SOURCES).")
     preset: str = Field(description="demo, small, base or large (MELODYGAN_PRESET).")
+    config: str = Field(description="A YAML file of settings that differ from the preset's (MELODYGAN_CONFIG).")
     separation_model: str = Field(description="Overrides the preset's model (MELODYGAN_SEPARATION_MODEL).")
     model_dir: str = Field(description="Where separation models are kept (MELODYGAN_MODEL_DIR).")
     allow_roots: str = Field(
@@ -62,6 +64,9 @@ class Settings(dg.ConfigurableResource):
     allow_private: bool = Field(description="Reach private addresses; only the demo needs it.")
     train_on_unknown: bool = Field(description="Train on tracks whose rights are unknown.")
 
+    def _preset(self) -> Preset:
+        return configured(self.preset, Path(self.config) if self.config else None)
+
     @property
     def sources_file(self) -> Path:
         """The sources as a path."""
@@ -69,7 +74,7 @@ class Settings(dg.ConfigurableResource):
 
     def catalogue(self) -> CatalogueConfig:
         """Config of catalogue.expand."""
-        config = preset(self.preset).catalogue
+        config = self._preset().catalogue
         roots = tuple(p for p in self.allow_roots.split(os.pathsep) if p)
         if roots:
             roots = (str(self.sources_file.absolute().parent), *roots)
@@ -77,20 +82,20 @@ class Settings(dg.ConfigurableResource):
 
     def download(self) -> DownloadConfig:
         """Config of download.fetch."""
-        config = preset(self.preset).download
+        config = self._preset().download
         # Politeness is for other people's servers.
         pause_s = 0.0 if self.allow_private else config.pause_s
         return dataclasses.replace(config, allow_private=self.allow_private, pause_s=pause_s)
 
     def separation(self) -> SeparationConfig:
         """Config of separation.separate."""
-        config = preset(self.preset).separation
+        config = self._preset().separation
         model = self.separation_model or config.model
         return dataclasses.replace(config, model=model, model_dir=self.model_dir or config.model_dir)
 
     def features(self) -> FeatureConfig:
         """Config of features.extract."""
-        return preset(self.preset).features
+        return self._preset().features
 
     def features_version(self) -> str:
         """Changes when features of the same wav would be others: the algorithm, its config, the stems."""
@@ -98,7 +103,7 @@ class Settings(dg.ConfigurableResource):
 
     def dataset(self) -> DatasetConfig:
         """Config of dataset.assemble."""
-        config = preset(self.preset).dataset
+        config = self._preset().dataset
         return dataclasses.replace(config, train_on_unknown=self.train_on_unknown or config.train_on_unknown)
 
 
@@ -118,6 +123,7 @@ def deployed_settings() -> Settings:
     return Settings(
         sources=_env("MELODYGAN_SOURCES", "sources.yaml"),
         preset=_env("MELODYGAN_PRESET", "small"),
+        config=_env("MELODYGAN_CONFIG", ""),
         separation_model=_env("MELODYGAN_SEPARATION_MODEL", ""),
         model_dir=_env("MELODYGAN_MODEL_DIR", ""),
         allow_roots=_env("MELODYGAN_ALLOW_ROOTS", ""),

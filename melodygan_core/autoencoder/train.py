@@ -89,12 +89,12 @@ def vectors(dataset: Dataset, split: str, config: DenseAutoencoderConfig) -> Vec
 @torch.no_grad()
 def _evaluate(model: DenseAutoencoder, data: Vectors, mean: Tensor, device: torch.device) -> dict[str, float]:
     model.eval()
-    original = torch.cat(list(data.blocks()))
-    restored = torch.cat([model(block.to(device)).cpu() for block in data.blocks()])
+    vector = torch.cat(list(data.blocks()))
+    vector_hat = torch.cat([model(block.to(device)).cpu() for block in data.blocks()])
     model.train()
     return {
-        "loss": float(F.mse_loss(restored, original)),
-        "explained_variance": explained_variance(original, restored, mean.cpu()),
+        "loss": float(F.mse_loss(vector_hat, vector)),
+        "explained_variance": explained_variance(vector, vector_hat, mean.cpu()),
     }
 
 
@@ -189,14 +189,14 @@ def _run(
         state.save(step + 1, best, history)
 
     model.load_state_dict(best.state)
-    original = torch.cat(list(test.blocks()))
-    projected = mean + (original - mean) @ components.T @ components
+    vector = torch.cat(list(test.blocks()))
+    projected = mean + (vector - mean) @ components.T @ components
     metrics = {
         "steps": history[-1]["step"],
         "best_step": best.step,
         "validation/loss": best.value,
         "test/explained_variance": _evaluate(model, test, mean, device)["explained_variance"],
-        "test/explained_variance_pca": explained_variance(original, projected, mean),
+        "test/explained_variance_pca": explained_variance(vector, projected, mean),
         "parameters": sum(p.numel() for p in model.parameters()),
         "vector_dim": model.vector_dim,
         "latent_dim": config.latent_dim,

@@ -186,7 +186,7 @@ class Description:
     Attributes:
         splits: One row a split: tracks, groups, segments, duration.
         excluded: One row a track that is not trained on, with the reason.
-        leaking_groups: Groups with tracks in more than one split; there must be none.
+        leaking_groups: Hashes of sound that is in more than one split; there must be none.
         tracks_read: Feature files that the last assembly opened.
     """
 
@@ -200,10 +200,12 @@ def describe(store: Store, artifact: Artifact) -> Description:
     """Reads a version of the dataset back and says what is in it."""
     folder = store.at(artifact.uri)
     with store.reading(folder / "tracks.parquet") as path:
-        rows = pq.read_table(path, columns=["group", "split"]).to_pylist()
+        rows = pq.read_table(path, columns=["track_id", "split"]).to_pylist()
     splits_of: dict[str, set[str]] = {}
     for row in rows:
-        splits_of.setdefault(row["group"], set()).add(row["split"])
+        # From the sound as it lies there now: the groups that made the splits may be older.
+        audio = str(store.read_json(store.raw_json(row["track_id"]))["sha256"])
+        splits_of.setdefault(audio, set()).add(row["split"])
     figures = ("tracks", "groups", "segments", "duration_s")
     report = store.read_json(store.dataset_report())
     return Description(

@@ -124,12 +124,17 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
         The base URL, without a slash at the end.
 
     Raises:
-        InputError: no such folder.
+        InputError: no such folder, or the port is taken.
     """
     if not folder.is_dir():
         raise InputError(f"folder is {str(folder)!r}; allowed: an existing folder")
     handler = type("Handler", (_Handler,), {"folder": folder})
-    with _Server(("127.0.0.1", port), handler) as server:
+    try:
+        bound = _Server(("127.0.0.1", port), handler)
+    except OSError as error:
+        taken = "taken already: is a UI of this demo open? Close it first"
+        raise InputError(f"port is {port}, {taken} ({error.strerror})") from error
+    with bound as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:

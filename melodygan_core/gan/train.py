@@ -26,6 +26,7 @@ from melodygan_core.config import (
     training_id,
 )
 from melodygan_core.dataset import batches
+from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_core.gan.dense import Discriminator, Generator
 from melodygan_core.gan.losses import discriminator_loss, generator_loss, r1_penalty
 from melodygan_core.latents import LatentTable
@@ -107,6 +108,10 @@ class _Conditions:
         order = (s for s in STEMS) if kind == "stem" else sorted({c for row in self.of_row for c in row})
         present = {c for row in self.of_row for c in row}
         self.names = tuple(c for c in order if c in present)
+        if kind != "none" and len(self.names) < 2:
+            raise InputError(
+                f"condition is {kind!r}, of which there is only {self.names}; allowed: two and more"
+            )
         self._index = [[self.names.index(c) for c in row] for row in self.of_row]
 
     def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Tensor | None:
@@ -133,7 +138,7 @@ def train(
         observe: Called after every validation.
 
     Raises:
-        InputError: too few latents.
+        InputError: too few latents, or fewer than two conditions to tell apart.
         MelodyGANError: training diverged.
     """
     version = config_id(training_id(config), latent_table.version, checkpoint.version, VERSIONS["gan"])
@@ -258,6 +263,9 @@ def _run(
 
         if (step + 1) % opt.eval_every == 0 or step + 1 == opt.max_steps:
             figures = judge.figures(ema.module, fixed_noise.to(device), _to(fixed_condition, device))
+            wrong = {k: v for k, v in figures.items() if not math.isfinite(v)}
+            if wrong:
+                raise MelodyGANError(f"the GAN diverged by step {step + 1}: {wrong}")
             # A generator that repeats itself may lie near to validation: it is no candidate.
             diverse = DIVERSITY_RANGE[0] <= figures["diversity"] <= DIVERSITY_RANGE[1]
             best.offer(figures["kad"] if diverse else math.inf, step + 1, ema.module)
@@ -289,6 +297,7 @@ def _run(
         "validation/kad": best.value,
         "validation/kad_floor": judge.floor,
         "diversity": chosen["validation/diversity"],
+        "finite": all(bool(p.isfinite().all()) for p in ema.module.parameters()),
         "parameters": sum(p.numel() for p in generator.parameters()),
         "conditions": list(conditions.names),
         "train_segments": len(real_rows),

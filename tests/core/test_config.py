@@ -4,6 +4,8 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +25,9 @@ from melodygan_core.config import (
     Preset,
     SeparationConfig,
     config_id,
+    configured,
     from_dict,
+    preset,
     to_dict,
 )
 from melodygan_core.errors import InputError
@@ -171,3 +175,29 @@ def test_every_preset_builds_and_takes_one_batch(name: str) -> None:
     assert logits.shape == (2,)
     assert generator.head.weight.grad is not None
     assert float(generator.head.weight.grad.abs().sum()) > 0
+
+
+def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("dense: {gan: {condition: tag}}\nseparation: {parameters: [[overlap, 0.5]]}\n", "utf-8")
+    base, made = preset("small"), configured("small", file)
+    assert made.dense.gan == replace(base.dense.gan, condition="tag")
+    assert made.separation.parameters == (("overlap", 0.5),)
+    assert (made.dense.autoencoder, made.features) == (base.dense.autoencoder, base.features)
+    assert configured("small", None) == base
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("dense: {gann: {}}", r"gann.*allowed: autoencoder, gan"),
+        ("download: {attempts: 0}", r"attempts is 0; allowed: 1 to 20"),
+        ("[1, 2]", r"allowed: a mapping"),
+        ("a: [", r"is not YAML"),
+    ],
+)
+def test_a_wrong_file_says_what_is_allowed(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(InputError, match=says):
+        configured("small", file)

@@ -428,3 +428,14 @@ def test_the_dataset_knows_whose_stems_it_is_of(store: Store) -> None:
     data = Dataset(store, assemble(store))
     assert data.separation_id == SEPARATION.model_id
     assert data.feature == TINY
+
+
+def test_sound_that_is_now_in_two_splits_is_told(store: Store) -> None:
+    put_tracks(store, NAMES)
+    made = assemble(store)
+    assert dataset.describe(store, made).leaking_groups == []
+    of = splits(store, made)
+    one, other = (next(n for n, s in of.items() if s == split) for split in ("train", "test"))
+    same = store.read_json(store.raw_json(one))["sha256"]
+    store.write_json(store.raw_json(other), store.read_json(store.raw_json(other)) | {"sha256": same})
+    assert dataset.describe(store, made).leaking_groups == [same]

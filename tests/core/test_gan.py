@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from melodygan_core import autoencoder, gan, latents
 from melodygan_core.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from melodygan_core.config import DenseGanConfig
-from melodygan_core.errors import InputError
+from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_core.gan.dense import Discriminator, Generator, condition_index
 from melodygan_core.gan.losses import discriminator_loss, generator_loss, r1_penalty
 from melodygan_core.gan.train import DIVERSITY_RANGE, VALIDATION_SAMPLES, _Conditions, _Judge
@@ -217,18 +217,27 @@ def test_training_twice_is_a_no_op(family: Family) -> None:
 # Collapse.
 
 
-def checks(diversity: float, history: list[dict[str, float]]) -> dict[str, bool]:
-    return {str(c.check_name): c.passed for c in _checks({"diversity": diversity, "history": history})}
+def checks(diversity: float, finite: bool = True) -> dict[str, bool]:
+    return {str(c.check_name): c.passed for c in _checks({"diversity": diversity, "finite": finite})}
 
 
 def test_the_checks_fail_on_collapse_and_on_nan() -> None:
-    fine = [{"step": 1, "train/adv/gen": 0.3}]
-    assert checks(1.0, fine) == {"no_mode_collapse": True, "finite": True}
-    assert checks(0.05, fine) == {"no_mode_collapse": False, "finite": True}
-    assert checks(9.0, fine)["no_mode_collapse"] is False
-    assert checks(float("nan"), fine)["no_mode_collapse"] is False
-    assert checks(1.0, [*fine, {"step": 2, "train/adv/gen": float("nan")}])["finite"] is False
-    assert checks(1.0, [{"step": 2, "validation/kad": float("inf")}])["finite"] is False
+    assert checks(1.0) == {"no_mode_collapse": True, "finite": True}
+    assert checks(0.05) == {"no_mode_collapse": False, "finite": True}
+    assert checks(9.0)["no_mode_collapse"] is False
+    assert checks(float("nan"))["no_mode_collapse"] is False
+    assert checks(1.0, finite=False)["finite"] is False
+
+
+def test_a_training_that_diverges_says_so(own_family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("melodygan_core.metrics.kad", lambda *_: float("nan"))
+    with pytest.raises(MelodyGANError, match="the GAN diverged by step"):
+        train(own_family, config(max_steps=4, eval_every=2))
+
+
+def test_one_condition_is_none(own_family: Family) -> None:
+    with pytest.raises(InputError, match=r"condition is 'stem'.*only \('mix',\); allowed: two and more"):
+        train(own_family, replace(GAN, condition="stem"))
 
 
 def test_a_collapsed_generator_has_a_diversity_that_fails(family: Family) -> None:

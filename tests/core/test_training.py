@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import pytest
@@ -155,8 +154,19 @@ def test_a_state_that_is_code_is_not_run(tmp_path: Path) -> None:
             return (exec, ("raise SystemExit('ran code')",))
 
     torch.save({"step": Boom()}, tmp_path / "s.pt")
-    with pytest.raises(pickle.UnpicklingError):
-        Resumable(tmp_path / "s.pt", 0.0, {}).load(Best(), [])
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert Resumable(tmp_path / "s.pt", 0.0, {}).load(Best(), []) == 0
+
+
+def test_a_state_that_is_torn_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    module = nn.Linear(3, 3)
+    state = Resumable(tmp_path / "s.pt", 0.0, {"module": module})
+    state.save(5, Best(), [])
+    whole = (tmp_path / "s.pt").read_bytes()
+    for size in (0, 10, len(whole) // 2):
+        (tmp_path / "s.pt").write_bytes(whole[:size])
+        with pytest.warns(UserWarning, match="training starts again"):
+            assert state.load(Best(), []) == 0
 
 
 def test_devices() -> None:
