@@ -197,7 +197,7 @@ def _demo_site(folder: Path | None) -> AbstractContextManager[object]:
 def _demo_deployment(folder: Path) -> Deployment:
     from melodygan_dagster.deployment import Deployment
 
-    return Deployment(str(folder / "store"), folder / "sources.yaml", "demo", allow_private=True)
+    return Deployment(str(folder / "store"), folder / "sources.yaml", "demo", allow_private=True, own_home=True)
 
 
 def _run(deployment: Deployment) -> bool:

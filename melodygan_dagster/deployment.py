@@ -28,6 +28,8 @@ class Deployment:
         separation_model: Overrides the preset's; empty for the preset's.
         model_dir: Where separation models are kept; empty for a cache of the user's.
         config: A YAML file of settings that differ from the preset's.
+        own_home: Keep Dagster's instance in the store whatever DAGSTER_HOME says: a demo must not fill the
+            instance that somebody works with.
         allow_roots: Folders under which `path:` sources may lie, besides that of the sources file.
     """
 
@@ -40,6 +42,7 @@ class Deployment:
     model_dir: str = ""
     allow_roots: tuple[Path, ...] = ()
     config: Path | None = None
+    own_home: bool = False
 
     def __post_init__(self) -> None:
         configured(self.preset, self.config)
@@ -52,8 +55,7 @@ class Deployment:
     @property
     def home(self) -> Path:
         """DAGSTER_HOME as it is set, else a folder of a local store, else one of the user's."""
-        # A demo has its own, always: it must not fill the instance that somebody works with.
-        if os.environ.get("DAGSTER_HOME") and not self.allow_private:
+        if os.environ.get("DAGSTER_HOME") and not self.own_home:
             return Path(os.environ["DAGSTER_HOME"])
         store = self.opened
         return Path(store.base.path) / "dagster" if store.is_local else Path.home() / ".melodygan" / "dagster"

@@ -346,6 +346,6 @@ def no_scratch_left(memory: Store) -> Iterator[None]:
     memory.drop_work("locks")
 
 
-def test_dumped_json_is_sorted(tmp_path: Path) -> None:
+def test_dumped_json_keeps_the_order_that_people_read(tmp_path: Path) -> None:
     dump_json(tmp_path / "x.json", {"b": 1, "a": 2})
-    assert (tmp_path / "x.json").read_text("utf-8") == '{\n  "a": 2,\n  "b": 1\n}\n'
+    assert (tmp_path / "x.json").read_text("utf-8") == '{\n  "b": 1,\n  "a": 2\n}\n'

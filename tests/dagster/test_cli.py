@@ -46,6 +46,11 @@ def test_the_environment_is_the_default_and_an_option_wins(
     assert second.preset == "demo"
 
 
+def test_a_demo_does_not_fill_the_instance_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "mine"))
+    assert cli._demo_deployment(tmp_path / "demo").home == tmp_path / "demo" / "store" / "dagster"
+
+
 def test_missing_sources_are_one_sentence(deployed: list[Deployment], tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.main, ["run", "--sources", str(tmp_path / "none.yaml")])
     assert result.exit_code == 1
