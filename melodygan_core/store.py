@@ -250,7 +250,7 @@ class Store:
                 for file in temporary.rglob("*"):
                     _sync(file)
                 if target.exists():
-                    # What a killed `forget` left, or another writer of the same version: replace it whole.
+                    # Half of a folder, or another writer's of the same version: replace it whole.
                     shutil.rmtree(target)
                 temporary.replace(target)
                 _sync(target.parent)

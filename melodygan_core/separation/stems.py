@@ -75,7 +75,7 @@ def _separate_track(track_id: str, store: Store, model: Separator) -> dict[str, 
 
 
 def _raw_sha256(store: Store, track_id: str) -> str:
-    # The provenance outlives the wav where raw wavs are dropped after separation.
+    # The provenance has the hash already; only a wav without one is read for it.
     provenance = store.raw_json(track_id)
     if provenance.exists():
         sha256 = store.read_json(provenance).get("sha256")
