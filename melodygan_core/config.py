@@ -1,4 +1,4 @@
-"""One frozen dataclass a stage, the presets made of them, and ids that are hashes of them."""
+"""One frozen dataclass a stage, and ids that are hashes of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from melodygan_core.errors import InputError
@@ -455,120 +454,3 @@ class DenseConfig:
 
     autoencoder: DenseAutoencoderConfig = field(default_factory=DenseAutoencoderConfig)
     gan: DenseGanConfig = field(default_factory=DenseGanConfig)
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Every stage's config, sized for one kind of machine."""
-
-    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
-    download: DownloadConfig = field(default_factory=DownloadConfig)
-    separation: SeparationConfig = field(default_factory=SeparationConfig)
-    features: FeatureConfig = field(default_factory=FeatureConfig)
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    dense: DenseConfig = field(default_factory=DenseConfig)
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-
-
-_LARGE_FEATURES = FeatureConfig(sample_rate=44_100, n_fft=2048, hop_length=512, n_mels=128)
-
-PRESETS: dict[str, Preset] = {
-    # Two CPU cores, four minutes, offline: the built-in separation model and narrow layers.
-    "demo": Preset(
-        catalogue=CatalogueConfig(allow_private=True),
-        download=DownloadConfig(allow_private=True, pause_s=0.0),
-        separation=SeparationConfig(model="centre"),
-        dense=DenseConfig(
-            autoencoder=DenseAutoencoderConfig(
-                hidden_sizes=(1024, 512, 256, 64),
-                optimizer=OptimizerConfig(max_steps=600, batch_size=64, eval_every=50),
-            ),
-            gan=DenseGanConfig(
-                noise_dim=64,
-                hidden_size=256,
-                optimizer=OptimizerConfig(
-                    max_steps=1500,
-                    batch_size=128,
-                    learning_rate=2e-4,
-                    eval_every=100,
-                    patience=8,
-                    weight_decay=0.0,
-                ),
-            ),
-        ),
-        generation=GenerationConfig(count=6, duration_s=8.0),
-        evaluation=EvaluationConfig(generated_count=12, bootstrap=100),
-    ),
-    # Two CPU cores, an hour or two of music.
-    "small": Preset(),
-    # One GPU, full band.
-    "base": Preset(
-        features=_LARGE_FEATURES,
-        dense=DenseConfig(
-            autoencoder=DenseAutoencoderConfig(optimizer=OptimizerConfig(max_steps=20_000, batch_size=512)),
-        ),
-        evaluation=EvaluationConfig(generated_count=100, max_windows=2000),
-    ),
-    # One GPU, hours.
-    "large": Preset(
-        features=_LARGE_FEATURES,
-        dense=DenseConfig(
-            autoencoder=DenseAutoencoderConfig(
-                hidden_sizes=(8192, 4096, 2048, 1024),
-                optimizer=OptimizerConfig(max_steps=100_000, batch_size=1024, eval_every=500),
-            ),
-            gan=DenseGanConfig(
-                noise_dim=256,
-                hidden_size=1024,
-                layers=4,
-                optimizer=OptimizerConfig(
-                    max_steps=50_000,
-                    batch_size=1024,
-                    learning_rate=2e-4,
-                    eval_every=500,
-                    patience=20,
-                    weight_decay=0.0,
-                ),
-            ),
-        ),
-        evaluation=EvaluationConfig(generated_count=200, max_windows=4000),
-    ),
-}
-
-
-def configured(name: str, file: Path | None) -> Preset:
-    """A preset with the settings of a YAML file over it, such as `download: {max_duration_s: 600}`.
-
-    Raises:
-        InputError: no such preset or file, not YAML, or a setting that does not exist or is not allowed.
-    """
-    base = preset(name)
-    if file is None:
-        return base
-    import yaml
-
-    require(file.is_file(), "config", str(file), "an existing YAML file")
-    try:
-        values = yaml.safe_load(file.read_text("utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not YAML: {error}") from error
-    require(isinstance(values, dict), f"the content of {file}", values, "a mapping of stages to settings")
-    return from_dict(Preset, _merged(to_dict(base), values))
-
-
-def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    both = {
-        k: _merged(base[k], v) for k, v in over.items() if isinstance(base.get(k), dict) and isinstance(v, dict)
-    }
-    return {**base, **over, **both}
-
-
-def preset(name: str) -> Preset:
-    """The preset of that name.
-
-    Raises:
-        InputError: no such preset.
-    """
-    require(name in PRESETS, "preset", name, ", ".join(PRESETS))
-    return PRESETS[name]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from melodygan_core.config import PRESETS, GenerationConfig
+from melodygan_core.config import GenerationConfig
 from melodygan_core.errors import MelodyGANError
+from melodygan_core.presets import PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

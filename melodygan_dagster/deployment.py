@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from melodygan_core.config import configured
+from melodygan_core.presets import configured
 from melodygan_core.store import Store
 
 if TYPE_CHECKING:

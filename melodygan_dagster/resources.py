@@ -13,11 +13,10 @@ from melodygan_core.config import (
     DatasetConfig,
     DownloadConfig,
     FeatureConfig,
-    Preset,
     SeparationConfig,
     config_id,
-    configured,
 )
+from melodygan_core.presets import Preset, configured
 from melodygan_core.store import Store
 
 OWNER = "team:melodygan"

@@ -18,7 +18,6 @@ import pytest
 
 from melodygan_core.audio import write_wav
 from melodygan_core.config import (
-    PRESETS,
     DenseAutoencoderConfig,
     DenseConfig,
     DenseGanConfig,
@@ -26,6 +25,7 @@ from melodygan_core.config import (
     GenerationConfig,
     OptimizerConfig,
 )
+from melodygan_core.presets import PRESETS
 from melodygan_core.store import Store
 
 # The demo's ingest and features with models that train in seconds; it is set before anything imports the code

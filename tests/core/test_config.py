@@ -12,26 +12,22 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from melodygan_core import config
 from melodygan_core.autoencoder import DenseAutoencoder
 from melodygan_core.config import (
-    PRESETS,
     DenseAutoencoderConfig,
     DenseGanConfig,
     EvaluationConfig,
     FeatureConfig,
     GenerationConfig,
     OptimizerConfig,
-    Preset,
     SeparationConfig,
     config_id,
-    configured,
     from_dict,
-    preset,
     to_dict,
 )
 from melodygan_core.errors import InputError
 from melodygan_core.gan.dense import Discriminator, Generator
+from melodygan_core.presets import PRESETS, Preset, configured, preset
 
 STAGES = [f.name for f in dataclasses.fields(Preset)]
 
@@ -70,7 +66,7 @@ def changed(value: Any) -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_config_comes_back_from_its_dict(name: str) -> None:
-    made = config.preset(name)
+    made = preset(name)
     assert from_dict(Preset, to_dict(made)) == made
     for stage in STAGES:
         part = getattr(made, stage)
@@ -86,7 +82,10 @@ def test_an_id_changes_with_every_field() -> None:
 
 
 def test_an_id_is_the_same_in_another_process() -> None:
-    code = "from melodygan_core.config import *; print(config_id(PRESETS['large'], 'v', 1))"
+    code = (
+        "from melodygan_core.config import config_id; from melodygan_core.presets import PRESETS; "
+        "print(config_id(PRESETS['large'], 'v', 1))"
+    )
     for seed in ("1", "2"):
         env = {"PYTHONHASHSEED": seed}
         told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
@@ -138,7 +137,7 @@ def test_a_bad_value_is_named_with_what_is_allowed(cls: type, values: Any, named
 
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match="'huge'; allowed: demo, small, base, large"):
-        config.preset("huge")
+        preset("huge")
 
 
 def test_json_may_spell_a_float_as_an_integer() -> None:
@@ -155,7 +154,7 @@ def test_derived_units() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_builds_and_takes_one_batch(name: str) -> None:
-    made = config.preset(name)
+    made = preset(name)
     ae, gan = made.dense.autoencoder, made.dense.gan
     torch.manual_seed(0)
     model = DenseAutoencoder(ae, made.features)

@@ -6,13 +6,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from melodygan_core.config import (
-    DenseAutoencoderConfig,
-    DenseGanConfig,
-    EvaluationConfig,
-    GenerationConfig,
-    preset,
-)
+from melodygan_core.config import DenseAutoencoderConfig, DenseGanConfig, EvaluationConfig, GenerationConfig
+from melodygan_core.presets import preset
 from melodygan_dagster import configs
 
 STAGES = ("autoencoder", "gan", "generation", "evaluation")
