@@ -26,8 +26,7 @@ class DenseAutoencoder(nn.Module):
     """vector -> latents -> vector_hat, each half an MLP beside a linear shortcut.
 
     The shortcut starts as the PCA of the training vectors and the MLPs' last layers start at zero, so training
-    begins at PCA and what the layers learn is what PCA cannot do. Without it, a network of this size on a few
-    hours of music stays behind PCA (measured: docs/results.md).
+    begins at PCA and what the layers learn is what PCA cannot do.
 
     Args:
         config: Layer sizes and time bins.
