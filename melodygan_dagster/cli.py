@@ -58,6 +58,7 @@ def _with_deployment(function: Any) -> Any:
         option("--model-dir", default="", help="Where separation models are kept; a cache when empty."),
         option("--allow-roots", type=folder, multiple=True, help="Where `path:` sources may lie, too."),
         option("--train-on-unknown", is_flag=True, help="Train on tracks whose rights are unknown."),
+        option("--allow-private", is_flag=True, help="Fetch from loopback and private addresses, too."),
     ]
 
     @functools.wraps(function)
@@ -70,6 +71,7 @@ def _with_deployment(function: Any) -> Any:
         config: Path | None,
         allow_roots: tuple[Path, ...],
         train_on_unknown: bool,
+        allow_private: bool,
         **others: Any,
     ) -> None:
         from melodygan_dagster.deployment import Deployment
@@ -79,6 +81,7 @@ def _with_deployment(function: Any) -> Any:
             sources,
             preset,
             train_on_unknown=train_on_unknown,
+            allow_private=allow_private,
             separation_model=separation_model,
             model_dir=model_dir,
             config=config,

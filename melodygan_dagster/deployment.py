@@ -23,7 +23,7 @@ class Deployment:
         store: Root of the store.
         sources: sources.yaml or a plain list.
         preset: Name of the preset.
-        allow_private: Reach private addresses; only the demo, whose site is on loopback, needs it.
+        allow_private: Reach loopback and private addresses: the demo's site, a server of one's own network.
         train_on_unknown: Train on tracks whose rights are unknown.
         separation_model: Overrides the preset's; empty for the preset's.
         model_dir: Where separation models are kept; empty for a cache of the user's.

@@ -60,7 +60,7 @@ class Settings(dg.ConfigurableResource):
     allow_roots: str = Field(
         description="More folders for `path:` sources, as in PATH (MELODYGAN_ALLOW_ROOTS)."
     )
-    allow_private: bool = Field(description="Reach private addresses; only the demo needs it.")
+    allow_private: bool = Field(description="Reach loopback and private addresses (MELODYGAN_ALLOW_PRIVATE).")
     train_on_unknown: bool = Field(description="Train on tracks whose rights are unknown.")
 
     def _preset(self) -> Preset:
