@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ import numpy as np
 
 from melodygan_core.audio import Wav, write_wav
 from melodygan_core.config import require
-from melodygan_core.demo.instruments import Score, at_rms, compose_melody, instruments, sing
+from melodygan_core.demo.instruments import Note, Score, Track, at_rms, compose_melody, instruments, sing
+
+# Sings notes, transposed by some octaves, as mono of score.samples.
+Singer = Callable[[Score, list[Note], int, np.random.Generator], Track]
 
 LICENCE = "CC0-1.0"
 PEAK = 0.7
@@ -61,6 +65,7 @@ def render(
     *,
     width: float = 1.0,
     centred_bass: bool = False,
+    singer: Singer = sing,
 ) -> Song:
     """Song `index`, the same bytes every time on one machine.
 
@@ -70,6 +75,7 @@ def render(
         duration_s: At least 1 second.
         width: Where instruments stand: 1 in one channel only, 0.4 at 70/30, 0 all in the centre.
         centred_bass: Puts the bass in the centre whatever the width, as most records do.
+        singer: Whose voice it is; the project's own by default.
 
     Raises:
         InputError: a value out of range.
@@ -84,7 +90,7 @@ def render(
     root = (index * 7 + index // 12) % 12
     progression = _PROGRESSIONS[mode][(index // 2) % 5]
     score = Score(tempo_bpm, root, mode, progression, sample_rate, duration_s)
-    voice = sing(score, compose_melody(score, rng), 0 if root < 6 else -1, rng)
+    voice = singer(score, compose_melody(score, rng), 0 if root < 6 else -1, rng)
     vocals = np.broadcast_to(at_rms(voice, 0.09), (2, score.samples))
     instrumental = instruments(score, width, centred_bass, rng)
     gain = PEAK / np.abs(vocals + instrumental).max()
