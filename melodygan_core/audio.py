@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from melodygan_core.errors import TrackError
 Wav = NDArray[np.float32]
 
 SILENCE_DB = -120.0
+_SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
 
 
 def read_wav(path: Path) -> tuple[Wav, int]:
@@ -46,7 +51,23 @@ def write_wav(path: Path, wav: Wav, sample_rate: int, subtype: str | None = None
         sample_rate: In Hz.
         subtype: `PCM_16`, `PCM_24`, `FLOAT` (wav only); PCM_16 by default, which clips at full scale.
     """
-    soundfile.write(path, np.atleast_2d(wav).T, sample_rate, subtype=subtype or "PCM_16")
+    with system_errors(path):
+        soundfile.write(path, np.atleast_2d(wav).T, sample_rate, subtype=subtype or "PCM_16")
+
+
+@contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """Around writing by libsndfile, which says "System error" of a full disk: raises the OSError it was."""
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        if error.code != _SYSTEM_ERROR:
+            raise
+        # Asked once more, the system says which; the file is of no use any more.
+        with path.open("ab") as file:
+            file.write(bytes(1 << 20))
+            os.fsync(file.fileno())
+        raise OSError(errno.EIO, "it could not be written", str(path)) from error
 
 
 def to_mono(wav: Wav) -> Wav:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from melodygan_core.errors import InputError
+from melodygan_core.errors import InputError, StorageError, storage_reason
 
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
@@ -26,7 +26,10 @@ def save_weights(folder: Path, modules: dict[str, torch.nn.Module], config: dict
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-    save_file(tensors, folder / WEIGHTS_FILE)
+    try:
+        save_file(tensors, folder / WEIGHTS_FILE)
+    except SafetensorError as error:
+        raise StorageError(f"{folder / WEIGHTS_FILE}: {storage_reason(error) or error}") from error
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
@@ -47,7 +50,7 @@ def load_config(folder: Path, *required: str) -> dict[str, Any]:
         raise InputError(f"{path} has {path.stat().st_size} bytes; allowed: at most {MAX_CONFIG_BYTES}")
     try:
         config = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict) or not set(required) <= set(config):
         raise InputError(f"{path} is no config of a checkpoint; it must have {', '.join(required)}")
@@ -59,7 +62,8 @@ def blaming(folder: Path) -> Iterator[None]:
     """What is wrong with the values of a checkpoint's config is reported with the name of the file."""
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        # RuntimeError is torch's for sizes that no tensor has.
         raise InputError(f"{folder / CONFIG_FILE}: {error}") from error
 
 
@@ -70,7 +74,8 @@ def load_weights(folder: Path, modules: dict[str, torch.nn.Module]) -> None:
     of the file, and a shape that does not fit is an error before anything is allocated for it.
 
     Raises:
-        InputError: missing, damaged, or of other shapes than the config says.
+        InputError: missing, damaged, of other shapes or types than the config says, or with values that are
+            not finite.
     """
     path = folder / WEIGHTS_FILE
     if not path.is_file():
@@ -80,6 +85,19 @@ def load_weights(folder: Path, modules: dict[str, torch.nn.Module]) -> None:
         for name, module in modules.items():
             prefix = f"{name}."
             own = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            _check_values(own, module)
             module.load_state_dict(own, assign=True)
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{path} does not fit its config: {error}") from error
+
+
+def _check_values(tensors: Mapping[str, torch.Tensor], module: torch.nn.Module) -> None:
+    # Assigned as they are, tensors of another type would fail later, or silently compute in that type.
+    for key, expected in module.state_dict().items():
+        value = tensors.get(key)
+        if value is None:
+            continue
+        if value.dtype != expected.dtype:
+            raise RuntimeError(f"{key} is {value.dtype}; allowed: {expected.dtype}")
+        if not bool(torch.isfinite(value).all()):
+            raise RuntimeError(f"{key} holds values that are not finite")

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from melodygan_core import net
-from melodygan_core.errors import InputError, TrackError, TransientError
+from melodygan_core.errors import InputError, TrackError, TransientError, storage_reason
 
 _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
@@ -25,9 +25,11 @@ _LOG.propagate = False
 _PERMANENT_STATUS = frozenset({400, 401, 402, 404, 405, 406, 410, 414, 451})
 _LATER = re.compile(r"not a bot|rate.?limit|try again|too many requests|temporar|premieres? in", re.IGNORECASE)
 _NEVER = re.compile(
-    r"is refused: |did not get any data blocks|no (video|audio) formats|unusual and will be skipped",
+    r"is refused: |did not get any data blocks|no (video|audio) formats|unusual and will be skipped|"
+    r"File too large|leads to .*; allowed",
     re.IGNORECASE,
 )
+_PAGE_BYTES = 32 << 20
 _PROTOCOLS = "[protocol~='^(https?|m3u8|m3u8_native|http_dash_segments)$']"
 # What yt-dlp names a folder of tracks in a list; a channel is a list of such lists.
 _LIST_EXTRACTORS = ("Tab", "Playlist", "Channel", "User", "Album", "Set")
@@ -64,6 +66,26 @@ def _options(**more: Any) -> dict[str, Any]:
     }
 
 
+def _bounded(response: Any) -> Any:
+    # Sound is read in blocks, which the progress hook counts; a page is read whole, into memory.
+    read = response.read
+
+    def bounded(amount: int | None = None) -> bytes:
+        if amount is not None and amount >= 0:
+            return read(amount)
+        blocks: list[bytes] = []
+        size = 0
+        while block := read(1 << 20):
+            size += len(block)
+            if size > _PAGE_BYTES:
+                raise TrackError(f"its page has {size} bytes or more; allowed: at most {_PAGE_BYTES}")
+            blocks.append(block)
+        return b"".join(blocks)
+
+    response.read = bounded
+    return response
+
+
 def _downloader(**more: Any) -> Any:
     from yt_dlp import YoutubeDL
 
@@ -72,7 +94,7 @@ def _downloader(**more: Any) -> Any:
     class Guarded(YoutubeDL):
         def urlopen(self, req: Any) -> Any:
             net.check_url(req if isinstance(req, str) else getattr(req, "url", None) or req.get_full_url())
-            return super().urlopen(req)
+            return _bounded(super().urlopen(req))
 
     return Guarded(options)
 
@@ -193,24 +215,37 @@ def download(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _sentence(error: Exception) -> str:
+    text = re.sub(r"^ERROR: |; please report this issue on.*| \(caused by .*", "", str(error), flags=re.DOTALL)
+    # requests' words for a scheme that it does not speak.
+    text = re.sub(
+        r"No connection adapters were found for (.{1,200}).*",
+        r"a redirect leads to \1; allowed: http:// and https://",
+        text,
+        flags=re.DOTALL,
+    )
+    if isinstance(error, ValueError | LookupError | TypeError | AttributeError):
+        text = f"yt-dlp could not make sense of the answer: {type(error).__name__}: {text}"
+    return net.plain_text(text)
+
+
 def _verdict(error: Exception) -> tuple[str, str]:
     from yt_dlp.networking.exceptions import HTTPError, TransportError
     from yt_dlp.utils import ExtractorError
 
     chain = list(net.causes(error))
-    text = net.plain_text(re.sub(r"^ERROR: |; please report this issue on.*", "", str(error), flags=re.DOTALL))
-    for one in chain:
-        if isinstance(one, TrackError | InputError):
-            return "permanent", net.plain_text(one)
-        if isinstance(one, TransientError):
-            return "transient", net.plain_text(one)
+    text = _sentence(error)
+    known = next((e for e in chain if isinstance(e, TrackError | InputError | TransientError)), None)
+    if known is not None:
+        return "transient" if isinstance(known, TransientError) else "permanent", net.plain_text(known)
+    # Of the disk, not of the site: yt-dlp says so only in words.
+    full = storage_reason(text) if "unable to write" in text or "unable to open" in text else ""
     status = next((e.status for e in chain if isinstance(e, HTTPError)), None)
-    if status is not None:
+    if status is not None and not full:
         return "permanent" if status in _PERMANENT_STATUS else "transient", f"HTTP status {status}: {text}"
-    if any(isinstance(e, TransportError | TimeoutError | ConnectionError) for e in chain) or _LATER.search(
-        text
-    ):
-        return "transient", text
+    unreached = any(isinstance(e, TransportError | TimeoutError | ConnectionError) for e in chain)
+    if full or unreached or _LATER.search(text):
+        return "transient", full or text
     if any(isinstance(e, ExtractorError) and e.expected for e in chain) or _NEVER.search(text):
         return "permanent", text
     return "transient", text or type(error).__name__

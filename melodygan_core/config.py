@@ -21,10 +21,10 @@ SPLITS = ("train", "validation", "test")
 # stand here, not beside the algorithms, so that the orchestrator can name them without loading torch.
 VERSIONS = {
     "catalogue": "1",
-    "download": "1",
+    "download": "2",
     "separation": "1",
     "features": "1",
-    "dataset": "1",
+    "dataset": "2",
     "autoencoder": "1",
     "latents": "1",
     "gan": "1",
@@ -47,7 +47,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
         InputError: a name that the config does not have, or a value that it does not allow.
     """
     hints = get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
+    unknown = sorted(set(values) - set(hints), key=str)
     require(not unknown, f"a field of {cls.__name__}", unknown, ", ".join(hints))
     return cls(**{name: _typed(name, hints[name], value) for name, value in values.items()})
 
@@ -112,7 +112,7 @@ class CatalogueConfig:
 
     def __post_init__(self) -> None:
         require(1 <= self.max_items <= 100_000, "max_items", self.max_items, "1 to 100000")
-        require(self.timeout_s > 0, "timeout_s", self.timeout_s, "above 0")
+        require(1 <= self.timeout_s <= 86_400, "timeout_s", self.timeout_s, "1 to 86400")
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,10 @@ class DownloadConfig:
             self.min_duration_s,
             f"above 0 and below max_duration_s = {self.max_duration_s}",
         )
-        require(self.max_bytes > 0, "max_bytes", self.max_bytes, "above 0")
+        require(self.max_duration_s <= 86_400, "max_duration_s", self.max_duration_s, "at most 86400")
+        require(0 < self.max_bytes <= 1 << 50, "max_bytes", self.max_bytes, "1 to 2^50")
+        require(1 <= self.timeout_s <= 86_400, "timeout_s", self.timeout_s, "1 to 86400")
+        require(0 <= self.pause_s <= 86_400, "pause_s", self.pause_s, "0 to 86400")
         require(1 <= self.attempts <= 20, "attempts", self.attempts, "1 to 20")
         require(1 <= self.workers <= 64, "workers", self.workers, "1 to 64")
 
@@ -206,7 +209,8 @@ class FeatureConfig:
         require(1 <= self.n_mels <= 1024, "n_mels", self.n_mels, "1 to 1024")
         require(0 < self.hop_length <= self.n_fft, "hop_length", self.hop_length, f"1 to n_fft = {self.n_fft}")
         require(1 <= self.n_mfcc <= self.n_mels, "n_mfcc", self.n_mfcc, f"1 to n_mels = {self.n_mels}")
-        require(self.segment_frames >= 8, "segment_frames", self.segment_frames, "at least 8")
+        require(8 <= self.segment_frames <= 65_536, "segment_frames", self.segment_frames, "8 to 65536")
+        require(self.sample_rate <= 192_000, "sample_rate", self.sample_rate, "at most 192000 Hz")
         for name in ("sample_rate", "log_floor", "workers"):
             require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
 
@@ -226,6 +230,11 @@ class FeatureConfig:
         return config_id({k: v for k, v in to_dict(self).items() if k != "workers"})
 
 
+def feature_id(config: FeatureConfig, separation: SeparationConfig) -> str:
+    """Names everything extracted by this config, from these stems, by this version of the code."""
+    return config_id(config.spectral_id, separation.model_id, VERSIONS["features"])
+
+
 @dataclass(frozen=True)
 class DatasetConfig:
     """What of the features becomes training data.
@@ -235,6 +244,7 @@ class DatasetConfig:
         test_fraction: Of the groups of tracks; reported, and the reference of the evaluation.
         min_groups: Fewest groups of tracks in validation and in test.
         train_on_unknown: Also take tracks whose rights are `unknown`.
+        near_duplicates: Of tracks that sound nearly the same take one; false finds equal files only.
         shard_tracks: Most tracks packed into one Arrow shard.
     """
 
@@ -242,6 +252,7 @@ class DatasetConfig:
     test_fraction: float = 0.15
     min_groups: int = 2
     train_on_unknown: bool = False
+    near_duplicates: bool = True
     shard_tracks: int = 64
 
     def __post_init__(self) -> None:

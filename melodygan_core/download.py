@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ import soundfile
 
 from melodygan_core import audio, catalogue, ffmpeg, net, parallel
 from melodygan_core.catalogue import Track
-from melodygan_core.config import DownloadConfig
+from melodygan_core.config import DownloadConfig, to_dict
 from melodygan_core.errors import InputError, TrackError, TransientError
 from melodygan_core.store import Store, sha256_of
 
@@ -28,6 +29,9 @@ DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,tta,w64,wav,wv"
 )
 CHANNELS = 2
+# Mono as it is on both sides (`-ac 2` takes 3 dB off), and more channels mixed so that none can clip.
+_TO_STEREO = "aresample=rematrix_maxval=1.0,aformat=channel_layouts=mono|stereo,pan=stereo|FL<FL+FC|FR<FR+FC"
+_CLIPPED_FRACTION = 0.005
 _BACKOFF_S = 1.0
 _BLOCK_FRAMES = 1 << 20
 _REPORTED = (
@@ -38,6 +42,7 @@ _REPORTED = (
     "rights",
     "duration_s",
     "peak_db",
+    "problems",
     "bytes",
     "sha256",
     "fetched_at",
@@ -48,7 +53,8 @@ _REPORTED = (
 def fetch(track_ids: Sequence[str], store: Store, config: DownloadConfig) -> parallel.Report:
     """Brings the sound of each track into the store, unless it is there.
 
-    Permanent failures are recorded (`store.raw_error`) and not tried again; delete the record to try again.
+    Permanent failures are recorded (`store.raw_error`) with the limits that they were judged by, and not tried
+    again while these are the same; delete the record (`melodygan retry`) to try again.
 
     Args:
         track_ids: Rows of the catalogue.
@@ -90,16 +96,29 @@ def _be_polite(last: threading.local, pause_s: float) -> None:
     last.at = time.monotonic()
 
 
-def _present(store: Store, track_id: str) -> dict[str, Any] | None:
+def _present(store: Store, track_id: str, config: DownloadConfig) -> dict[str, Any] | None:
     if store.raw_json(track_id).exists() and store.raw_wav(track_id).exists():
         return _metadata(store, provenance(store, track_id)) | {"skipped": True}
     if store.raw_error(track_id).exists():
-        raise TrackError(str(store.read_json(store.raw_error(track_id))["reason"]))
+        record = store.read_json(store.raw_error(track_id))
+        # What was too long for the old limits may be right for the new ones.
+        if record.get("limits", _limits(config)) == _limits(config):
+            raise TrackError(str(record["reason"]))
     return None
 
 
+def _limits(config: DownloadConfig) -> dict[str, Any]:
+    """What of the config a track may be refused by."""
+    values = to_dict(config)
+    return {
+        k: values[k] for k in ("min_duration_s", "max_duration_s", "max_bytes", "timeout_s", "allow_private")
+    }
+
+
 def _metadata(store: Store, record: dict[str, Any]) -> dict[str, Any]:
-    return {k: record[k] for k in _REPORTED} | {"uri": store.uri(store.raw_wav(record["track_id"]))}
+    return {k: record[k] for k in _REPORTED if k in record} | {
+        "uri": store.uri(store.raw_wav(record["track_id"]))
+    }
 
 
 def _fetch_track(
@@ -108,21 +127,28 @@ def _fetch_track(
     config: DownloadConfig,
     before_network: Callable[[], None],
 ) -> dict[str, Any]:
-    present = _present(store, track.track_id)
+    present = _present(store, track.track_id, config)
     if present is not None:
         return present
     with store.lock(f"raw/{track.track_id}"):
-        present = _present(store, track.track_id)
+        present = _present(store, track.track_id, config)
         if present is not None:
             return present
+        if track.track_id in catalogue.forgotten(store):
+            raise InputError(f"{track.track_id} was forgotten; allowed: tracks of the catalogue as it is now")
         try:
-            with tempfile.TemporaryDirectory(dir=store.work("scratch")) as folder:
-                return _make(track, store, config, Path(folder), before_network)
+            # Its name says whose it is, so that forgetting the track finds it after a kill.
+            prefix = f"{track.track_id}."
+            with tempfile.TemporaryDirectory(dir=store.work("scratch"), prefix=prefix) as folder:
+                made = _make(track, store, config, Path(folder), before_network)
         except TrackError as error:
             when = datetime.now(UTC).isoformat(timespec="seconds")
             record = {"track_id": track.track_id, "url": track.url, "reason": str(error), "when": when}
+            record |= {"limits": _limits(config)}
             store.write_json(store.raw_error(track.track_id), record)
             raise
+        store.raw_error(track.track_id).unlink(missing_ok=True)
+        return made
 
 
 def _make(
@@ -137,10 +163,11 @@ def _make(
     else:
         info = _download(track, config, scratch, before_network)
         original = scratch / info["file"]
-    raw, codec = _decode(original, scratch, config)
+    raw, log = _decode(original, scratch, config)
     with store.writing(store.raw_wav(track.track_id)) as wav:
-        frames, peak_db = _write_wav(raw, wav, config)
+        frames, measured = _write_wav(raw, wav, config)
         sha256, size = sha256_of(wav), wav.stat().st_size
+    codec = re.search(r"Stream #0[^\n]*?: Audio: (\w+)", log)
     record = {
         "track_id": track.track_id,
         "url": track.url,
@@ -154,11 +181,15 @@ def _make(
         "bytes": size,
         "sample_rate": config.sample_rate,
         "channels": CHANNELS,
-        "peak_db": peak_db,
+        **measured,
+        "problems": [*ffmpeg.problems(log, frames / config.sample_rate), *_told(measured, frames)],
         "yt_dlp_version": version("yt-dlp"),
         "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "source_id": track.source_id,
-        "original": {"ext": info.get("ext") or original.suffix.lstrip("."), "codec": codec},
+        "original": {
+            "ext": info.get("ext") or original.suffix.lstrip("."),
+            "codec": codec[1] if codec else "unknown",
+        },
     }
     store.write_json(store.raw_json(track.track_id), record)
     return _metadata(store, record)
@@ -169,8 +200,8 @@ def _own_file(track: Track, config: DownloadConfig) -> Path:
     # The catalogue holds resolved paths: one that resolves elsewhere was replaced by a link since.
     if not path.is_file() or path.resolve() != path:
         raise TransientError(f"{path} is not there any more, or is a link now")
-    if path.stat().st_size > config.max_bytes:
-        raise TrackError(f"{path.name} has {path.stat().st_size} bytes; allowed: at most {config.max_bytes}")
+    if not 0 < path.stat().st_size <= config.max_bytes:
+        raise TrackError(f"{path.name} has {path.stat().st_size} bytes; allowed: 1 to {config.max_bytes}")
     return path
 
 
@@ -212,8 +243,8 @@ def _decode(original: Path, scratch: Path, config: DownloadConfig) -> tuple[Path
         str(ffmpeg.executable()),
         *("-nostdin", "-hide_banner", "-v", "info", "-nostats", "-threads", "1"),
         *("-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS, "-i", f"file:{original}"),
-        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-t", str(config.max_duration_s + 1)),
-        *("-ac", str(CHANNELS), "-ar", str(config.sample_rate), "-f", "f32le", f"file:{raw}"),
+        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-t", str(config.max_duration_s + 1), "-af", _TO_STEREO),
+        *("-ar", str(config.sample_rate), "-f", "f32le", f"file:{raw}"),
     ]
     size = int((config.max_duration_s + 2) * config.sample_rate * CHANNELS * 4)
     limits = net.Limits(config.timeout_s, file_bytes=size, memory_bytes=1 << 30)
@@ -221,30 +252,42 @@ def _decode(original: Path, scratch: Path, config: DownloadConfig) -> tuple[Path
         status, _, log = net.run_child({"task": "convert", "command": command}, limits, scratch)
     except TransientError as error:
         raise TrackError(f"decoding {error}") from error
-    lines = [net.plain_text(line).replace(str(scratch), "") for line in log.splitlines() if line.strip()]
+    log = "\n".join(net.plain_text(line.replace(str(scratch), "")) for line in log.splitlines())
     if status != 0 or not raw.exists():
-        raise TrackError(
-            f"no audio that ffmpeg can read (status {status}): {lines[-1] if lines else 'no message'}"
-        )
-    codec = re.search(r"Stream #0[^\n]*?: Audio: (\w+)", log)
-    return raw, codec[1] if codec else "unknown"
+        raise ffmpeg.failure(status, log)
+    return raw, log
 
 
-def _write_wav(raw: Path, wav: Path, config: DownloadConfig) -> tuple[int, float]:
+def _write_wav(raw: Path, wav: Path, config: DownloadConfig) -> tuple[int, dict[str, Any]]:
     frames = raw.stat().st_size // (4 * CHANNELS)
-    duration_s = frames / config.sample_rate
-    if not config.min_duration_s <= duration_s <= config.max_duration_s:
+    # Rounded down, so that what is just too short does not read as if it were allowed.
+    duration_s = math.floor(100 * frames / config.sample_rate) / 100
+    if not config.min_duration_s <= frames / config.sample_rate <= config.max_duration_s:
         allowed = f"{config.min_duration_s:g} to {config.max_duration_s:g} s"
         raise TrackError(f"it lasts {duration_s:.2f} s; allowed: {allowed}")
-    peak = 0.0
+    peak, clipped, not_finite = 0.0, 0, 0
     with (
         raw.open("rb") as source,
+        audio.system_errors(wav),
         soundfile.SoundFile(wav, "w", config.sample_rate, CHANNELS, subtype="PCM_16", format="WAV") as sink,
     ):
         while (block := np.fromfile(source, dtype="<f4", count=_BLOCK_FRAMES * CHANNELS)).size:
-            finite = np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0).reshape(-1, CHANNELS)
+            finite = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0).reshape(-1, CHANNELS)
             # By 32768, as decoders do, so that 16-bit sound comes through bit by bit.
-            samples = np.clip(np.rint(finite * 32768.0), -32768, 32767).astype(np.int16)
+            values = np.rint(finite * 32768.0)
+            samples = np.clip(values, -32768, 32767).astype(np.int16)
             peak = max(peak, float(np.abs(samples.astype(np.int32)).max()) / 32768.0)
+            not_finite += int(np.count_nonzero(~np.isfinite(block)))
+            clipped += int(np.count_nonzero(np.abs(values) > 32768))
             sink.write(samples)
-    return frames, audio.peak_db(np.array([[peak]], dtype=np.float32))
+    level = audio.peak_db(np.array([[peak]], dtype=np.float32))
+    return frames, {"peak_db": level, "clipped_samples": clipped, "not_finite_samples": not_finite}
+
+
+def _told(measured: dict[str, Any], frames: int) -> list[str]:
+    bad, clipped = measured["not_finite_samples"], measured["clipped_samples"]
+    found = [f"{bad} samples are no numbers (NaN, infinite) and are silent now"] if bad else []
+    # Lossy formats overshoot a little at every peak of a loud record.
+    if clipped > _CLIPPED_FRACTION * frames * CHANNELS:
+        found.append(f"{clipped} samples are beyond full scale and are clipped now")
+    return found

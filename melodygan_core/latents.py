@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from melodygan_core import autoencoder
+from melodygan_core.autoencoder.health import alive, shares
 from melodygan_core.autoencoder.train import Vectors, vectors
 from melodygan_core.config import SPLITS, STEMS, VERSIONS, config_id
 from melodygan_core.dataset import Dataset
@@ -21,8 +22,6 @@ from melodygan_core.store import Artifact, Store, dump_json
 
 NAME = "dense/latent_table"
 MIN_STD = 1e-4
-# A direction is alive when it holds more than this part of the variance that each would hold if all were equal.
-ALIVE = 0.01
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,11 @@ def _run(checkpoint: Artifact, dataset: Dataset, store: Store, folder: Path) -> 
     training = _matrix(parts[0])
     mean, std = training.mean(axis=0), np.maximum(training.std(axis=0), MIN_STD)
     dump_json(folder / "statistics.json", {"mean": mean.tolist(), "std": std.tolist()})
-    variance = np.linalg.svd((training - mean).astype(np.float64), compute_uv=False) ** 2
-    share = variance / variance.sum()
+    share = shares(training)
     return {
         "rows": table.num_rows,
         "latent_dim": training.shape[1],
-        "alive_dims": int((share > ALIVE / len(share)).sum()),
+        "alive_dims": alive(share),
         "dims_for_95_percent": int(np.searchsorted(np.cumsum(share), 0.95) + 1),
         "explained_by_component": [float(v) for v in share[:64]],
     }

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from melodygan_core.errors import InputError, TrackError, TransientError
@@ -223,6 +223,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def _ends(file: IO[bytes]) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    text = file.read(8192)
+    if size > 16384:
+        file.seek(size - 8192)
+        text += b"\n...\n"
+    return (text + file.read()).decode("utf-8", "replace")
+
+
 def run_child(job: dict[str, Any], limits: Limits, scratch: Path) -> tuple[int, bytes, str]:
     """Runs `python -m melodygan_core.child` on a job, in its own process group, which never outlives this call.
 
@@ -232,7 +242,7 @@ def run_child(job: dict[str, Any], limits: Limits, scratch: Path) -> tuple[int, 
         scratch: Its working folder, home and temporary folder.
 
     Returns:
-        Exit status, standard output, and the last lines of standard error.
+        Exit status, standard output, and the first and last lines of standard error.
 
     Raises:
         TransientError: it took longer than the time-out.
@@ -250,8 +260,7 @@ def run_child(job: dict[str, Any], limits: Limits, scratch: Path) -> tuple[int, 
                 raise TransientError(f"took longer than {limits.timeout_s:g} s") from error
             finally:
                 _stop(process)
-        errors.seek(max(0, errors.seek(0, os.SEEK_END) - 8192))
-        return process.returncode, output, errors.read().decode("utf-8", "replace")
+        return process.returncode, output, _ends(errors)
 
 
 def ask_child(job: dict[str, Any], limits: Limits, scratch: Path) -> dict[str, Any]:
@@ -288,5 +297,5 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 def plain_text(value: object, length: int = 300) -> str:
     """Text from strangers on one line: no control, bidirectional or surrogate characters, capped."""
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(value if value is not None else ""))
-    text = re.sub(r"[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]", "", text)
+    text = re.sub(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]", "", text)
     return " ".join(text.split())[:length].strip()

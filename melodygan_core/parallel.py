@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +15,7 @@ from typing import Any, Literal
 
 from tqdm.auto import tqdm
 
-from melodygan_core.errors import InputError, MelodyGANError, TrackError
+from melodygan_core.errors import InputError, MelodyGANError, TrackError, storage_reason
 
 BackendName = Literal["serial", "threads", "processes"]
 TrackFunction = Callable[[str], dict[str, Any]]
@@ -86,19 +88,31 @@ def _attempt(function: TrackFunction, track_id: str) -> Outcome:
         return Outcome(track_id, error=str(error), permanent=permanent, duration_s=time.monotonic() - started)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        message = (
-            f"{type(error).__name__}: {error} ({last.name}, {last.filename.rsplit('/', 1)[-1]}:{last.lineno})"
-        )
+        where = f"{last.name}, {last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
+        message = storage_reason(error) or f"{type(error).__name__}: {error} ({where})"
         return Outcome(track_id, error=message, duration_s=time.monotonic() - started)
     skipped = bool(metadata.pop("skipped", False))
     return Outcome(track_id, metadata=metadata, skipped=skipped, duration_s=time.monotonic() - started)
+
+
+def _end_with_parent() -> None:
+    # Workers hold both ends of the pool's pipes: without this, those of a killed run wait for work for ever.
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only a worker process runs this"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _executor(backend: Backend, workers: int) -> Executor:
     if backend.name == "threads":
         return ThreadPoolExecutor(workers)
     # Forking a process that has started torch's threads can deadlock.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
 
 
 def _pooled(function: TrackFunction, track_ids: Sequence[str], backend: Backend) -> Iterator[Outcome]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from melodygan_core import plain_yaml
 from melodygan_core.config import (
     CatalogueConfig,
     DatasetConfig,
@@ -115,15 +116,14 @@ def configured(name: str, file: Path | None) -> Preset:
     base = preset(name)
     if file is None:
         return base
-    import yaml
-
     require(file.is_file(), "config", str(file), "an existing YAML file")
-    try:
-        values = yaml.safe_load(file.read_text("utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not YAML: {error}") from error
+    values, _ = plain_yaml.parse(file.name, plain_yaml.read_text(file), typed=True)
+    values = {} if values is None else values
     require(isinstance(values, dict), f"the content of {file}", values, "a mapping of stages to settings")
-    return from_dict(Preset, _merged(to_dict(base), values))
+    try:
+        return from_dict(Preset, _merged(to_dict(base), values))
+    except InputError as error:
+        raise InputError(f"{file.name}: {error}") from error
 
 
 def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,6 +100,14 @@ class Store:
         """The Parquet table of tracks."""
         return self.base / "catalogue.parquet"
 
+    def forgotten(self) -> UPath:
+        """Tracks that were forgotten: sources that list them again do not bring them back."""
+        return self.base / "forgotten.json"
+
+    def mark(self, name: str, version: str) -> UPath:
+        """What a forgotten track took away with it: enough to tell which models were made from that."""
+        return self.base / "marks" / name.replace("/", ".") / f"{version}.json"
+
     def raw_wav(self, track_id: str) -> UPath:
         """The downloaded sound."""
         return self.base / "raw" / f"{track_id}.wav"
@@ -111,6 +119,10 @@ class Store:
     def raw_error(self, track_id: str) -> UPath:
         """A permanent failure: why this track is skipped."""
         return self.base / "raw" / f"{track_id}.error.json"
+
+    def fingerprint(self, track_id: str) -> UPath:
+        """The acoustic fingerprint of the downloaded sound."""
+        return self.base / "fingerprints" / f"{track_id}.json"
 
     def stems(self, model_id: str, track_id: str) -> UPath:
         """Folder of one track's stems."""
@@ -131,6 +143,14 @@ class Store:
     def splits(self) -> UPath:
         """Which group of tracks is in which split, for ever, whatever the features are."""
         return self.base / "dataset" / "splits.json"
+
+    def groups(self) -> UPath:
+        """Which sounds are nearly the same, and which track stands for each group of them, for ever."""
+        return self.base / "dataset" / "groups.json"
+
+    def dataset_health(self, dataset_id: str) -> UPath:
+        """What was measured of the shards and feature files of a dataset; made again when it is gone."""
+        return self.base / "dataset" / "health" / f"{dataset_id}.json"
 
     def dataset_report(self) -> UPath:
         """What the last assembly read and left out; the versions themselves never change."""
@@ -164,16 +184,17 @@ class Store:
         """Where the Artifact in use of an unpartitioned asset is recorded."""
         return self.base / "records" / f"{name.replace('/', '.')}.json"
 
+    @property
+    def work_base(self) -> Path:
+        """The local folder that `work` is below; it may not be there."""
+        if self.is_local:
+            return _local(self.base) / "work"
+        name = f"melodygan-{hashlib.sha256(self.root.encode()).hexdigest()[:12]}"
+        return Path(tempfile.gettempdir()) / name
+
     def work(self, name: str) -> Path:
         """A local folder for resumable state and scratch, made if missing."""
-        if self.is_local:
-            path = _local(self.base) / "work" / name
-        else:
-            path = (
-                Path(tempfile.gettempdir())
-                / f"melodygan-{hashlib.sha256(self.root.encode()).hexdigest()[:12]}"
-                / name
-            )
+        path = self.work_base / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -247,8 +268,8 @@ class Store:
             temporary.mkdir()
             try:
                 yield temporary
-                for file in temporary.rglob("*"):
-                    _sync(file)
+                for path_inside in (*temporary.rglob("*"), temporary):
+                    _sync(path_inside)
                 if target.exists():
                     # Half of a folder, or another writer's of the same version: replace it whole.
                     shutil.rmtree(target)

@@ -152,12 +152,16 @@ class Resumable:
         path: Of the file.
         every_s: Seconds between two saves.
         parts: Modules and optimizers by name.
+        recent: Tensors since the last validation, which the history's next row is an average of.
     """
 
-    def __init__(self, path: Path, every_s: float, parts: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, every_s: float, parts: dict[str, Any], recent: list[Any] | None = None
+    ) -> None:
         self._path = path
         self._every_s = every_s
         self._parts = parts
+        self._recent: list[Any] = [] if recent is None else recent
         self._last = time.monotonic()
 
     def load(self, best: Best, history: list[dict[str, float]]) -> int:
@@ -174,7 +178,7 @@ class Resumable:
             part.load_state_dict(state["parts"][name])
         best.value, best.step, best.stale = state["best"]
         best.state = state["best_state"]
-        history[:] = state["history"]
+        history[:], self._recent[:] = state["history"], state.get("recent", [])
         torch.set_rng_state(state["rng"])
         return int(state["step"])
 
@@ -187,6 +191,7 @@ class Resumable:
             "best": [best.value, best.step, best.stale],
             "best_state": best.state,
             "history": history,
+            "recent": self._recent,
             "rng": torch.get_rng_state(),
             "step": step,
         }

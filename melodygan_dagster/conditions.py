@@ -1,29 +1,33 @@
-"""What may start without a hand, and when: every automation condition and freshness policy in one place."""
+"""What may start without a hand, and when: every automation condition and freshness policy in one place.
+
+The per-track stages have none: Dagster makes a run of each stretch of neighbours that a condition asks for,
+which after scattered failures is many runs. `todo.py` says what is due of them, in runs of many.
+"""
 
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
+from melodygan_dagster.resources import number_of
+
 _When = dg.AutomationCondition
 
 CATALOGUE_CRON = "0 3 * * *"
-RETRY_CRON = "0 4 * * *"
 TRAINING_CRON = "0 5 * * 0"
 
-# A new track at once, a failed one again the next night, and never one whose upstream is missing. Not
-# `since_last_handled()`: that forgets what was missing before the condition was first evaluated.
-PER_TRACK = (
-    _When.missing()
-    & (_When.missing().newly_true() | _When.cron_tick_passed(RETRY_CRON)).since(
-        _When.newly_requested() | _When.newly_updated()
-    )
-    & ~_When.any_deps_match(_When.missing())
-    & ~_When.in_progress()
-).with_label("a track whose upstream is there and that has not been tried since last night")
+# Seconds between two looks for something to do.
+TICK_S = number_of("MELODYGAN_TICK_S", 30)
 
-# `eager()` would wait for ever for a track that failed for good.
-DATASET = _When.eager().without(~_When.any_deps_missing()).with_label("catalogue or features have been updated")
+# Not `eager()`: it would wait for ever for a track that failed for good, and forget what came while the asset
+# was being made.
+_UPDATED = _When.missing().newly_true() | _When.any_deps_updated()
+DATASET: dg.AutomationCondition[Any] = (
+    _UPDATED.since(_When.newly_requested() & ~_UPDATED)
+    & _When.any_deps_match(~_When.missing()).allow(dg.AssetSelection.assets("features"))
+    & ~_When.any_deps_in_progress()
+    & ~_When.in_progress()
+).with_label("catalogue or features have been updated")
 
 _NEW_DATA = _When.any_deps_match(_When.data_version_changed())
 _READY = (

@@ -1,4 +1,4 @@
-"""What is there and what is missing, for `melodygan doctor`."""
+"""What is there, what is missing and what is damaged, for `melodygan doctor`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from melodygan_core.errors import MelodyGANError
 
+if TYPE_CHECKING:
+    from melodygan_core.forgetting import Mark
+    from melodygan_core.inspection import Report
+
 STALE_DAYS = 60
+# Of each kind; a store may hold a million files.
+SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,71 @@ class Finding:
 def findings(store: str, model_dir: str) -> list[Finding]:
     """Looks for everything that the stages need."""
     return [_ffmpeg(), *_yt_dlp(), *_torch(), *_models(model_dir), *_store(store)]
+
+
+def verify(root: str, *, quick: bool, mend: bool) -> tuple[list[str], bool]:
+    """Inspects a store.
+
+    Args:
+        root: Of the store.
+        quick: Hash nothing.
+        mend: Also remove what is not whole.
+
+    Returns:
+        What to say, line by line, the sum last; and whether all is well, or was mended.
+    """
+    from melodygan_core import forgetting, inspection
+    from melodygan_core.store import Store
+
+    store = Store(root)
+    if not store.base.exists():
+        return [], True
+    report = inspection.inspect(store, hashes=not quick)
+    lines = []
+    for kind in dict.fromkeys(f.kind for f in report.findings):
+        lines += _shown(kind, [f"{f.path}: {f.sentence}" for f in report.of(kind)])
+    if not report.of("damaged"):
+        lines += _shown("made of forgotten tracks", [mark_line(m) for m in forgetting.marks(store)])
+    if not mend:
+        return [*lines, _sum(report)], report.good
+    removed = inspection.mend(store, report)
+    lines += _shown("mended (`melodygan run` makes again what is needed); removed", removed)
+    after = inspection.inspect(store, hashes=False)
+    # What was found by its hash and is still there was held by another run.
+    stayed = [f for f in report.of(*inspection.BAD) if f.remove and not set(f.remove) & set(removed)]
+    return [*lines, _sum(after)], after.good and not stayed
+
+
+def _shown(title: str, found: list[str]) -> list[str]:
+    if not found:
+        return []
+    more = [f"  and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    return [f"{title}: {len(found)}", *(f"  {line}" for line in found[:SHOWN]), *more]
+
+
+def mark_line(mark: Mark) -> str:
+    """What a forgotten track went into, on one line."""
+    roles = {"train": "was trained on", "validation": "was chosen with", "test": "was compared with"}
+    parts = [
+        f"{said} {', '.join(t for t, s in mark.tracks.items() if s == split)}"
+        for split, said in roles.items()
+        if split in mark.tracks.values()
+    ]
+    return f"{mark.name} {mark.version} {' and '.join(parts)}"
+
+
+def _sum(report: Report) -> str:
+    from melodygan_core.inspection import BAD
+
+    parts = [f"{len(report.of(k))} {k}" for k in BAD if report.of(k)] or ["nothing torn or damaged"]
+    parts += [f"{len(report.of(k))} {k}" for k in ("stale", "orphaned", "superseded") if report.of(k)]
+    parts += [f"{report.busy} not judged, being written by another run"] if report.busy else []
+    checked = "verified" if report.hashed else "looked through"
+    return f"store: {report.files} files, {_size(report.bytes)} {checked}, {', '.join(parts)}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _ffmpeg() -> Finding:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FAILED = "failed"
 NAMED = 10
+SHOWN_ROWS = 50
 
 
 def image(store: StoreResource, name: str, render: Callable[[], bytes]) -> dg.MarkdownMetadataValue:
@@ -134,6 +135,11 @@ def table(rows: list[dict[str, Any]]) -> dg.MetadataValue:
     columns = list(dict.fromkeys(k for row in rows for k in row))
     clean = [{c: _cell(row.get(c)) for c in columns} for row in rows]
     return dg.MetadataValue.table([dg.TableRecord(row) for row in clean])
+
+
+def shown(rows: list[dict[str, Any]]) -> dg.MetadataValue:
+    """The first rows of what may be thousands: every event carries its tables through Dagster's database."""
+    return table(rows[:SHOWN_ROWS])
 
 
 def _cell(value: Any) -> str | int | float | bool:

@@ -8,13 +8,13 @@ import dagster as dg
 from pydantic import Field
 
 from melodygan_core.config import (
-    VERSIONS,
     CatalogueConfig,
     DatasetConfig,
     DownloadConfig,
     FeatureConfig,
     SeparationConfig,
-    config_id,
+    feature_id,
+    require,
 )
 from melodygan_core.presets import Preset, configured
 from melodygan_core.store import Store
@@ -24,6 +24,17 @@ OWNER = "team:melodygan"
 
 def _env(name: str, default: str) -> str:
     return dg.EnvVar(name).get_value(default) or default
+
+
+def number_of(name: str, default: int) -> int:
+    """A variable of the environment that is a whole number.
+
+    Raises:
+        InputError: it is not.
+    """
+    value = _env(name, str(default))
+    require(value.isdecimal(), name, value, "a whole number")
+    return int(value)
 
 
 def deployed_preset() -> Preset:
@@ -62,6 +73,10 @@ class Settings(dg.ConfigurableResource):
     )
     allow_private: bool = Field(description="Reach loopback and private addresses (MELODYGAN_ALLOW_PRIVATE).")
     train_on_unknown: bool = Field(description="Train on tracks whose rights are unknown.")
+    retrain_after: int = Field(
+        description="New tracks of the dataset after which it is trained on before its day; 0 for never"
+        " (MELODYGAN_RETRAIN_AFTER).",
+    )
 
     def _preset(self) -> Preset:
         return configured(self.preset, Path(self.config) if self.config else None)
@@ -98,7 +113,7 @@ class Settings(dg.ConfigurableResource):
 
     def features_version(self) -> str:
         """Changes when features of the same wav would be others: the algorithm, its config, the stems."""
-        return config_id(VERSIONS["features"], self.features().spectral_id, self.separation().model_id)
+        return feature_id(self.features(), self.separation())
 
     def dataset(self) -> DatasetConfig:
         """Config of dataset.assemble."""
@@ -128,4 +143,5 @@ def deployed_settings() -> Settings:
         allow_roots=_env("MELODYGAN_ALLOW_ROOTS", ""),
         allow_private=_env("MELODYGAN_ALLOW_PRIVATE", "") == "1",
         train_on_unknown=_env("MELODYGAN_TRAIN_ON_UNKNOWN", "") == "1",
+        retrain_after=number_of("MELODYGAN_RETRAIN_AFTER", 100),
     )

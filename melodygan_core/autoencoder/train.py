@@ -161,7 +161,9 @@ def _run(
     optimizer = optimizer_for(model, opt, betas=(0.9, 0.99))
 
     best, history = Best(), []
-    state = Resumable(work / "state.pt", opt.checkpoint_every_s, {"model": model, "optimizer": optimizer})
+    losses: list[Tensor] = []
+    parts = {"model": model, "optimizer": optimizer}
+    state = Resumable(work / "state.pt", opt.checkpoint_every_s, parts, losses)
     first = state.load(best, history)
     if first == 0:
         figures = _evaluate(model, validation, mean, device)
@@ -170,7 +172,6 @@ def _run(
     started = time.monotonic()
 
     data = batches(len(training), opt.batch_size, opt.seed, first)
-    losses: list[Tensor] = []
     for step in steps("dense autoencoder", first, opt.max_steps):
         vector = training.augmented(next(data), config, step).to(device)
         loss = F.mse_loss(model(vector), vector)
@@ -179,7 +180,7 @@ def _run(
         if (step + 1) % opt.eval_every == 0 or step + 1 == opt.max_steps:
             figures = _evaluate(model, validation, mean, device)
             best.offer(figures["loss"], step + 1, model)
-            row = {"train/loss": float(torch.stack(losses).mean())}
+            row = {"train/loss": float(torch.stack([v.cpu() for v in losses]).mean())}
             row |= {f"validation/{k}": v for k, v in figures.items()}
             history.append({"step": step + 1, **row})
             losses.clear()

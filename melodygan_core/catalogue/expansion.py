@@ -13,10 +13,11 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from melodygan_core import net
+from melodygan_core.catalogue.forgotten import forgotten, url_sha256
 from melodygan_core.catalogue.sources import Source, read_sources
 from melodygan_core.catalogue.tracks import Track, canonical_url, load, save, track_id
 from melodygan_core.config import CatalogueConfig
-from melodygan_core.errors import InputError, MelodyGANError
+from melodygan_core.errors import InputError, MelodyGANError, blaming_storage, storage_reason
 from melodygan_core.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -35,12 +36,14 @@ class CatalogueReport:
         new: track_ids that were not there before.
         failed_sources: Source as written -> why it gave nothing, or not everything; its older rows stay.
         per_source: Source as written -> tracks it lists now.
+        forgotten: Tracks that sources list and a person had forgotten: they are not added again.
     """
 
     tracks: list[Track]
     new: list[str]
     failed_sources: dict[str, str] = field(default_factory=dict)
     per_source: dict[str, int] = field(default_factory=dict)
+    forgotten: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def expand(sources_file: Path, store: Store, config: CatalogueConfig) -> Catalog
 
     Raises:
         InputError: the sources file is wrong. A source that fails is reported instead.
+        StorageError: the catalogue cannot be written.
     """
     sources = read_sources(sources_file)
     roots = [Path(root).resolve() for root in config.allowed_roots] or [sources_file.parent.resolve()]
@@ -78,22 +82,32 @@ def expand(sources_file: Path, store: Store, config: CatalogueConfig) -> Catalog
             if source.path:
                 return _local(source, sources_file.parent, roots, config)
             return _remote(source, store, config)
-        except MelodyGANError as error:
-            return _Found(source, reason=str(error))
+        except (MelodyGANError, OSError) as error:
+            return _Found(source, reason=storage_reason(error) or str(error))
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         found = list(pool.map(look, sources))
-    with store.lock("catalogue"):
+    with blaming_storage(), store.lock("catalogue"):
         before = load(store)
-        tracks, new = _merge(before, found)
+        merged, new = _merge(before, found)
+        fresh = set(new)
+        tracks = _remembered(store, merged)
         if tracks != before or not store.catalogue().exists():
             save(store, tracks)
     return CatalogueReport(
         tracks=tracks,
-        new=new,
+        new=[t.track_id for t in tracks if t.track_id in fresh],
         failed_sources={f.source.name: f.reason for f in found if f.reason},
         per_source={f.source.name: len(f.tracks) for f in found},
+        forgotten=len(merged) - len(tracks),
     )
+
+
+def _remembered(store: Store, tracks: Sequence[Track]) -> list[Track]:
+    stones = forgotten(store)
+    # A site may be called otherwise by another version of yt-dlp, and a track with it; its URL stays.
+    urls = {s.url_sha256 for s in stones.values()}
+    return [t for t in tracks if t.track_id not in stones and url_sha256(t.url) not in urls]
 
 
 def _track(source: Source, url: str, extractor: str, site_id: str, *, title: str, **known: object) -> Track:

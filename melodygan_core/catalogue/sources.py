@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from melodygan_core import net
+from melodygan_core import net, plain_yaml
 from melodygan_core.catalogue.tracks import canonical_url, slug
 from melodygan_core.config import RIGHTS
 from melodygan_core.errors import InputError
 
-MAX_SOURCES_BYTES = 1_000_000
 _SOURCE_FIELDS = ("url", "path", "licence", "rights", "tags", "max_items")
-_YAML_DEPTH = 8
-_LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 @dataclass(frozen=True)
@@ -72,12 +67,7 @@ def read_sources(path: Path) -> list[Source]:
     Raises:
         InputError: unreadable, larger than 1 MB, or an entry is wrong; names the line.
     """
-    try:
-        if path.stat().st_size > MAX_SOURCES_BYTES:
-            raise InputError(f"{path.name} has {path.stat().st_size} bytes; allowed: {MAX_SOURCES_BYTES}")
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a readable UTF-8 file: {error}") from error
+    text = plain_yaml.read_text(path)
     if path.suffix.lower() in (".yaml", ".yml"):
         entries = _yaml_entries(path.name, text)
     else:
@@ -93,25 +83,11 @@ def read_sources(path: Path) -> list[Source]:
 
 
 def _yaml_entries(name: str, text: str) -> list[tuple[int, Any]]:
-    # BaseLoader makes only strings, lists and mappings; aliases, which can grow a few lines to gigabytes, and
-    # deep nesting, which overflows the stack, are refused before anything is built.
-    try:
-        depth = 0
-        for event in yaml.parse(text, Loader=_LOADER):
-            line = (event.start_mark.line if event.start_mark else 0) + 1
-            if isinstance(event, yaml.AliasEvent):
-                raise InputError(f"{name}, line {line}: an alias; allowed: plain YAML without anchors")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _YAML_DEPTH:
-                raise InputError(f"{name}, line {line}: nested {depth} deep; allowed: {_YAML_DEPTH}")
-        root = yaml.compose(text, Loader=_LOADER)
-        data = yaml.load(text, Loader=_LOADER)
-    except yaml.YAMLError as error:
-        raise InputError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+    data, root = plain_yaml.parse(name, text, typed=False)
     if not isinstance(data, dict) or set(data) != {"sources"} or not isinstance(data["sources"], list):
         raise InputError(f"{name}, line 1: allowed: one key `sources:` with a list below it")
     assert root is not None, "data is a dict"
-    _, items = root.value[-1]
+    _, items = root.value[0]
     return [(node.start_mark.line + 1, value) for node, value in zip(items.value, data["sources"], strict=True)]
 
 

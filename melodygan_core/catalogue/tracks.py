@@ -89,6 +89,11 @@ def canonical_url(url: str) -> str:
             host = host.encode("idna").decode("ascii")
         except UnicodeError as error:
             raise InputError(f"url is {url[:200]!r}; allowed: a valid host name ({error})") from error
+    # Unicode's compatible forms may hide a slash, a space or a digit.
+    if not re.fullmatch(r"[0-9a-f:.]+" if ":" in host else r"[a-z0-9._-]+", host):
+        raise InputError(
+            f"url is {url[:200]!r}; allowed: a valid host name of letters, digits, dots and hyphens"
+        )
     host = f"[{host}]" if ":" in host else host
     scheme = parts.scheme.lower()
     if parts.port and parts.port != {"http": 80, "https": 443}[scheme]:

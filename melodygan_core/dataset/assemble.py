@@ -26,34 +26,46 @@ from melodygan_core.config import (
     config_id,
     to_dict,
 )
-from melodygan_core.dataset import index
+from melodygan_core.dataset import groups, index
 from melodygan_core.dataset.index import Entry
 from melodygan_core.errors import InputError
 from melodygan_core.store import Artifact, Store, dump_json
 
 NAME = "feature_table"
+UNREADABLE = "its features cannot be read"
 
 
-def _assign_splits(groups: set[str], known: dict[str, str], config: DatasetConfig) -> dict[str, str]:
-    """The split of every group of tracks; one that has a split keeps it for ever.
+def _assign_splits(ids: set[str], known: dict[str, str], config: DatasetConfig) -> dict[str, str]:
+    """The split of every group of tracks; one that has a split keeps it.
+
+    But where test or validation lost groups (a track was forgotten) and no new ones take their place, groups of
+    training do: of this dataset's models none has learned from them.
 
     Raises:
         InputError: too few groups for three splits.
     """
-    split_of = {g: known[g] for g in groups if g in known}
+    split_of = {g: known[g] for g in ids if g in known}
     # The hash is the order: it does not depend on titles, sources or the order of arrival within a batch.
-    new = sorted(groups - known.keys(), key=lambda g: hashlib.sha256(g.encode()).hexdigest())
+    new = sorted(ids - known.keys(), key=lambda g: hashlib.sha256(g.encode()).hexdigest())
     for split, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
-        wanted = max(config.min_groups, round(fraction * len(groups)))
+        wanted = max(config.min_groups, round(fraction * len(ids)))
         missing = max(0, wanted - sum(s == split for s in split_of.values()))
         split_of |= dict.fromkeys(new[:missing], split)
         new = new[missing:]
     split_of |= dict.fromkeys(new, "train")
+    spare = sorted(
+        (g for g in ids if split_of[g] == "train"), key=lambda g: hashlib.sha256(g.encode()).hexdigest()
+    )
+    for split in ("test", "validation"):
+        missing = max(0, config.min_groups - sum(s == split for s in split_of.values()))
+        taken = spare[: min(missing, max(0, len(spare) - config.min_groups))]
+        split_of |= dict.fromkeys(taken, split)
+        spare = spare[len(taken) :]
     for split in SPLITS:
         have = sum(s == split for s in split_of.values())
         if have < config.min_groups:
             raise InputError(
-                f"{split} has {have} groups of tracks, of {len(groups)} that may be trained on; "
+                f"{split} has {have} groups of tracks, of {len(ids)} that may be trained on; "
                 f"each split needs {config.min_groups}, so at least {3 * config.min_groups} different tracks"
             )
     return split_of
@@ -61,30 +73,55 @@ def _assign_splits(groups: set[str], known: dict[str, str], config: DatasetConfi
 
 @dataclass(frozen=True)
 class _Selection:
+    """Tracks that may be trained on, in the order in which they came; for the others a kind and a reason."""
+
     eligible: list[Entry]
-    excluded: dict[str, str]
+    excluded: dict[str, tuple[str, str]]
 
 
 def _select(update: index.Update, config: DatasetConfig) -> _Selection:
-    eligible, excluded = [], {}
-    for track in update.tracks:
+    eligible: list[Entry] = []
+    excluded: dict[str, tuple[str, str]] = {}
+    for track in sorted(update.tracks, key=lambda t: (t.first_seen, t.track_id)):
         entry = update.entries.get(track.track_id)
-        if entry is None:
-            absent = "no features (not downloaded, not separated, or failed)"
-            excluded[track.track_id] = update.unreadable.get(track.track_id, absent)
+        if track.track_id in update.unreadable:
+            excluded[track.track_id] = (UNREADABLE, f"{UNREADABLE}: {update.unreadable[track.track_id]}")
+        elif entry is None:
+            excluded[track.track_id] = ("no features (not downloaded, not separated, or failed)",) * 2
         elif track.rights == "unknown" and not config.train_on_unknown:
-            excluded[track.track_id] = "rights unknown"
+            excluded[track.track_id] = ("rights unknown",) * 2
         elif entry.rows == 0:
-            excluded[track.track_id] = "no usable segment"
+            excluded[track.track_id] = ("no usable segment",) * 2
+        elif not np.isfinite(entry.sums).all():
+            excluded[track.track_id] = ("its features hold values that are no numbers",) * 2
         else:
             eligible.append(entry)
     if not eligible:
-        reasons = sorted(set(excluded.values())) or ["the catalogue is empty"]
+        reasons = sorted({kind for kind, _ in excluded.values()}) or ["the catalogue is empty"]
         raise InputError(
             f"none of {len(update.tracks)} tracks may be trained on: {'; '.join(reasons)}. "
             "Set `rights: own | licensed | open` in sources.yaml, or train_on_unknown"
         )
     return _Selection(eligible, excluded)
+
+
+def _duplicates(found: groups.Groups, split_of: dict[str, str]) -> list[dict[str, Any]]:
+    """Tracks whose sound another track stands for."""
+    rows = []
+    for track_id, group in found.of_track.items():
+        if track_id == found.kept[group]:
+            continue
+        near = track_id in found.bit_error
+        rows.append(
+            {
+                "track": track_id,
+                "kind": "nearly the same sound" if near else "same sound",
+                "of": found.kept[group],
+                "split": split_of[group],
+                **({"bit_error": found.bit_error[track_id]} if near else {}),
+            }
+        )
+    return rows
 
 
 def assemble(
@@ -105,19 +142,22 @@ def assemble(
         if update.changed:
             index.save(store, folder, update.entries)
         selection = _select(update, config)
+        found = groups.update(store, selection.eligible, config.near_duplicates)
         known = store.read_json(store.splits()) if store.splits().exists() else {}
-        split_of = _assign_splits({e.group for e in selection.eligible}, known, config)
+        split_of = _assign_splits(set(found.kept), known, config)
         if not split_of.items() <= known.items():
             store.write_json(store.splits(), known | split_of)
+    kept = [e for e in selection.eligible if found.kept[found.of_track[e.track_id]] == e.track_id]
 
     by_id = {t.track_id: t for t in update.tracks}
     rows = []
-    for entry in sorted(selection.eligible, key=lambda e: e.track_id):
-        track = by_id[entry.track_id]
+    for entry in sorted(kept, key=lambda e: e.track_id):
+        track, group = by_id[entry.track_id], found.of_track[entry.track_id]
         rows.append(
             {
                 **{k: v for k, v in asdict(entry).items() if k not in ("fingerprint", "sums")},
-                "split": split_of[entry.group],
+                "group": group,
+                "split": split_of[group],
                 "title": track.title,
                 "url": track.url,
                 "licence": track.licence,
@@ -125,13 +165,13 @@ def assemble(
                 "tags": list(track.tags),
             }
         )
-    training = [e for e in selection.eligible if split_of[e.group] == "train"]
+    training = [e for e in kept if split_of[found.of_track[e.track_id]] == "train"]
     statistics = _statistics(training, feature)
     # Not where rows lie: a feature file that was only touched or copied must not train everything again.
     places = ("shard", "row_start")
     content = {
         "rows": [{k: v for k, v in row.items() if k not in places} for row in rows],
-        "sums": {e.track_id: config_id(e.sums) for e in selection.eligible},
+        "sums": {e.track_id: config_id(e.sums) for e in kept},
         "statistics": statistics,
     }
     version = config_id(shards_id, config_id(content), VERSIONS["dataset"])
@@ -148,7 +188,18 @@ def assemble(
         dump_json(out / "manifest.json", manifest)
         return _metrics(rows)
 
-    store.write_json(store.dataset_report(), {"tracks_read": update.read, "excluded": selection.excluded})
+    duplicates = _duplicates(found, split_of)
+    excluded = selection.excluded | {
+        d["track"]: (f"{d['kind']} as another track", f"{d['kind']} as {d['of']} ({d['split']})")
+        for d in duplicates
+    }
+    report = {
+        "tracks_read": update.read,
+        "excluded": excluded,
+        "duplicates": duplicates,
+        "not_compared": found.not_compared,
+    }
+    store.write_json(store.dataset_report(), report)
     return store.once(
         NAME,
         store.dataset(version),
@@ -177,40 +228,3 @@ def _statistics(entries: Sequence[Entry], config: FeatureConfig) -> dict[str, An
     for entry in sorted(entries, key=lambda e: e.track_id):
         total += np.asarray(entry.sums).reshape(len(STEMS), width)
     return {stem: [float(v) for v in total[i]] for i, stem in enumerate(STEMS)}
-
-
-@dataclass(frozen=True)
-class Description:
-    """A version of the dataset for people and checks.
-
-    Attributes:
-        splits: One row a split: tracks, groups, segments, duration.
-        excluded: One row a track that is not trained on, with the reason.
-        leaking_groups: Hashes of sound that is in more than one split; there must be none.
-        tracks_read: Feature files that the last assembly opened.
-    """
-
-    splits: list[dict[str, Any]]
-    excluded: list[dict[str, Any]]
-    leaking_groups: list[str]
-    tracks_read: int
-
-
-def describe(store: Store, artifact: Artifact) -> Description:
-    """Reads a version of the dataset back and says what is in it."""
-    folder = store.at(artifact.uri)
-    with store.reading(folder / "tracks.parquet") as path:
-        rows = pq.read_table(path, columns=["track_id", "split"]).to_pylist()
-    splits_of: dict[str, set[str]] = {}
-    for row in rows:
-        # From the sound as it lies there now: the groups that made the splits may be older.
-        audio = str(store.read_json(store.raw_json(row["track_id"]))["sha256"])
-        splits_of.setdefault(audio, set()).add(row["split"])
-    figures = ("tracks", "groups", "segments", "duration_s")
-    report = store.read_json(store.dataset_report())
-    return Description(
-        splits=[{"split": s, **{f: artifact.metrics[f"{s}/{f}"] for f in figures}} for s in SPLITS],
-        excluded=[{"track": t, "reason": r} for t, r in sorted(report["excluded"].items())],
-        leaking_groups=sorted(g for g, s in splits_of.items() if len(s) > 1),
-        tracks_read=int(report["tracks_read"]),
-    )

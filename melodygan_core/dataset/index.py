@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,10 @@ from melodygan_core.store import Store
 
 @dataclass
 class Entry:
-    """One track of the index: where its usable rows lie and what they sum to."""
+    """One track of the index: where its usable rows lie and what they sum to.
+
+    `fingerprint` is of the feature file, `group` the name of the track's own sound.
+    """
 
     track_id: str
     fingerprint: str
@@ -84,6 +89,22 @@ def _sums(table: pa.Table, config: FeatureConfig) -> list[float]:
     return result
 
 
+def adds_up(rows: pa.Table, entry: Entry) -> bool:
+    """Whether the rows of a shard are those that its track's sums were taken of."""
+    # Sizes follow from the table: sums are a count and two values a band, for each stem.
+    bands = (len(entry.sums) // len(STEMS) - 1) // 2
+    widths = [rows.schema.field(name).type.list_size for name in ("log_mel", "mfcc")]
+    frames = sum(widths) // bands
+    config = FeatureConfig(segment_frames=frames, n_mels=widths[0] // frames, n_mfcc=widths[1] // frames)
+    # The order of a sum is the processor's: its last digits may be others on another machine.
+    return np.allclose(_sums(rows, config), entry.sums, rtol=1e-11, atol=0.0, equal_nan=True)
+
+
+def sound_of(provenance: Mapping[str, Any]) -> str:
+    """The name of a track's sound: two tracks with it have equal wavs."""
+    return str(provenance["sha256"])[:16]
+
+
 def _read_track(
     store: Store, track_id: str, fingerprint: str, config: FeatureConfig, separation: SeparationConfig
 ) -> tuple[Entry, pa.Table]:
@@ -101,7 +122,7 @@ def _read_track(
     entry = Entry(
         track_id=track_id,
         fingerprint=fingerprint,
-        group=str(provenance["sha256"])[:16],
+        group=sound_of(provenance),
         duration_s=float(provenance["duration_s"]),
         rows=usable.num_rows,
         rows_by_stem=[stem_of.count(s) for s in STEMS],
@@ -111,7 +132,8 @@ def _read_track(
     return entry, usable.select(["track_id", "stem", "index", "start_s", "log_mel", "mfcc"])
 
 
-def _pack(store: Store, folder: UPath, batch: list[tuple[Entry, pa.Table]]) -> None:
+def pack(store: Store, folder: UPath, batch: list[tuple[Entry, pa.Table]]) -> None:
+    """Writes one shard with the rows of some tracks, and into their entries where they lie."""
     table = pa.concat_tables([t for _, t in batch]).combine_chunks()
     start = 0
     name_hash = hashlib.sha256()
@@ -156,21 +178,18 @@ def update(
 ) -> Update:
     """Packs the tracks whose feature files are new or changed."""
     tracks = catalogue.load(store)
-    path = folder / "index.parquet"
-    old: dict[str, Entry] = {}
-    if path.exists():
-        with store.reading(path) as local:
-            old = {row["track_id"]: Entry(**row) for row in pq.read_table(local).to_pylist()}
+    old = load(store, folder)
     unreadable: dict[str, str] = {}
     present = _listing(store.features(features.feature_id(feature, separation), "x").parent)
     known = {t.track_id for t in tracks}
     kept = {t: e for t, e in old.items() if t in known and t in present}
-    new = [t for t in present if t in known and (t not in kept or kept[t].fingerprint != present[t])]
+    # A folder lists its files in any order, and which tracks share a shard is in the shard's name.
+    new = sorted(t for t in present if t in known and (t not in kept or kept[t].fingerprint != present[t]))
     for start in tqdm(
         range(0, len(new), config.shard_tracks), desc="feature_table", unit="shard", disable=not new
     ):
         batch = []
-        for track_id in sorted(new[start : start + config.shard_tracks]):
+        for track_id in new[start : start + config.shard_tracks]:
             kept.pop(track_id, None)
             try:
                 batch.append(_read_track(store, track_id, present[track_id], feature, separation))
@@ -178,11 +197,20 @@ def update(
                 raise  # Features of another config: to leave these out would hide a mix.
             except (MelodyGANError, OSError, KeyError, ValueError, pa.ArrowException) as error:
                 # One damaged file costs its own track, not the dataset.
-                unreadable[track_id] = f"its features cannot be read: {type(error).__name__}: {error}"
+                unreadable[track_id] = f"{type(error).__name__}: {error}"
         if batch:
-            _pack(store, folder, batch)
+            pack(store, folder, batch)
         kept.update({e.track_id: e for e, _ in batch})
     return Update(kept, tracks, len(new), unreadable, changed=kept != old)
+
+
+def load(store: Store, folder: UPath) -> dict[str, Entry]:
+    """The index as it was saved last; empty before the first time."""
+    path = folder / "index.parquet"
+    if not path.exists():
+        return {}
+    with store.reading(path) as local:
+        return {row["track_id"]: Entry(**row) for row in pq.read_table(local).to_pylist()}
 
 
 def save(store: Store, folder: UPath, entries: dict[str, Entry]) -> None:

@@ -63,6 +63,23 @@ class Rows:
         return Rows(self.shard[indices], self.row[indices], self.track[indices], self.stem[indices])
 
 
+def moments(
+    total: NDArray[np.float64], feature: FeatureConfig
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Mean and standard deviation of each band of `log_mel` and of `mfcc`.
+
+    Args:
+        total: Frames, at least 1; then sums and sums of squares of the mels, then of the MFCC.
+        feature: How many there are of each.
+    """
+    found = {}
+    mels, mfccs = np.split(total[1:], [2 * feature.n_mels])
+    for name, part in (("log_mel", mels), ("mfcc", mfccs)):
+        mean, square = part.reshape(2, -1) / total[0]
+        found[name] = (mean, np.sqrt(np.maximum(square - mean**2, 0.0)))
+    return found
+
+
 class Dataset:
     """One version of the dataset, memory-mapped: opening it reads the manifest, not the sound.
 
@@ -185,16 +202,12 @@ class Dataset:
             InputError: there is no such frame.
         """
         total = np.sum([self._statistics[s] for s in stems], axis=0)
-        count, values = total[0], total[1:]
-        if count == 0:
+        if total[0] == 0:
             raise InputError(f"train has no usable segment of {', '.join(stems)}")
-        mels, mfccs = values[: 2 * self.feature.n_mels], values[2 * self.feature.n_mels :]
-        moments: list[NDArray[np.float32]] = []
-        for part in (mels, mfccs):
-            mean, square = part.reshape(2, -1) / count
-            std = np.sqrt(np.maximum(square - mean**2, 0.0))
-            moments += [mean.astype(np.float32), np.maximum(std, MIN_STD).astype(np.float32)]
-        return Statistics(*moments)
+        parts: list[NDArray[np.float32]] = []
+        for mean, std in moments(total, self.feature).values():
+            parts += [mean.astype(np.float32), np.maximum(std, MIN_STD).astype(np.float32)]
+        return Statistics(*parts)
 
     def windows(self, split: str, stem: str, window_s: float, at_most: int) -> tuple[Rows, int]:
         """Non-overlapping stretches of consecutive usable segments, evenly spread over the split's tracks.

@@ -13,16 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from upath import UPath
 
-from melodygan_core.config import FeatureConfig, SeparationConfig, config_id, require
+from melodygan_core.config import VERSIONS, FeatureConfig, feature_id, require
 from melodygan_core.features.segments import Sound, levels
 from melodygan_core.features.spectral import FeatureExtractor
 
-VERSION = "1"
+__all__ = ["VERSION", "feature_id", "footer", "log_mel_of", "mfcc_of", "read", "schema", "stem_table"]
 
-
-def feature_id(config: FeatureConfig, separation: SeparationConfig) -> str:
-    """Names everything extracted by this config, from these stems, by this version of the code."""
-    return config_id(config.spectral_id, separation.model_id, VERSION)
+VERSION = VERSIONS["features"]
 
 
 def schema(config: FeatureConfig) -> pa.Schema:

@@ -89,6 +89,12 @@ def load(folder: Path) -> LatentGan:
         config = from_dict(DenseGanConfig, stored["config"])
         conditions = tuple(str(c) for c in stored["conditions"])
         mean, std = (torch.tensor(stored[k], dtype=torch.float32) for k in ("mean", "std"))
+        if (
+            mean.ndim != 1
+            or mean.shape != std.shape
+            or not bool((mean.isfinite() & std.isfinite() & (std > 0)).all())
+        ):
+            raise InputError("mean and std; allowed: lists of one length, of finite values, std above 0")
     with blaming(folder), torch.device("meta"):
         generator = Generator(config, len(mean), len(conditions))
     load_weights(folder, {"generator": generator})
@@ -224,6 +230,7 @@ def _run(
     fixed_condition = conditions.draw(fixed.choice(real_rows, VALIDATION_SAMPLES), fixed)
 
     best, history = Best(), []
+    recent: list[dict[str, Tensor]] = []
     parts = {
         "generator": generator,
         "discriminator": discriminator,
@@ -231,12 +238,11 @@ def _run(
         "gen_optimizer": gen_optimizer,
         "disc_optimizer": disc_optimizer,
     }
-    state = Resumable(work / "state.pt", opt.checkpoint_every_s, parts)
+    state = Resumable(work / "state.pt", opt.checkpoint_every_s, parts, recent)
     first = state.load(best, history)
     started = time.monotonic()
 
     data = batches(len(real_rows), opt.batch_size, opt.seed, first)
-    recent: list[dict[str, Tensor]] = []
     for step in steps("dense GAN", first, opt.max_steps):
         rows = real_rows[next(data)]
         condition = conditions.draw(rows, np.random.default_rng((opt.seed, step)))
@@ -312,4 +318,4 @@ def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
 
 def _means(rows: list[dict[str, Tensor]]) -> dict[str, float]:
     names = {k for row in rows for k in row}
-    return {k: float(torch.stack([row[k] for row in rows if k in row]).mean()) for k in sorted(names)}
+    return {k: float(torch.stack([row[k].cpu() for row in rows if k in row]).mean()) for k in sorted(names)}

@@ -9,6 +9,7 @@ stems add up to the mix, and quiet records are separated like loud ones.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -64,7 +65,10 @@ def _separate_track(track_id: str, store: Store, model: Separator) -> dict[str, 
             return _metadata(made, store.uri(folder)) | {"skipped": True}
         with store.reading(store.raw_wav(track_id)) as path:
             mix = _read_mix(path, track_id)
-        stems = _split(mix, model, store.work("separation"))
+        # Its name says whose it is, so that forgetting the track finds it after a kill.
+        work = store.work(f"separation/{model.config.model_id}")
+        with tempfile.TemporaryDirectory(dir=work, prefix=f"{track_id}.") as scratch:
+            stems = _split(mix, model, Path(scratch))
         # An object store replaces file by file: old files beside new ones would pass for a whole folder.
         for name in (MARKER, *FILES.values()):
             (folder / name).unlink(missing_ok=True)

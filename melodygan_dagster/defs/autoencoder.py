@@ -1,5 +1,7 @@
 """dataset -> autoencoder."""
 
+from typing import Any
+
 import dagster as dg
 
 from melodygan_core.config import VERSIONS, DenseAutoencoderConfig
@@ -8,6 +10,27 @@ from melodygan_dagster import configs, reporting
 from melodygan_dagster.conditions import QUARTERLY, TRAINING
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
+
+KEY = dg.AssetKey(["dense", "autoencoder_checkpoint"])
+
+
+def _checks(health: Any) -> list[dg.AssetCheckResult]:
+    from melodygan_core.autoencoder.health import MIN_ALIVE, MIN_SPREAD
+
+    said = (
+        f"{health.alive_dims} directions of the latent are alive, at least {MIN_ALIVE} are needed; "
+        f"reconstructions lie {health.spread:.2f} times as far apart as the segments, "
+        f"at least {MIN_SPREAD} is needed"
+    )
+    return [
+        dg.AssetCheckResult(
+            passed=not health.collapsed,
+            check_name="no_collapse",
+            description=said,
+            metadata={"alive_dims": health.alive_dims, "spread": health.spread},
+        ),
+        dg.AssetCheckResult(passed=health.finite, check_name="finite"),
+    ]
 
 
 @dg.asset(
@@ -25,9 +48,18 @@ from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
     check_specs=[
         dg.AssetCheckSpec(
             "not_behind_pca",
-            asset=["dense", "autoencoder_checkpoint"],
+            asset=KEY,
             description="On test tracks it explains at least as much as PCA of the same size, within 0.02.",
-        )
+        ),
+        dg.AssetCheckSpec(
+            "no_collapse",
+            asset=KEY,
+            blocking=True,
+            description="Different test segments have different latents and come out different.",
+        ),
+        dg.AssetCheckSpec(
+            "finite", asset=KEY, blocking=True, description="What it makes of test segments is numbers."
+        ),
     ],
 )
 def autoencoder_checkpoint(
@@ -50,6 +82,7 @@ def autoencoder_checkpoint(
                 check_name="not_behind_pca",
                 severity=dg.AssetCheckSeverity.WARN,
                 metadata={"gap": gap},
-            )
+            ),
+            *_checks(autoencoder.examine(made, feature_table, store.open())),
         ],
     )

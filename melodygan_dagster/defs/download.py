@@ -6,8 +6,7 @@ from typing import Any
 import dagster as dg
 
 from melodygan_core.config import VERSIONS
-from melodygan_dagster import reporting
-from melodygan_dagster.conditions import PER_TRACK
+from melodygan_dagster import reporting, todo
 from melodygan_dagster.partitions import backfill, tracks
 from melodygan_dagster.resources import OWNER, Settings, StoreResource
 
@@ -20,7 +19,6 @@ from melodygan_dagster.resources import OWNER, Settings, StoreResource
     kinds={"wav", "python"},
     owners=[OWNER],
     code_version=VERSIONS["download"],
-    automation_condition=PER_TRACK,
     check_specs=[reporting.every_track("raw_wav")],
     output_required=False,
     pool="downloads",
@@ -43,5 +41,5 @@ def raw_wav(
             **reporting.file(core_store, uri, track.pop("sha256"), track),
         }
 
-    report = download.fetch(context.partition_keys, core_store, settings.download())
+    report = download.fetch(todo.keys_of(context), core_store, settings.download())
     yield from reporting.tracks(context, report, describe)

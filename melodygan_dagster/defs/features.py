@@ -5,8 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from melodygan_dagster import reporting
-from melodygan_dagster.conditions import PER_TRACK
+from melodygan_dagster import reporting, todo
 from melodygan_dagster.partitions import backfill, tracks
 from melodygan_dagster.resources import OWNER, Settings, StoreResource, deployed_settings
 
@@ -19,7 +18,6 @@ from melodygan_dagster.resources import OWNER, Settings, StoreResource, deployed
     kinds={"parquet", "torch"},
     owners=[OWNER],
     code_version=deployed_settings().features_version(),
-    automation_condition=PER_TRACK,
     check_specs=[reporting.every_track("features")],
     output_required=False,
 )
@@ -51,5 +49,5 @@ def features(
             **reporting.file(core_store, uri, digest, track),
         }
 
-    report = core.extract(context.partition_keys, core_store, config, settings.separation())
+    report = core.extract(todo.keys_of(context), core_store, config, settings.separation())
     yield from reporting.tracks(context, report, describe)

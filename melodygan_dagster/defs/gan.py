@@ -22,6 +22,8 @@ def _checks(metrics: dict[str, Any]) -> list[dg.AssetCheckResult]:
         dg.AssetCheckResult(
             passed=low <= metrics["diversity"] <= high,
             check_name="no_mode_collapse",
+            description=f"generated segments lie {metrics['diversity']:.2f} times as far apart as real ones; "
+            f"allowed: {low} to {high}",
             metadata={"diversity": metrics["diversity"], "allowed": f"{low} to {high}"},
         ),
         dg.AssetCheckResult(passed=metrics["finite"], check_name="finite"),
@@ -51,7 +53,12 @@ def _checks(metrics: dict[str, Any]) -> list[dg.AssetCheckResult]:
             blocking=True,
             description="Generated segments differ from each other about as much as real ones do.",
         ),
-        dg.AssetCheckSpec("finite", asset=KEY, blocking=True, description="No weight of the generator is NaN."),
+        dg.AssetCheckSpec(
+            "finite",
+            asset=KEY,
+            blocking=True,
+            description="No weight of the generator and nothing that it makes is NaN or infinite.",
+        ),
     ],
 )
 def gan_checkpoint(
@@ -70,5 +77,6 @@ def gan_checkpoint(
         ["validation/kad", "validation/kad_floor"],
         ["validation/diversity"],
     ]
+    health = gan.examine(made, latent_table, autoencoder_checkpoint, store.open())
     curves = reporting.image(store, made.uri, lambda: plots.curves_png(made.metrics["history"], groups))
-    return reporting.artifact(made, store, {"curves": curves}, check_results=_checks(made.metrics))
+    return reporting.artifact(made, store, {"curves": curves}, check_results=_checks(vars(health)))

@@ -32,6 +32,7 @@ def release(
     feature_table: Artifact,
 ) -> dg.MaterializeResult:
     """One self-contained folder that `melodygan generate` takes; kept back when worse than the one in use."""
+    from melodygan_core import forgetting
     from melodygan_core import release as core
 
     core_store = store.open()
@@ -44,8 +45,8 @@ def release(
         core_store.record(core.NAME),
     )
     card = store.url(f"{published.artifact.uri}/MODEL_CARD.md")
-    return reporting.artifact(
-        published.artifact,
-        store,
-        {"replaced": published.replaced, "reason": published.reason, "model_card": card},
-    )
+    shown = {"replaced": published.replaced, "reason": published.reason, "model_card": card}
+    forgotten = forgetting.of_artifact(core_store, published.artifact)
+    if forgotten:
+        shown["forgotten_sources"] = ", ".join(forgotten)
+    return reporting.artifact(published.artifact, store, shown)

@@ -5,8 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from melodygan_dagster import reporting
-from melodygan_dagster.conditions import PER_TRACK
+from melodygan_dagster import reporting, todo
 from melodygan_dagster.partitions import backfill, tracks
 from melodygan_dagster.resources import OWNER, Settings, StoreResource, deployed_settings
 
@@ -19,7 +18,6 @@ from melodygan_dagster.resources import OWNER, Settings, StoreResource, deployed
     kinds={"wav", "onnx"},
     owners=[OWNER],
     code_version=deployed_settings().separation().model_id,
-    automation_condition=PER_TRACK,
     check_specs=[reporting.every_track("stems")],
     output_required=False,
     pool="gpu",
@@ -46,5 +44,5 @@ def stems(
             **reporting.file(core_store, uri, digest, track),
         }
 
-    report = separation.separate(context.partition_keys, core_store, settings.separation())
+    report = separation.separate(todo.keys_of(context), core_store, settings.separation())
     yield from reporting.tracks(context, report, describe)

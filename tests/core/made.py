@@ -27,7 +27,7 @@ from melodygan_core.config import (
     OptimizerConfig,
     SeparationConfig,
 )
-from melodygan_core.store import Artifact, Store, sha256_of
+from melodygan_core.store import Artifact, Store, dump_json, sha256_of
 
 SEPARATION = SeparationConfig(model="centre")
 HOSTILE = "<script>alert(1)</script> | [x](y)"
@@ -179,9 +179,11 @@ def put_sound(store: Store, track_id: str, index: int, duration_s: float = 7.0) 
         write_wav(path, stems["vocals"] + stems["instrumental"], rate)
         digest = sha256_of(path)
     with store.writing_folder(store.stems(SEPARATION.model_id, track_id)) as folder:
+        facts = {}
         for name, wav in stems.items():
-            write_wav(folder / f"{name}.wav", wav, rate)
-        (folder / "stems.json").write_text(f'{{"raw_sha256": "{digest}"}}', "utf-8")
+            write_wav(file := folder / f"{name}.wav", wav, rate)
+            facts[name] = {"sha256": sha256_of(file), "bytes": file.stat().st_size}
+        dump_json(folder / "stems.json", {"raw_sha256": digest, "stems": facts})
     put_provenance(store, track_id, digest, duration_s)
 
 

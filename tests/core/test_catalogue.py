@@ -78,7 +78,14 @@ def test_yaml_and_plain_lists_are_read(tmp_path: Path) -> None:
         ("sources:\n- [a]\n", "allowed: a string or a mapping"),
         ("sources: &a [x]\nmore: *a\n", "line 2: an alias"),
         ("sources: " + "[" * 5000, "nested"),
-        ("sources:\n- 'a\n", "not valid YAML"),
+        ("sources:\n- 'a\n", "line 2: not valid YAML"),
+        ("sources:\n- url: https://a.example\n  url: https://b.example\n", "line 3: 'url' for the second time"),
+        ("sources: [a]\nsources: [b]\n", "line 2: 'sources' for the second time; allowed: each key once"),
+        ("sources:\n\t- a\n", "line 2: not valid YAML: found character that cannot start any token"),
+        ("sources:\n- \x01\n", "line 2: not valid YAML: control characters are not allowed"),
+        ("sources:\n- !!python/object:os.system {}\n", "line 2: a tag, 'tag:yaml.org,2002:python/object:os"),
+        ("sources:\n- ? [a]\n  : b\n", "line 2: a key that is a list or mapping"),
+        ("\ufeffsources:\n- {rights: free, path: a}\n", "line 2: rights is 'free'"),
         ("tracks: []\n", "one key `sources:`"),
         ("", "one key `sources:`"),
     ],
@@ -99,9 +106,13 @@ def test_too_large_missing_and_undecodable_files_are_named(tmp_path: Path) -> No
         read_sources(write(tmp_path / "big.txt", "#" * 1_000_001))
     with pytest.raises(InputError, match="not a readable"):
         read_sources(tmp_path / "none.yaml")
-    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not a readable"):
+    (tmp_path / "bytes.txt").write_bytes(b"good\n\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"bytes\.txt is not a readable UTF-8 file: line 2"):
         read_sources(tmp_path / "bytes.txt")
+    with pytest.raises(InputError, match="it is a folder or a device"):
+        read_sources(tmp_path)
+    with pytest.raises(InputError, match="it is a folder or a device"):
+        read_sources(Path("/dev/zero"))
 
 
 @given(st.sampled_from([".yaml", ".txt"]), st.one_of(st.text(), st.text().map(lambda t: f"sources:\n- {t}\n")))

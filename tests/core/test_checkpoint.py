@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from melodygan_core import autoencoder, gan
 from melodygan_core.checkpoint import (
     CONFIG_FILE,
     MAX_CONFIG_BYTES,
@@ -18,7 +20,9 @@ from melodygan_core.checkpoint import (
     load_weights,
     save_weights,
 )
+from melodygan_core.config import DenseAutoencoderConfig, DenseGanConfig, FeatureConfig, to_dict
 from melodygan_core.errors import InputError
+from melodygan_core.gan.dense import Generator
 
 
 def model(seed: int, width: int = 3) -> nn.Module:
@@ -87,7 +91,90 @@ def test_other_shapes_and_missing_modules_are_refused(folder: Path) -> None:
         load_weights(folder, {"c": model(0)})
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{", '{"family": "dense"}', "{" + " " * MAX_CONFIG_BYTES + "}"])
+def test_values_that_no_training_makes_are_refused(folder: Path) -> None:
+    for change, says in (
+        (torch.nan, "a.0.weight holds values that are not finite"),
+        (None, "torch.float64; allowed"),
+    ):
+        broken = model(0)
+        if change is None:
+            broken = broken.double()
+        else:
+            next(broken.parameters()).data[0, 0] = change
+        save_weights(folder, {"a": broken}, {})
+        with pytest.raises(InputError, match=says.replace("a.0", "0")):
+            load_weights(folder, {"a": model(1)})
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/dev/null", "secret.txt", "nowhere"])
+def test_a_link_out_of_the_folder_tells_nothing_of_what_it_leads_to(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, target: str
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "secret.txt").write_text("password: hunter2\n")
+    for name, load in (
+        (CONFIG_FILE, lambda: load_config(folder)),
+        (WEIGHTS_FILE, lambda: load_weights(folder, {"a": model(0)})),
+    ):
+        (folder / name).unlink()
+        (folder / name).symlink_to(outside / target)
+        with pytest.raises(InputError, match=name) as caught:
+            load()
+        assert "hunter2" not in str(caught.value)
+
+
+def test_names_in_a_file_of_weights_are_no_paths(folder: Path) -> None:
+    save_file({"../../etc/x": torch.zeros(2), "a./etc/passwd": torch.zeros(2)}, folder / WEIGHTS_FILE)
+    before = sorted(p.name for p in folder.parent.iterdir())
+    with pytest.raises(InputError, match="does not fit its config"):
+        load_weights(folder, {"a": model(0)})
+    assert sorted(p.name for p in folder.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"config": {"hidden_sizes": [10**18, 4]}}, "overflow"),
+        ({"config": {"hidden_sizes": [10**30, 4]}}, "verflow"),
+        ({"config": {"hidden_sizes": [10**9, 4]}}, "does not fit its config"),
+        ({"config": {"time_bins": 10**12}}, "does not fit its config"),
+        ({"feature": {"sample_rate": 10**12}}, "sample_rate is 1000000000000; allowed: at most 192000"),
+        ({"feature": {"segment_frames": 10**12}}, "segment_frames is 1000000000000; allowed"),
+        ({"config": []}, CONFIG_FILE),
+        ({"feature": 3}, CONFIG_FILE),
+    ],
+)
+def test_a_config_of_enormous_layers_costs_nothing(tmp_path: Path, wrong: dict[str, Any], says: str) -> None:
+    config, feature = (
+        DenseAutoencoderConfig(hidden_sizes=(8, 4), time_bins=2),
+        FeatureConfig(n_mels=8, n_mfcc=4),
+    )
+    right = {"config": to_dict(config), "feature": to_dict(feature)}
+    save_weights(tmp_path, {"model": autoencoder.DenseAutoencoder(config, feature)}, right)
+    autoencoder.load(tmp_path)
+    changed = {k: {**right[k], **v} if isinstance(v, dict) else v for k, v in wrong.items()}
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(right | changed), "utf-8")
+    with pytest.raises(InputError, match=says):
+        autoencoder.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mean": [float("nan")] * 4}, {"std": [1.0] * 3}, {"std": [-1.0] * 4}, {"mean": 5}, {"mean": "abc"}],
+)
+def test_statistics_of_a_gan_are_finite_and_fit(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    config = DenseGanConfig(noise_dim=4, hidden_size=4, layers=2)
+    right = {"config": to_dict(config), "conditions": [], "mean": [0.0] * 4, "std": [1.0] * 4}
+    save_weights(tmp_path, {"generator": Generator(config, 4, 0)}, right)
+    gan.load(tmp_path)
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(right | wrong), "utf-8")
+    with pytest.raises(InputError, match=CONFIG_FILE):
+        gan.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 1_000_000, "", "[1]", "{", '{"family": "dense"}', "{" + " " * MAX_CONFIG_BYTES + "}"]
+)
 def test_a_damaged_config_names_the_file(folder: Path, content: str) -> None:
     (folder / CONFIG_FILE).write_text(content, "utf-8")
     with pytest.raises(InputError, match=r"config\.json"):

@@ -192,7 +192,17 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
         ("dense: {gann: {}}", r"gann.*allowed: autoencoder, gan"),
         ("download: {attempts: 0}", r"attempts is 0; allowed: 1 to 20"),
         ("[1, 2]", r"allowed: a mapping"),
-        ("a: [", r"is not YAML"),
+        ("a: &x [1]\nb: *x", r"line 2: an alias; allowed"),
+        ("download: {attempts: 1}\ndownload: {workers: 1}", r"line 2: 'download' for the second time"),
+        ("download: !!python/name:os.system x", r"line 1: a tag"),
+        ("[" * 3000, r"line 1: nested 9 deep; allowed: 8"),
+        ("download: {timeout_s: .nan}", r"config\.yaml: timeout_s is nan; allowed: 1 to 86400"),
+        ("download: {max_duration_s: .inf}", r"max_duration_s is inf; allowed"),
+        ("download: {attempts: 0x_}", r"not valid YAML: a number or date"),
+        ("download: {attempts: 2001-13-45}", r"not valid YAML: a number or date"),
+        ("1: 2\nx: 3", r"\[1, 'x'\]; allowed: catalogue"),
+        ("#" * 1_000_001, r"1000001 bytes; allowed: 1000000"),
+        ("a: [", r"line 1: not valid YAML"),
     ],
 )
 def test_a_wrong_file_says_what_is_allowed(tmp_path: Path, text: str, says: str) -> None:

@@ -94,7 +94,7 @@ def test_metrics_count_what_is_there(store: Store) -> None:
     assert [figures[f"{s}/tracks"] for s in ("train", "validation", "test")] == [4, 2, 2]
     assert figures["train/segments"] == 4 * 3 * 4
     assert figures["test/duration_s"] == round(2 * 4 * TINY.segment_s, 1)
-    assert described.leaking_groups == []
+    assert described.health.leaks == []
     assert [row["groups"] for row in described.splits] == [4, 2, 2]
 
 
@@ -187,21 +187,6 @@ def test_the_version_does_not_depend_on_the_order_of_the_catalogue(
     assert made[0].version == made[1].version
 
 
-def test_the_same_audio_is_in_one_split(store: Store) -> None:
-    for i, name in enumerate(NAMES):
-        put_features(store, name, audio=f"record {i % 6}")
-    save(store, [track(n) for n in NAMES])
-    made = assemble(store)
-    of = splits(store, made)
-    assert of["t0"] == of["t6"]
-    assert of["t1"] == of["t7"]
-    assert made.metrics["train/groups"] + made.metrics["test/groups"] + made.metrics["validation/groups"] == 6
-    # One that comes later joins its twin.
-    put_features(store, "late", audio="record 2")
-    save(store, [track(n) for n in [*NAMES, "late"]])
-    assert splits(store, assemble(store))["late"] == of["t2"]
-
-
 def test_too_few_different_tracks_are_counted_in_the_error(store: Store) -> None:
     for i in range(8):
         put_features(store, f"t{i}", audio=f"record {i % 5}")
@@ -230,8 +215,12 @@ def test_unknown_rights_are_left_out_with_the_reason(store: Store) -> None:
     made = assemble(store)
     assert "t0" not in splits(store, made)
     assert dataset.describe(store, made).excluded == [
-        {"track": "later", "reason": "no features (not downloaded, not separated, or failed)"},
-        {"track": "t0", "reason": "rights unknown"},
+        {
+            "track": "later",
+            "title": "Title of later",
+            "reason": "no features (not downloaded, not separated, or failed)",
+        },
+        {"track": "t0", "title": "Title of t0", "reason": "rights unknown"},
     ]
     with_it = assemble(store, DatasetConfig(train_on_unknown=True))
     assert splits(store, with_it).keys() == set(NAMES)
@@ -253,7 +242,8 @@ def test_one_damaged_feature_file_costs_its_own_track_only(store: Store) -> None
     assert splits(store, made).keys() == set(NAMES)
     (excluded,) = dataset.describe(store, made).excluded
     assert excluded["track"] == "bad"
-    assert "cannot be read" in excluded["reason"]
+    assert excluded["reason"].startswith("its features cannot be read: Arrow")
+    assert dataset.describe(store, made).reasons == [{"reason": "its features cannot be read", "tracks": 1}]
 
 
 def test_splits_outlive_the_index_and_other_features(store: Store) -> None:
@@ -269,7 +259,9 @@ def test_a_track_without_a_usable_segment_is_left_out(store: Store) -> None:
     put_tracks(store, NAMES)
     put_features(store, "t5", segments=1, unusable=[(s, 0) for s in STEMS])
     made = assemble(store)
-    assert dataset.describe(store, made).excluded == [{"track": "t5", "reason": "no usable segment"}]
+    assert dataset.describe(store, made).excluded == [
+        {"track": "t5", "title": "Title of t5", "reason": "no usable segment"}
+    ]
     assert "t5" not in splits(store, made)
 
 
@@ -428,14 +420,3 @@ def test_the_dataset_knows_whose_stems_it_is_of(store: Store) -> None:
     data = Dataset(store, assemble(store))
     assert data.separation_id == SEPARATION.model_id
     assert data.feature == TINY
-
-
-def test_sound_that_is_now_in_two_splits_is_told(store: Store) -> None:
-    put_tracks(store, NAMES)
-    made = assemble(store)
-    assert dataset.describe(store, made).leaking_groups == []
-    of = splits(store, made)
-    one, other = (next(n for n, s in of.items() if s == split) for split in ("train", "test"))
-    same = store.read_json(store.raw_json(one))["sha256"]
-    store.write_json(store.raw_json(other), store.read_json(store.raw_json(other)) | {"sha256": same})
-    assert dataset.describe(store, made).leaking_groups == [same]

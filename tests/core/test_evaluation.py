@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -97,6 +98,23 @@ def test_a_generator_that_copies_is_found_out(family: Family) -> None:
     free = _memorisation(data, honest, list(pieces(honest, GENERATION)))
     assert free["memorisation/ratio"] > 0.2
     assert free["memorisation/validation_p5"] == copied["memorisation/validation_p5"]
+
+
+def test_models_are_not_judged_by_what_they_learned(own_family: Family) -> None:
+    store, artifact = own_family.store, own_family.dataset
+    models = (own_family.gan, own_family.autoencoder)
+    folder = Path(str(store.at(artifact.uri)))
+    table = pq.read_table(folder / "tracks.parquet").to_pylist()
+    moved = next(row for row in table if row["split"] == "train")
+    other = replace(artifact, version="another", uri="dataset/another")
+    shutil.copytree(folder, store.base.path + "/dataset/another")
+    rows = [row | {"split": "test"} if row is moved else row for row in table]
+    pq.write_table(pa.Table.from_pylist(rows), store.base.path + "/dataset/another/tracks.parquet")
+    with pytest.raises(InputError, match=f"the models were trained on {moved['track_id']}, now held out"):
+        evaluation.evaluate(*models, other, store, EVALUATION, GENERATION)
+    shutil.rmtree(folder)
+    with pytest.raises(InputError, match=f"dataset {artifact.version} that the models were trained on is gone"):
+        evaluation.evaluate(*models, other, store, EVALUATION, GENERATION)
 
 
 def test_windows_longer_than_any_track_are_refused(family: Family) -> None:

@@ -72,6 +72,9 @@ def test_every_job_schedule_and_sensor_says_what_it_is_for(definitions: dg.Defin
         "nightly_catalogue",
         "automation",
         "sources_changed",
+        "tracks_due",
+        "enough_new_tracks",
+        "dead_runs",
     }
     assert all(d.description for d in described)
 
@@ -93,6 +96,12 @@ def test_blocking_checks_are_on_unpartitioned_assets_only(definitions: dg.Defini
             assert not graph.get(key).blocking, key
     assert {name for name, blocks in blocking.items() if blocks} == {
         "feature_table.no_leakage",
+        "feature_table.rate_and_lengths",
+        "feature_table.finite",
+        "feature_table.enough_sound",
+        "feature_table.statistics",
+        "dense/autoencoder_checkpoint.no_collapse",
+        "dense/autoencoder_checkpoint.finite",
         "dense/gan_checkpoint.no_mode_collapse",
         "dense/gan_checkpoint.finite",
         "dense/evaluation.not_memorised",

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from click.testing import CliRunner
+from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
+from dagster._core.events.log import EventLogEntry
+from dagster._core.test_utils import create_run_for_test
 from starlette.testclient import TestClient
 
 from melodygan_core import catalogue
 from melodygan_core.config import SeparationConfig
 from melodygan_core.errors import InputError
 from melodygan_core.store import Artifact, Store
-from melodygan_dagster import cli, runner, ui
+from melodygan_dagster import cli, dead_runs, runner, todo, ui
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import TRACKS
 from melodygan_dagster.resources import deployed_settings
-from tests.conftest import PRESET, Site
-from tests.dagster.conftest import write_sources
+from tests.conftest import PRESET, Page, Site
+from tests.dagster.conftest import add_feed, write_sources
+
+ROOT = Path(__file__).parents[2]
+FAILURE = dg.DagsterRunStatus.FAILURE
 
 
 def _run(deployment: Deployment) -> list[runner.StageResult]:
@@ -71,13 +81,6 @@ def _with_test_preset() -> cli.click.Group:
     return cli.main
 
 
-def test_ranges_are_stretches_of_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "TRACKS_PER_RUN", 3)
-    keys = list("abcdefgh")
-    assert list(runner._ranges(keys, set("abdefgh"))) == [("a", "b"), ("d", "f"), ("g", "h")]
-    assert list(runner._ranges(keys, set())) == []
-
-
 def test_a_stage_runs_for_what_the_store_lacks(deployment: Deployment, instance: dg.DagsterInstance) -> None:
     """Dagster's memory alone is not enough: another model makes other stems, and files can be removed."""
     store = deployment.opened
@@ -89,15 +92,15 @@ def test_a_stage_runs_for_what_the_store_lacks(deployment: Deployment, instance:
         for stage in ("raw_wav", "stems"):
             instance.report_runless_asset_event(dg.AssetMaterialization(stage, partition=key))
 
-    def todo(stage: str) -> list[tuple[str, str]]:
-        return list(runner._todo(instance, stage, store, deployed_settings()))
+    def pending(stage: str) -> list[todo.Batch]:
+        return todo.pending(instance, stage, todo.made(store, deployed_settings()))
 
-    assert todo("raw_wav") == [("c", "c")]
-    assert todo("stems") == []
+    assert pending("raw_wav") == [todo.Batch("c", "c")]
+    assert pending("stems") == []
     # Without its stems a track is not asked for, and `c` has been named by raw_wav.
-    assert todo("features") == [("a", "b")]
+    assert pending("features") == [todo.Batch("a", "b")]
     shutil.rmtree(Path(store.stems(settings.separation().model_id, "a").path))
-    assert todo("stems") == [("a", "a")]
+    assert pending("stems") == [todo.Batch("a", "a")]
 
 
 def test_another_separation_model_makes_other_stems(
@@ -107,11 +110,87 @@ def test_another_separation_model_makes_other_stems(
     instance.add_dynamic_partitions(TRACKS, ["a"])
     store.write_json(store.raw_json("a"), {})
     store.write_json(store.stems(deployed_settings().separation().model_id, "a") / "stems.json", {})
-    instance.report_runless_asset_event(dg.AssetMaterialization("stems", partition="a"))
-    assert list(runner._todo(instance, "stems", store, deployed_settings())) == []
+    for stage in ("raw_wav", "stems"):
+        instance.report_runless_asset_event(dg.AssetMaterialization(stage, partition="a"))
+    assert todo.pending(instance, "stems", todo.made(store, deployed_settings())) == []
     monkeypatch.setenv("MELODYGAN_SEPARATION_MODEL", "htdemucs.yaml")
     assert deployed_settings().separation() == SeparationConfig(model="htdemucs.yaml")
-    assert list(runner._todo(instance, "stems", store, deployed_settings())) == [("a", "a")]
+    assert todo.pending(instance, "stems", todo.made(store, deployed_settings())) == [todo.Batch("a", "a")]
+
+
+def test_a_killed_run_is_reported_by_the_next_which_goes_on(
+    deployment: Deployment, site: Site, stereo_tones: list[str]
+) -> None:
+    stuck = "/tone-2.wav"
+    good_page, endless = site.pages[stuck], Page(b"RIFF", endless=True, pause_s=0.2)
+    site.pages[stuck] = endless
+    write_sources(deployment.sources, [add_feed(site, stereo_tones)])
+    code = (
+        "import tests.conftest\nfrom pathlib import Path\nfrom melodygan_dagster import deployment, runner\n"
+        f"made = deployment.Deployment({deployment.store!r}, Path({str(deployment.sources)!r}), {PRESET!r}, "
+        "allow_private=True)\nlist(runner.run(made))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while site.hits[stuck] < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.kill()
+    assert site.hits[stuck] > 1
+    site.pages[stuck] = good_page
+    # The download process is an orphan now, and ends with its connection.
+    endless.endless = False
+    with deployment.instance() as instance:
+        [left] = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        assert left.job_name == "raw_wav_job"
+        results = {r.job: r for r in _run(deployment)}
+        assert results["raw_wav_job"].success
+        assert len(instance.get_materialized_partitions(dg.AssetKey("features"))) == len(stereo_tones)
+        run = instance.get_run_by_id(left.run_id)
+        assert run is not None and run.status == dg.DagsterRunStatus.FAILURE
+        [entry] = instance.all_logs(left.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+        assert entry.dagster_event is not None and f"pid {process.pid}" in (entry.dagster_event.message or "")
+
+
+def test_only_runs_of_this_machine_without_a_process_are_dead(instance: dg.DagsterInstance) -> None:
+    def started(pid: int, at: float, tags: dict[str, str] | None = None) -> str:
+        run = create_run_for_test(instance, "raw_wav_job", status=dg.DagsterRunStatus.STARTED, tags=tags)
+        event = DagsterEvent(
+            DagsterEventType.ENGINE_EVENT.value,
+            run.job_name,
+            event_specific_data=EngineEventData.in_process(pid),
+        )
+        entry = EventLogEntry(None, 10, "", run.run_id, at, job_name=run.job_name, dagster_event=event)
+        instance.store_event(entry)
+        return run.run_id
+
+    now = time.time()
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    started(os.getpid(), now)
+    started(gone.pid, now, {dead_runs.HOST: "another.example"})
+    create_run_for_test(instance, "raw_wav_job", status=dg.DagsterRunStatus.STARTED)
+    # A number that another process has by now: this one did not live a year ago.
+    dead = [started(gone.pid, now), started(os.getpid(), now - 365 * 86400)]
+    found = dead_runs.find(instance)
+    assert sorted(run.run_id for run in found) == sorted(dead)
+    dead_runs.report(instance, found)
+    assert dead_runs.find(instance) == []
+    assert {run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=[FAILURE]))} == set(dead)
+
+
+def test_an_exit_status_that_nobody_fetched_is_no_process() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    now = time.time()
+    assert dead_runs._alive(process.pid, now) and not dead_runs._alive(process.pid, now - 3600)
+    if sys.platform.startswith("linux"):
+        by_ps = dead_runs._started_at_by_ps(process.pid) if shutil.which("ps") else now
+        assert by_ps is not None and abs(by_ps - now) < 60
+    process.kill()
+    deadline = time.monotonic() + 30
+    while dead_runs._alive(process.pid, now) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not dead_runs._alive(process.pid, now)
+    process.communicate()
 
 
 @pytest.fixture

@@ -1,0 +1,77 @@
+"""Whether an autoencoder says anything of what it is given: measured on its checkpoint and the test tracks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from melodygan_core import metrics
+from melodygan_core.autoencoder.train import load, vectors
+from melodygan_core.dataset import Dataset
+from melodygan_core.store import Artifact, Store
+
+# A direction is alive when it holds more than this part of the variance that each would hold if all were equal.
+ALIVE = 0.01
+# Fewest directions that can be alive in a latent that was not thrown away.
+MIN_ALIVE = 2
+# A constant output has 0; 0.3 leaves a tenth of the variance.
+MIN_SPREAD = 0.3
+MAX_SEGMENTS = 2048
+
+
+@dataclass(frozen=True)
+class Health:
+    """What an autoencoder makes of test segments.
+
+    Attributes:
+        finite: Whether latents and reconstructions are numbers.
+        alive_dims: Directions in which the latents vary; 0 where they are not finite.
+        spread: How far reconstructions lie apart beside how far the segments do; 1 is equal, 0 a constant.
+    """
+
+    finite: bool
+    alive_dims: int
+    spread: float
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether different music comes out as the same."""
+        return not (self.alive_dims >= MIN_ALIVE and self.spread >= MIN_SPREAD)
+
+
+def shares(latents: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The share of the variance of (n, latent_dim) that each principal direction holds, largest first."""
+    centred = (latents - latents.mean(axis=0)).astype(np.float64)
+    variance = np.linalg.svd(centred, compute_uv=False) ** 2
+    return variance / max(variance.sum(), np.finfo(np.float64).tiny)
+
+
+def alive(share: NDArray[np.float64]) -> int:
+    """How many directions of `shares` are alive."""
+    return int((share > ALIVE / len(share)).sum())
+
+
+@torch.no_grad()
+def examine(checkpoint: Artifact, dataset: Artifact, store: Store) -> Health:
+    """Sends test segments through the checkpoint as it lies in the store.
+
+    Args:
+        checkpoint: What `train` returned.
+        dataset: With the test tracks.
+        store: Of both.
+
+    Raises:
+        InputError: the checkpoint is damaged or holds values that are not finite.
+    """
+    with store.reading(store.at(checkpoint.uri)) as folder:
+        model = load(folder)
+    vector = vectors(Dataset(store, dataset), "test", model.config).sample(MAX_SEGMENTS)
+    latents = torch.cat([model.encode(part) for part in vector.split(512)])
+    vector_hat = torch.cat([model.decode(part) for part in latents.split(512)])
+    if not bool(latents.isfinite().all() and vector_hat.isfinite().all()):
+        return Health(finite=False, alive_dims=0, spread=0.0)
+    apart = [metrics.mean_distance(v.double().numpy()) for v in (vector_hat, vector)]
+    return Health(True, alive(shares(latents.numpy())), apart[0] / apart[1])

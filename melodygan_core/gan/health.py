@@ -1,0 +1,51 @@
+"""Whether a generator makes different things: measured on its checkpoint, with noise it was not chosen by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from melodygan_core import autoencoder, latents
+from melodygan_core.gan.train import VALIDATION_SAMPLES, _Conditions, _Judge, load
+from melodygan_core.store import Artifact, Store
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a generator makes.
+
+    Attributes:
+        finite: Whether all of it is numbers.
+        diversity: How far generated segments lie apart beside how far real ones do; 1 is equal, 0 a constant.
+    """
+
+    finite: bool
+    diversity: float
+
+
+@torch.no_grad()
+def examine(gan_checkpoint: Artifact, latent_table: Artifact, checkpoint: Artifact, store: Store) -> Health:
+    """Generates segments with the checkpoint as it lies in the store.
+
+    Args:
+        gan_checkpoint: What `train` returned.
+        latent_table: That it was trained on.
+        checkpoint: The autoencoder of its latents.
+        store: Of all three.
+
+    Raises:
+        InputError: a checkpoint is damaged or holds values that are not finite.
+    """
+    with store.reading(store.at(checkpoint.uri)) as ae, store.reading(store.at(gan_checkpoint.uri)) as own:
+        decoder, gan = autoencoder.load(ae), load(own)
+    table = latents.load(latent_table, store)
+    seed = gan.config.optimizer.seed + 1
+    rows = np.random.default_rng(seed).choice(np.flatnonzero(table.split == "train"), VALIDATION_SAMPLES)
+    condition = _Conditions(gan.config.condition, table).draw(rows, np.random.default_rng(seed))
+    noise = torch.randn(VALIDATION_SAMPLES, gan.config.noise_dim, generator=torch.Generator().manual_seed(seed))
+    judge = _Judge(table, decoder, torch.device("cpu"))
+    if not np.isfinite(judge.decoded(gan.generator(noise, condition))).all():
+        return Health(finite=False, diversity=0.0)
+    return Health(True, judge.figures(gan.generator, noise, condition)["diversity"])

@@ -1,0 +1,93 @@
+"""What of a store must be the same however often its runs were killed, and what killed writers leave in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# What no two runs share, by file: keys of JSON, columns of Parquet. All else must be the same.
+VOLATILE = {
+    "catalogue.parquet": ("first_seen",),
+    "raw/*.json": ("fetched_at", "when"),
+    "dataset/shards/*/index.parquet": ("fingerprint",),  # size and time of the feature file
+    "dataset/health/*.json": ("file",),  # likewise
+    "dataset/report.json": ("tracks_read",),
+    "*/artifact.json": ("duration_s",),
+    "records/*.json": ("duration_s",),
+}
+TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
+
+
+def _scrubbed(value: Any, keys: Sequence[str]) -> Any:
+    if isinstance(value, dict):
+        return {k: _scrubbed(v, keys) for k, v in value.items() if k not in keys}
+    return [_scrubbed(v, keys) for v in value] if isinstance(value, list) else value
+
+
+_DIGESTS: dict[tuple[int, int, int], str] = {}
+
+
+def _digest(path: Path, relative: Path) -> str:
+    volatile = next((v for pattern, v in VOLATILE.items() if relative.match(pattern)), ())
+    stat = path.stat()
+    key = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    if key not in _DIGESTS:
+        if volatile and path.suffix == ".json":
+            content = json.dumps(_scrubbed(json.loads(path.read_text("utf-8")), volatile)).encode()
+        elif volatile:
+            table = pq.read_table(path).drop_columns(list(volatile))
+            content = json.dumps(table.to_pylist(), default=str).encode()
+        else:
+            content = path.read_bytes()
+        _DIGESTS[key] = hashlib.sha256(content).hexdigest()
+    return _DIGESTS[key]
+
+
+def hidden(relative: Path) -> bool:
+    """Whether nobody but its writer looks at a path: a temporary, or scratch."""
+    return relative.parts[0] == "work" or any(TEMPORARY.match(part) for part in relative.parts)
+
+
+def split(root: Path) -> tuple[list[Path], list[Path]]:
+    """Files that anybody may read, and those that a killed writer left, relative; locks are neither."""
+    files = [path.relative_to(root) for path in root.rglob("*") if not path.is_dir()]
+    files = [path for path in files if path.parts[:2] != ("work", "locks")]
+    return [path for path in files if not hidden(path)], [path for path in files if hidden(path)]
+
+
+def contents(root: Path) -> dict[str, str]:
+    """File -> hash of everything visible, without what no two runs share; a torn file is `torn`."""
+    found = {}
+    for relative in split(root)[0]:
+        try:
+            found[relative.as_posix()] = _digest(root / relative, relative)
+        except (ValueError, pa.ArrowException):
+            found[relative.as_posix()] = "torn"
+    return found
+
+
+def differences(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    return [
+        f"{name}: {'missing' if name not in found else 'too much' if name not in wanted else 'different'}"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]
+
+
+def relatives(root: Path) -> list[int]:
+    """Processes that work below a folder: children of a stage, which have sessions of their own (Linux)."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").readlink().is_relative_to(root):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,399 @@
+"""After `forget` nothing of a track is left in a store, the others are as they were, and it stays away."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from melodygan_core import catalogue, dataset, download, forgetting, inspection, latents, release
+from melodygan_core.catalogue.tracks import save
+from melodygan_core.config import CatalogueConfig, DatasetConfig, DownloadConfig
+from melodygan_core.dataset import Dataset
+from melodygan_core.errors import InputError, TransientError
+from melodygan_core.forgetting import removal
+from melodygan_core.store import Artifact, Store
+from tests.core.made import FEATURE, SEPARATION, TINY, Family, assemble, put_features, put_tracks, track
+
+# By equal files only: these tests have no wavs to compare by ear.
+EQUAL = DatasetConfig(near_duplicates=False)
+NAMES = [f"t{i}" for i in range(9)]
+IMMUTABLE = ("models", "samples", "releases", "evaluations", "marks")
+
+
+def root_of(store: Store) -> Path:
+    return Path(store.root)
+
+
+def texts(path: Path) -> Iterator[str]:
+    """What a file says: its bytes, and the strings of a table, which are compressed."""
+    yield path.read_bytes().decode("latin-1")
+    if path.suffix == ".parquet":
+        table = pq.read_table(path)
+        yield str([table[f.name].to_pylist() for f in table.schema if pa.types.is_string(f.type)])
+
+
+def traces(store: Store, word: str) -> list[str]:
+    """Where a store still names something, in names of files or in what they hold."""
+    found = []
+    for path in root_of(store).rglob("*"):
+        uri = path.relative_to(root_of(store)).as_posix()
+        inside = path.is_file() and any(word in text for text in texts(path))
+        if inside or word in path.name:
+            found.append(uri)
+    return sorted(u for u in found if u != "forgotten.json" and u.split("/")[0] not in IMMUTABLE)
+
+
+def rows_of(store: Store, made: Artifact) -> dict[str, Any]:
+    """Every track of a dataset: split, and its numbers."""
+    data = Dataset(store, made)
+    found = {}
+    for split in ("train", "validation", "test"):
+        rows = data.rows(split, ("vocals", "instrumental", "mix"))
+        for number in np.unique(rows.track):
+            own = rows.take(np.flatnonzero(rows.track == number))
+            found[data.tracks[number]["track_id"]] = (split, data.log_mel(own), data.mfcc(own))
+    return found
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(
+        a[0] == b[0] and np.array_equal(a[1], b[1]) and np.array_equal(a[2], b[2])
+        for a, b in ((one[t], other[t]) for t in one)
+    )
+
+
+def put(store: Store, names: list[str] = NAMES, **config: Any) -> Artifact:
+    put_tracks(store, names)
+    made = assemble(store, replace(EQUAL, **config))
+    store.write_record(made)
+    return made
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_the_dataset_is_as_if_the_track_had_never_been_there(store: Store, split: str) -> None:
+    before = rows_of(store, put(store))
+    gone = next(t for t, (s, *_) in before.items() if s == split)
+    splits = store.read_json(store.splits())
+    made = forgetting.forget(store, [gone])
+    assert made.track_ids == [gone]
+    assert traces(store, gone) == []
+    assert store.record("feature_table") is None
+    after = assemble(store, EQUAL)
+    rows = rows_of(store, after)
+    assert rows.keys() == before.keys() - {gone}
+    # Its numbers are those of others, wherever they lie now; only its split may be filled from training.
+    moved = {t for t in rows if rows[t][0] != before[t][0]}
+    assert len(moved) == (0 if split == "train" else 1)
+    assert all(before[t][0] == "train" and rows[t][0] == split for t in moved)
+    assert same({t: (0, *v[1:]) for t, v in rows.items()}, {t: (0, *before[t][1:]) for t in rows})
+    kept = store.read_json(store.splits())
+    assert len(kept) == len(splits) - 1
+    assert all(kept[g] == splits[g] or splits[g] == "train" for g in kept)
+    assert dataset.describe(store, after).tracks_read == 0
+    store.write_record(after)
+    assert inspection.inspect(store).of("missing", "damaged", "mismatch", "orphaned", "superseded") == [
+        f for f in inspection.inspect(store).findings if f.path.startswith("features/")
+    ]
+
+
+def test_shards_of_one_track_go_and_shared_ones_are_written_anew(store: Store) -> None:
+    put(store, shard_tracks=4)
+    folder = next(root_of(store).glob("dataset/shards/*"))
+    before = {p.name: p.read_bytes() for p in folder.glob("*.arrow")}
+    forgetting.forget(store, ["t0"])
+    after = {p.name: p.read_bytes() for p in folder.glob("*.arrow")}
+    unchanged = before.keys() & after.keys()
+    assert (len(before), len(after), len(unchanged)) == (3, 3, 2)
+    assert all(before[n] == after[n] for n in unchanged)
+    # The half floats themselves, not only the name.
+    secret = put_features(Store(str(root_of(store).parent / "twin")), "t0")
+    needle = secret.log_mel[secret.usable][0].tobytes()
+    assert any(needle in content for content in before.values())
+    assert not any(needle in p.read_bytes() for p in root_of(store).rglob("*") if p.is_file())
+
+
+def test_a_damaged_index_does_not_stand_in_the_way(store: Store) -> None:
+    before = rows_of(store, put(store))
+    splits = store.read_json(store.splits())
+    next(root_of(store).glob("dataset/shards/*/index.parquet")).write_bytes(b"x")
+    gone = next(t for t, (split, *_) in before.items() if split == "train")
+    forgetting.forget(store, [gone])
+    assert traces(store, gone) == []
+    assert not list(root_of(store).glob("dataset/shards/*/*.arrow"))
+    assert store.read_json(store.splits()) == splits
+    after = rows_of(store, assemble(store, EQUAL))
+    assert same(after, {t: v for t, v in before.items() if t != gone})
+
+
+def test_every_feature_id_and_every_old_version_is_searched(store: Store) -> None:
+    other = replace(TINY, n_mels=5)
+    first = put(store)
+    for name in NAMES:
+        put_features(store, name, other)
+    second = assemble(store, EQUAL, other)
+    put_features(store, "t1", seed=7)
+    third = assemble(store, EQUAL)
+    assert len({first.version, second.version, third.version}) == 3
+    forgetting.forget(store, ["t1"])
+    assert traces(store, "t1") == []
+    assert not any(store.at(a.uri).exists() for a in (first, second, third))
+
+
+def test_others_with_the_same_sound_keep_its_group_and_split(store: Store) -> None:
+    for name in NAMES:
+        put_features(store, name, audio="one" if name in ("t1", "t2") else "")
+    save(store, [track(n) for n in NAMES])
+    before = rows_of(store, assemble(store, EQUAL))
+    splits = store.read_json(store.splits())
+    stands = next(t for t in ("t1", "t2") if t in before)
+    heir = "t2" if stands == "t1" else "t1"
+    forgetting.forget(store, [stands])
+    assert store.read_json(store.splits()) == splits
+    after = rows_of(store, assemble(store, EQUAL))
+    assert after[heir][0] == before[stands][0]
+    assert {t: v[0] for t, v in after.items() if t != heir} == {
+        t: v[0] for t, v in before.items() if t != stands
+    }
+
+
+def test_it_may_be_killed_after_any_removal_and_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    template = Store(str(tmp_path / "template"))
+    put(template)
+    template.write_json(template.picture("features/f/t3"), {})
+    template.write_json(template.fingerprint("t3"), {"fingerprint": "x"})
+    (template.work("scratch") / "t3.abc").mkdir()
+    calm = Store(str(tmp_path / "calm"))
+    shutil.copytree(template.root, calm.root)
+    forgetting.forget(calm, ["t3"])
+    expected = rows_of(calm, assemble(calm, EQUAL))
+    real = {"unlink": Path.unlink, "replace": Path.replace, "rmtree": shutil.rmtree}
+    at = 0
+    while True:
+        store = Store(str(tmp_path / f"killed-{at}"))
+        shutil.copytree(template.root, store.root)
+        left = [at]
+
+        def dying(function: Any, left: list[int] = left) -> Any:
+            def call(*arguments: Any, **named: Any) -> Any:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KilledError
+                return function(*arguments, **named)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", dying(real["replace"]))
+            patch.setattr(shutil, "rmtree", dying(real["rmtree"]))
+            try:
+                forgetting.forget(store, ["t3"])
+                killed = False
+            except KilledError:
+                killed = True
+        if not killed:
+            break
+        forgetting.forget(store, ["t3"])
+        assert traces(store, "t3") == []
+        assert same(rows_of(store, assemble(store, EQUAL)), expected)
+        at += 1
+    assert at >= 6
+
+
+def test_a_source_does_not_bring_it_back_until_it_is_recalled(store: Store, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.wav").write_bytes(b"x")
+    sources = tmp_path / "sources.txt"
+    sources.write_text("a.wav\nb.wav\n", "utf-8")
+    first = catalogue.expand(sources, store, CatalogueConfig())
+    gone, stays = first.new
+    assert forgetting.forget(store, [(tmp_path / "a.wav").as_uri()]).track_ids == [gone]
+    assert [t.track_id for t in catalogue.load(store)] == [stays]
+    again = catalogue.expand(sources, store, CatalogueConfig())
+    assert ([t.track_id for t in again.tracks], again.new, again.forgotten) == ([stays], [], 1)
+    # The URL itself is not kept.
+    assert "a.wav" not in store.forgotten().read_text("utf-8")
+    assert forgetting.recall(store, [gone]) == [gone]
+    with pytest.raises(InputError, match="that were forgotten"):
+        forgetting.recall(store, [stays])
+    back = catalogue.expand(sources, store, CatalogueConfig())
+    assert (back.new, back.forgotten) == ([gone], 0)
+
+
+def test_damaged_tombstones_stop_the_catalogue(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"x")
+    (tmp_path / "s.txt").write_text("a.wav\n", "utf-8")
+    forgetting.forget(store, [catalogue.expand(tmp_path / "s.txt", store, CatalogueConfig()).new[0]])
+    store.forgotten().write_text("{", "utf-8")
+    with pytest.raises(InputError, match="damaged"):
+        catalogue.expand(tmp_path / "s.txt", store, CatalogueConfig())
+    assert [f.path for f in inspection.inspect(store).of("damaged")] == ["forgotten.json"]
+
+
+def test_a_run_that_knew_the_track_does_not_fetch_it(
+    store: Store, tmp_path: Path, tone: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.wav").write_bytes(tone)
+    (tmp_path / "s.txt").write_text("a.wav\n", "utf-8")
+    tracks = catalogue.expand(tmp_path / "s.txt", store, CatalogueConfig()).tracks
+    gone = tracks[0].track_id
+    forgetting.forget(store, [gone])
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue, "load", lambda store: tracks)
+        (outcome,) = download.fetch([gone], store, DownloadConfig()).outcomes
+    assert "was forgotten" in outcome.error
+    assert traces(store, gone) == []
+
+
+def test_raised_limits_try_a_track_again(store: Store, tmp_path: Path, tone: bytes) -> None:
+    (tmp_path / "a.wav").write_bytes(tone)
+    (tmp_path / "s.txt").write_text("a.wav\n", "utf-8")
+    (track_id,) = catalogue.expand(tmp_path / "s.txt", store, CatalogueConfig()).new
+    short = DownloadConfig(max_duration_s=1.5)
+    assert "allowed: 1 to 1.5 s" in download.fetch([track_id], store, short).outcomes[0].error
+    said = store.read_json(store.raw_error(track_id))["reason"]
+    store.write_json(store.raw_error(track_id), store.read_json(store.raw_error(track_id)) | {"reason": "then"})
+    assert download.fetch([track_id], store, short).outcomes[0].error == "then" != said
+    assert download.fetch([track_id], store, DownloadConfig()).outcomes[0].error == ""
+    assert not store.raw_error(track_id).exists()
+
+
+def test_a_name_of_no_track_is_refused_before_anything_goes(store: Store) -> None:
+    put(store)
+    before = sorted(root_of(store).rglob("*"))
+    for name in ("t99", "../t1", "", "models", "https://music.example/none", "*"):
+        with pytest.raises(InputError, match="allowed: the track_id or url of one of 9 tracks"):
+            forgetting.forget(store, ["t1", name])
+    assert [p for p in before if not p.exists()] == []
+
+
+def test_a_url_is_as_good_as_a_track_id(store: Store) -> None:
+    put(store)
+    assert forgetting.resolve(store, ["HTTPS://music.example:443/t1", "t1", "t2"]) == ["t1", "t2"]
+
+
+@pytest.fixture
+def trained(own_family: Family) -> Family:
+    """A family with records and a release."""
+    f = own_family
+    published = release.publish(f.gan, f.autoencoder, f.evaluation, f.dataset, f.store, None)
+    for made in (f.dataset, f.autoencoder, f.latents, f.gan, f.samples, f.evaluation, published.artifact):
+        f.store.write_record(made)
+    return f
+
+
+def test_what_was_trained_on_it_stays_and_is_marked(trained: Family) -> None:
+    store = trained.store
+    split = {t["track_id"]: t["split"] for t in Dataset(store, trained.dataset).tracks}
+    learned, compared = (next(t for t in split if split[t] == s) for s in ("train", "test"))
+    (store.work("dense.gan.0123456789ab") / "state.pt").write_text("x", "utf-8")
+    kept = [
+        trained.autoencoder,
+        trained.gan,
+        trained.samples,
+        trained.evaluation,
+        store.record("dense/release"),
+    ]
+    made = forgetting.forget(store, [learned, compared])
+    assert traces(store, learned) == traces(store, compared) == []
+    assert not any(store.at(a.uri).exists() for a in (trained.dataset, trained.latents))
+    assert store.record("feature_table") is store.record("dense/latent_table") is None
+    assert not (store.work_base / "dense.gan.0123456789ab").exists()
+    assert {m.uri for m in made.marks} == {a.uri for a in kept if a}
+    assert all(m.tracks == {learned: "train", compared: "test"} for m in made.marks)
+    # Immutable folders are what they were.
+    report = inspection.inspect(store)
+    assert report.good, report.findings
+    folder = root_of(store) / kept[-1].uri if kept[-1] else root_of(store)
+    assert forgetting.in_release(folder) == [learned]
+    shutil.copytree(folder, root_of(store).parent / "elsewhere")
+    assert forgetting.in_release(root_of(store).parent / "elsewhere") == []
+    # A track that is forgotten later, when the dataset that both were in is gone, is marked, too.
+    later = next(t for t in split if split[t] == "train" and t != learned)
+    forgetting.forget(store, [later])
+    assert forgetting.in_release(folder) == sorted([learned, later])
+    forgetting.recall(store, [learned, later])
+    assert forgetting.in_release(folder) == []
+
+
+def test_a_training_at_work_is_left_alone_and_named(trained: Family) -> None:
+    store = trained.store
+    state = store.work("dense.gan.0123456789ab") / "state.pt"
+    state.write_text("x", "utf-8")
+    with store.lock("models/dense/gan/0123456789ab"):
+        made = forgetting.forget(store, ["made-00"])
+    assert made.running == ["models/dense/gan/0123456789ab"]
+    assert state.exists()
+    assert forgetting.forget(store, ["made-00"]).running == []
+    assert not state.exists()
+
+
+def test_latents_and_datasets_of_the_others_are_made_again_without_it(trained: Family) -> None:
+    store = trained.store
+    forgetting.forget(store, ["made-03"])
+    data = assemble(store, feature=FEATURE)
+    table = latents.load(latents.encode(trained.autoencoder, data, store), store)
+    assert "made-03" not in set(table.track_id)
+    assert len(set(table.track_id)) == 8
+
+
+def test_what_a_slow_stage_brings_after_all_is_named_and_mended(store: Store) -> None:
+    put(store)
+    forgetting.forget(store, ["t1"])
+    put_features(store, "t1")
+    late = {f.path for f in inspection.inspect(store).of("orphaned") if "forgotten" in f.sentence}
+    assert {p.rsplit("/", 1)[-1] for p in late} == {"t1.parquet", "t1.wav"}
+    inspection.mend(store, inspection.inspect(store))
+    assert traces(store, "t1") == []
+
+
+def test_an_object_store_forgets(store: Store) -> None:
+    put(store)
+    remote = Store("memory://forgetting")
+    remote.base.fs.put(str(root_of(store)) + "/", remote.base.path, recursive=True)
+    try:
+        Dataset(remote, assemble(remote, EQUAL))
+        copies = list((remote.work_base / "shards").iterdir())
+        assert len(copies) == 1
+        forgetting.forget(remote, ["t4"])
+        held = {p: remote.base.fs.cat(p) for p in remote.base.fs.find(remote.base.path)}
+        named = [p for p, content in held.items() if "t4" in p or b"t4" in content]
+        assert {str(p).removeprefix(remote.base.path + "/").split("/")[0] for p in named} == {
+            "forgotten.json",
+            "marks",
+        }
+        assert not copies[0].exists()
+        assert len(rows_of(remote, assemble(remote, EQUAL))) == 8
+    finally:
+        remote.base.fs.rm(remote.base.path, recursive=True)
+        shutil.rmtree(remote.work_base, ignore_errors=True)
+
+
+def test_stages_are_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store)
+    monkeypatch.setattr(removal, "WAIT_S", 0.0)
+    with store.lock("raw/t1"), pytest.raises(TransientError, match="another run has held 'raw/t1'"):
+        forgetting.forget(store, ["t1"])
+    forgetting.forget(store, ["t1"])
+    assert traces(store, "t1") == []
+
+
+def test_the_stems_of_every_model_go(trained: Family) -> None:
+    store = trained.store
+    first = store.stems(SEPARATION.model_id, "made-02")
+    shutil.copytree(str(first), str(store.stems("other-model", "made-02")))
+    made = forgetting.forget(store, ["made-02"])
+    assert {"stems/other-model/made-02", store.uri(first), "raw/made-02.wav"} <= set(made.removed)
+    assert traces(store, "made-02") == []

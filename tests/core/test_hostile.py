@@ -1,0 +1,247 @@
+"""Everything that can be wrong with a source, in one run beside good tracks: what the user is told of each."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from melodygan_core import catalogue, download, features, separation
+from melodygan_core.config import CatalogueConfig, DownloadConfig
+from melodygan_core.parallel import Outcome, Report
+from melodygan_core.store import Store
+from tests.core.hostile import RawSite, broken_sounds, encoded, http, listening, raw_site, sine
+from tests.core.made import FEATURE, SEPARATION
+
+DOWNLOAD = DownloadConfig(
+    allow_private=True, pause_s=0, timeout_s=60, attempts=1, workers=3, max_duration_s=60, max_bytes=8_000_000
+)
+TITLE = "../../a/'b\"; 🎵 <script>alert(1)</script> {0} %(id)s $(id) \u202egnp.exe" + "x" * 65_536
+
+# What becomes of a file, and what the user is told. `good`: it comes through, and nothing is said.
+# `report`: it comes through, with a remark. `never`: refused, and not tried again. `later`: tried again.
+FILES: dict[str, tuple[str, str]] = {
+    "good.wav": ("good", ""),
+    "good.flac": ("good", ""),
+    "truncated.wav": ("report", "cannot be decoded: cut off, or damaged"),
+    "truncated.mp3": ("report", "cut off, or damaged"),
+    "truncated.flac": ("report", "the header says 2.0 s, there are 1.5 s: cut off, or damaged"),
+    "truncated.ogg": ("good", ""),
+    "truncated.m4a": ("never", "no audio that ffmpeg can read"),
+    "header.wav": ("never", "it lasts 0.00 s; allowed: 1 to 60 s"),
+    "header.flac": ("never", "no audio that ffmpeg can read"),
+    "empty.wav": ("never", "empty.wav has 0 bytes; allowed: 1 to 8000000"),
+    "words.wav": ("never", "no audio that ffmpeg can read"),
+    "archive.mp3": ("never", "no audio that ffmpeg can read"),
+    "polyglot.mp3": ("report", "cut off, or damaged"),
+    "hls.wav": ("never", "no audio that ffmpeg can read"),
+    "hls-net.wav": ("never", "no audio that ffmpeg can read"),
+    "concat.wav": ("never", "a playlist that names other files; allowed: sound and video files"),
+    "list.wav": ("never", "a playlist that names other files; allowed: sound and video files"),
+    "session.wav": ("never", "a playlist that names other files; allowed: sound and video files"),
+    "video.m4a": ("good", ""),
+    "silent-film.m4a": ("never", "it has no audio stream"),
+    "mono.wav": ("good", ""),
+    "eight-channels.wav": ("good", ""),
+    "96-khz.wav": ("good", ""),
+    "8-bit.wav": ("good", ""),
+    "not-a-number.wav": ("report", "204 samples are no numbers (NaN, infinite) and are silent now"),
+    "too-loud.wav": ("report", "samples are beyond full scale and are clipped now"),
+    "silent.wav": ("good", ""),
+    "one-second.wav": ("good", ""),
+    "short.wav": ("never", "it lasts 0.50 s; allowed: 1 to 60 s"),
+    "three-hours.flac": ("never", "it lasts 61.00 s; allowed: 1 to 60 s"),
+    "rate-of-44-hz.wav": ("never", "it lasts 61.00 s; allowed: 1 to 60 s"),
+    "rate-of-0-hz.wav": ("never", "no audio that ffmpeg can read"),
+    "rate-of-4-ghz.wav": ("never", "no audio that ffmpeg can read"),
+    "65535-channels.wav": ("never", "its channels cannot be mixed to two"),
+    "no-length.wav": ("good", ""),
+    "too-small-a-length.wav": ("never", "it lasts 0.00 s; allowed: 1 to 60 s"),
+}
+
+# Links of a feed. More of what a server may do is in test_answers.py, drips and retries in test_download.py.
+LINKS: dict[str, tuple[str, str]] = {
+    "/a/song.wav": ("good", ""),
+    "/A/song.wav": ("good", ""),
+    "/a/song.wav?" + "long=" * 700: ("good", ""),
+    "/gone.wav": ("never", "HTTP status 404"),
+    "/refused.wav": ("later", "Connection refused"),
+    "/page": ("never", "Unsupported URL"),
+    "/too-big.wav": ("later", "more expected"),
+    "/gzip-bomb.wav": ("never", "bytes or more; allowed: at most 8000000"),
+}
+# Never rows: the source or the entry is refused before anything is fetched.
+REFUSED = {
+    "file:///etc/passwd": "allowed: http:// or https://",
+    "ftp://127.0.0.1/x.wav": "allowed: http:// or https://",
+    "ytsearch:x": "allowed: http:// or https://",
+    "data:audio/wav,x": "allowed: http:// or https://",
+    "javascript:alert(1)": "allowed: http:// or https://",
+    "gopher://127.0.0.1/x": "allowed: http:// or https://",
+    "//server/share/x.wav": "allowed: http:// or https://",
+    "http://127.0.0.1/" + "x" * 5000: "allowed: at most 4096 characters",
+    "http://me:secret@127.0.0.1/x": "allowed: URLs without credentials",
+}
+
+
+@dataclass
+class Run:
+    """What came of one run over everything."""
+
+    store: Store
+    site: RawSite
+    canary: list[object]
+    listed: catalogue.CatalogueReport
+    fetched: Report
+    separated: Report
+    extracted: Report
+    ids: dict[str, str] = field(default_factory=dict)
+
+    def outcome(self, name: str) -> Outcome:
+        return next(o for o in self.fetched.outcomes if o.track_id == self.ids[name])
+
+
+def answers(site: RawSite) -> None:
+    tones = (encoded(np.stack([sine(2.0, hz=hz)] * 2, axis=1)) for hz in (220, 330, 550))
+    for path, tone in zip(LINKS, tones, strict=False):
+        site.add(path, http(tone, f"Content-Length: {len(tone)}"))
+    tone = encoded(sine())
+    bomb = gzip.compress(bytes(30_000_000), 9)
+    for path, answer in {
+        "/page": http(b"<html><title>T</title>words</html>", kind="text/html"),
+        "/too-big.wav": http(tone, f"Content-Length: {2 * len(tone)}"),
+        "/gzip-bomb.wav": http(bomb, "Content-Encoding: gzip", f"Content-Length: {len(bomb)}"),
+    }.items():
+        site.add(path, answer)
+
+
+def feed(site: RawSite) -> str:
+    urls = ["http://127.0.0.1:1/refused.wav" if p == "/refused.wav" else site.base_url + p for p in LINKS]
+    items = "".join(
+        f'<item><title>{escape(TITLE)}</title><enclosure url="{escape(u)}" type="audio/wav"/></item>'
+        for u in [*urls, *(r for r in REFUSED if not r.startswith("//"))]
+    )
+    body = f'<rss version="2.0"><channel><title>F</title>{items}</channel></rss>'.encode()
+    return site.add("/feed.xml", http(body, kind="application/rss+xml"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    root = tmp_path_factory.mktemp("hostile").resolve()
+    (root / "own").mkdir()
+    with raw_site() as site, listening() as (port, reached):
+        sounds = broken_sounds(root, port)
+        assert sounds.keys() == FILES.keys()
+        for name, content in sounds.items():
+            (root / "own" / name).write_bytes(content)
+        answers(site)
+        sources = root / "sources.yaml"
+        sources.write_text(f"sources:\n- path: own\n  rights: own\n- url: {feed(site)}\n", "utf-8")
+        store = Store(str(root / "store"))
+        listed = catalogue.expand(sources, store, CatalogueConfig(allow_private=True, timeout_s=60))
+        ids = [t.track_id for t in listed.tracks]
+        fetched = download.fetch(ids, store, DOWNLOAD)
+        separated = separation.separate([o.track_id for o in fetched.good], store, SEPARATION)
+        extracted = features.extract([o.track_id for o in separated.good], store, FEATURE, SEPARATION)
+        made = Run(store, site, reached, listed, fetched, separated, extracted)
+        for track in listed.tracks:
+            name = track.url.removeprefix(site.base_url)
+            name = "/refused.wav" if ":1/" in name else name
+            made.ids[catalogue.local_path(track.url).name if name.startswith("file:") else name] = (
+                track.track_id
+            )
+        yield made
+
+
+@pytest.mark.parametrize("name", [*FILES, *LINKS], ids=lambda n: n[:40])
+def test_each_input_ends_as_it_should_and_says_why(run: Run, name: str) -> None:
+    kind, phrase = (FILES | LINKS)[name]
+    outcome = run.outcome(name)
+    if kind in ("good", "report"):
+        assert outcome.error == ""
+        problems = outcome.metadata["problems"]
+        assert (phrase in " ".join(problems)) == (kind == "report" or not problems), problems
+        assert download.provenance(run.store, outcome.track_id)["problems"] == problems
+    else:
+        assert phrase in outcome.error
+        assert outcome.permanent == (kind == "never")
+        assert len(outcome.error) < 400
+        assert not run.store.raw_wav(outcome.track_id).exists()
+        assert run.store.raw_error(outcome.track_id).exists() == (kind == "never")
+
+
+def test_all_that_is_good_comes_through_the_whole_run(run: Run) -> None:
+    expected = {run.ids[n] for n, (kind, _) in (FILES | LINKS).items() if kind in ("good", "report")}
+    assert {o.track_id for o in run.fetched.good} == expected
+    assert [o.error for o in (*run.separated.outcomes, *run.extracted.outcomes)] == [""] * 2 * len(expected)
+    assert {o.track_id for o in run.extracted.good} == expected
+    silent = next(o for o in run.extracted.good if o.track_id == run.ids["silent.wav"])
+    assert (silent.metadata["usable_segments"], set(silent.metadata["unusable"])) == (0, {"silent", "short"})
+    loud = next(o for o in run.extracted.good if o.track_id == run.ids["too-loud.wav"])
+    assert "clipped" in loud.metadata["unusable"]
+
+
+def test_no_playlist_reached_the_network_or_another_file(run: Run) -> None:
+    assert run.canary == []
+
+
+def test_what_is_no_link_is_no_row(run: Run) -> None:
+    urls = {t.url for t in run.listed.tracks}
+    assert len(run.listed.tracks) == len(FILES) + len(LINKS)
+    assert not any(u.startswith(tuple(REFUSED)) for u in urls)
+    assert run.listed.failed_sources == {}
+
+
+@pytest.mark.parametrize(("url", "allowed"), REFUSED.items(), ids=lambda t: t[:20])
+def test_as_a_source_it_is_refused_by_line_and_what_is_allowed(tmp_path: Path, url: str, allowed: str) -> None:
+    sources = tmp_path / "sources.yaml"
+    sources.write_text(f"sources:\n- url: '{url}'\n", "utf-8")
+    with pytest.raises(catalogue.tracks.InputError) as caught:
+        catalogue.read_sources(sources)
+    assert str(caught.value).startswith("sources.yaml, line 2: url")
+    assert allowed in str(caught.value)
+
+
+def test_titles_are_short_lines_of_text_and_name_no_file(run: Run) -> None:
+    tracks = {t.track_id: t for t in run.listed.tracks}
+    songs = [tracks[run.ids[n]] for n in list(LINKS)[:3]]
+    assert len({t.track_id for t in songs}) == 3
+    for song in songs:
+        assert song.title.startswith("../../a/'b\"; 🎵 <script>alert(1)</script> {0} %(id)s $(id) gnp.exexxx")
+        assert len(song.title) == 300
+        assert song.track_id.replace("-", "").replace("_", "").isalnum()
+    # Files lie where the store puts them, and nowhere else.
+    made = {p.relative_to(run.store.root).parts[0] for p in Path(run.store.root).rglob("*") if p.is_file()}
+    assert made <= {"catalogue.parquet", "raw", "stems", "features", "work"}
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"), [("mono.wav", 0.6), ("eight-channels.wav", 0.6), ("96-khz.wav", 0.5)]
+)
+def test_the_level_stays_whatever_the_channels_are(run: Run, name: str, peak: float) -> None:
+    wav, _ = soundfile.read(str(run.store.raw_wav(run.ids[name])), dtype="int16")
+    original, rate = soundfile.read(
+        str(Path(run.store.root).parent / "own" / name), dtype="int16", always_2d=True
+    )
+    assert np.abs(wav).max() == pytest.approx(np.abs(original.astype(int)).max(), rel=2e-3)
+    assert np.abs(wav).max() < peak * 32768 + 40
+    assert np.array_equal(wav[:, 0], wav[:, 1])
+    if rate == 44_100:
+        assert np.array_equal(wav[:, 0], original[:, 0])
+
+
+def test_a_second_run_asks_nobody_about_what_is_settled(run: Run) -> None:
+    hits = dict(run.site.hits)
+    settled = [o.track_id for o in run.fetched.outcomes if not o.error or o.permanent]
+    again = download.fetch(settled, run.store, DOWNLOAD)
+    assert dict(run.site.hits) == hits
+    before = {o.track_id: o for o in run.fetched.outcomes}
+    assert [o.error for o in again.outcomes] == [before[t].error for t in settled]
+    assert [o.skipped for o in again.outcomes] == [not before[t].error for t in settled]
+    assert list((Path(run.store.root) / "work" / "scratch").iterdir()) == []

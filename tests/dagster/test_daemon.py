@@ -1,0 +1,81 @@
+"""The real daemon on a small world: bad tracks, a killed worker, a feed that grew, a source that is down."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from tests import unattended
+from tests.conftest import Page
+from tests.unattended import World, computed, in_dataset, runs_by_stage, wait
+
+TIMEOUT_S = 600.0
+
+
+def test_nobody_lifts_a_hand(tmp_path: Path, environment: None) -> None:
+    with unattended.world(tmp_path, tick_s=5) as world:
+        bad, stuck = world.bad_ones(2), world.songs(1)[0]
+        path = stuck.removeprefix(world.site.base_url)
+        good_page, endless = world.site.pages[path], Page(b"RIFF", endless=True, pause_s=0.5)
+        world.site.pages[path] = endless
+        world.write_feed("songs", unattended.scattered([*world.songs(8), stuck], bad))
+        world.write_feed("other", world.songs(1))
+        world.write_sources()
+        with world.deployment.instance() as instance:
+            with unattended.daemon(tmp_path):
+                wait("the track that does not end", lambda: world.site.hits[path] > 1, TIMEOUT_S)
+                killed = unattended.power_cut(instance, "raw_wav_job")
+            assert _status(instance, killed) == "STARTED"
+            world.site.pages[path] = good_page
+            # The download process is an orphan now, and ends with its connection.
+            endless.endless = False
+            _go_on(instance, world, killed, tmp_path)
+        assert unattended.processes(os.environ["DAGSTER_HOME"]) == []
+
+
+def _go_on(instance: dg.DagsterInstance, world: World, killed: str, folder: Path) -> None:
+    with unattended.daemon(folder):
+        wait("the dead run to be found", lambda: _status(instance, killed) == "FAILURE", TIMEOUT_S)
+        _check_killed(instance, killed)
+        wait("tracks", lambda: in_dataset(instance, world), TIMEOUT_S)
+        unattended.check(instance, world)
+        before = world.hits()
+        assert computed(instance, "stems") == {"computed": 10}
+
+        world.singles += world.songs(2)
+        world.write_feed("songs", [*world.feeds["songs"], *world.songs(1)])
+        world.site.pages["/other.xml"] = Page(status=(503,))
+        world.write_sources()
+        wait("more tracks", lambda: in_dataset(instance, world), TIMEOUT_S)
+    unattended.check(instance, world)
+    assert unattended.unreached(instance) == [f"{world.site.base_url}/other.xml"]
+    assert len(_failed_tracks(instance)) == len(world.bad)
+    after = world.hits()
+    assert {p: after[p] for p in before} == before
+    runs = runs_by_stage(instance)
+    # The killed one, the one that repeated it, and that of the new tracks; then two of each stage.
+    assert runs["raw_wav"].total() == 3
+    assert runs["stems"] == runs["features"] == {"SUCCESS": 2}
+
+
+def _status(instance: dg.DagsterInstance, run_id: str) -> str:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status.value
+
+
+def _check_killed(instance: dg.DagsterInstance, run_id: str) -> None:
+    [entry] = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    assert entry.dagster_event is not None
+    assert "The process of this run is gone" in (entry.dagster_event.message or "")
+
+
+def _failed_tracks(instance: dg.DagsterInstance) -> list[dg.TableRecord]:
+    """What the page of the catalogue shows of failed tracks."""
+    event = instance.get_latest_materialization_event(dg.AssetKey("catalogue"))
+    assert event is not None and event.asset_materialization is not None
+    table = event.asset_materialization.metadata["failed_tracks"]
+    assert isinstance(table, dg.TableMetadataValue)
+    return list(table.records)
