@@ -52,6 +52,9 @@ PRESETS[PRESET] = replace(
     evaluation=EvaluationConfig(window_s=2.0, neighbours=2, generated_count=4, bootstrap=20),
 )
 os.environ["MELODYGAN_PRESET"] = PRESET
+# Read when torch is loaded, here and in whatever a test starts. Tests run side by side, a process a core:
+# threads that wait for each other on busy cores cost ten times what they bring.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
     from tests.core.made import Family

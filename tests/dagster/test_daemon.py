@@ -1,4 +1,7 @@
-"""The real daemon on a small world: bad tracks, a killed worker, a feed that grew, a source that is down."""
+"""The real daemon on a small world: bad tracks, and a power cut in the middle.
+
+More tracks, new ones, feeds that grow and sources that are down: `python -m tests.unattended`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from pathlib import Path
 
 import dagster as dg
 
+from melodygan_core.config import DownloadConfig
 from tests import unattended
 from tests.conftest import Page
-from tests.unattended import World, computed, in_dataset, runs_by_stage, wait
+from tests.unattended import World, in_dataset, runs_by_stage, wait
 
 TIMEOUT_S = 600.0
 
@@ -41,23 +45,14 @@ def _go_on(instance: dg.DagsterInstance, world: World, killed: str, folder: Path
         _check_killed(instance, killed)
         wait("tracks", lambda: in_dataset(instance, world), TIMEOUT_S)
         unattended.check(instance, world)
-        before = world.hits()
-        assert computed(instance, "stems") == {"computed": 10}
-
-        world.singles += world.songs(2)
-        world.write_feed("songs", [*world.feeds["songs"], *world.songs(1)])
-        world.site.pages["/other.xml"] = Page(status=(503,))
-        world.write_sources()
-        wait("more tracks", lambda: in_dataset(instance, world), TIMEOUT_S)
-    unattended.check(instance, world)
-    assert unattended.unreached(instance) == [f"{world.site.base_url}/other.xml"]
-    assert len(_failed_tracks(instance)) == len(world.bad)
-    after = world.hits()
-    assert {p: after[p] for p in before} == before
+        after = world.hits()
+    # The killed one and the one that repeated it; then one of each stage.
     runs = runs_by_stage(instance)
-    # The killed one, the one that repeated it, and that of the new tracks; then two of each stage.
-    assert runs["raw_wav"].total() == 3
-    assert runs["stems"] == runs["features"] == {"SUCCESS": 2}
+    assert runs["raw_wav"].total() == 2
+    assert runs["stems"] == runs["features"] == {"SUCCESS": 1}
+    # One request to look and one to load; more only of what was on its way when the power was cut.
+    assert sum(after[path] > 2 for path in world.good) <= DownloadConfig.workers
+    assert len(_failed_tracks(instance)) == len(world.bad)
 
 
 def _status(instance: dg.DagsterInstance, run_id: str) -> str:
