@@ -164,6 +164,7 @@ def daemon(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             finally:
                 for pid in processes(os.environ["DAGSTER_HOME"]):
                     os.kill(pid, signal.SIGKILL)
+                wait("every process to end", lambda: not processes(os.environ["DAGSTER_HOME"]), 60)
 
 
 def processes(home: str) -> list[int]:
