@@ -52,7 +52,6 @@ def _go_on(instance: dg.DagsterInstance, world: World, killed: str, folder: Path
     assert runs["stems"] == runs["features"] == {"SUCCESS": 1}
     # One request to look and one to load; more only of what was on its way when the power was cut.
     assert sum(after[path] > 2 for path in world.good) <= DownloadConfig.workers
-    assert len(_failed_tracks(instance)) == len(world.bad)
 
 
 def _status(instance: dg.DagsterInstance, run_id: str) -> str:
@@ -65,12 +64,3 @@ def _check_killed(instance: dg.DagsterInstance, run_id: str) -> None:
     [entry] = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
     assert entry.dagster_event is not None
     assert "The process of this run is gone" in (entry.dagster_event.message or "")
-
-
-def _failed_tracks(instance: dg.DagsterInstance) -> list[dg.TableRecord]:
-    """What the page of the catalogue shows of failed tracks."""
-    event = instance.get_latest_materialization_event(dg.AssetKey("catalogue"))
-    assert event is not None and event.asset_materialization is not None
-    table = event.asset_materialization.metadata["failed_tracks"]
-    assert isinstance(table, dg.TableMetadataValue)
-    return list(table.records)

@@ -78,6 +78,13 @@ def test_good_tracks_are_recorded_and_go_on(
     [row] = failed.records
     assert row.data["track"] == bad and row.data["permanent"] is True
 
+    # From the next look at the sources on, the catalogue's page shows it, too.
+    assert execute(definitions, instance, "catalogue_job").success
+    shown = _made(_events(instance, "catalogue")[0]).metadata["failed_tracks"]
+    assert isinstance(shown, dg.TableMetadataValue)
+    [row] = shown.records
+    assert row.data["track"] == bad and row.data["stage"] == "raw_wav" and "404" in str(row.data["reason"])
+
     # The next stages go on with the good ones, range by range.
     position = keys.index(bad)
     for stage in ("stems", "features"):
