@@ -11,6 +11,10 @@ from melodygan_core import autoencoder, latents
 from melodygan_core.gan.train import VALIDATION_SAMPLES, _Conditions, _Judge, load
 from melodygan_core.store import Artifact, Store
 
+# Wider than what candidates are chosen by (train.DIVERSITY_RANGE): with other noise the figure is a little
+# different, and what was chosen at the edge has not collapsed.
+HEALTHY_RANGE = (0.4, 1.8)
+
 
 @dataclass(frozen=True)
 class Health:

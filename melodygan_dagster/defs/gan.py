@@ -15,9 +15,9 @@ KEY = dg.AssetKey(["dense", "gan_checkpoint"])
 
 
 def _checks(metrics: dict[str, Any]) -> list[dg.AssetCheckResult]:
-    from melodygan_core.gan.train import DIVERSITY_RANGE
+    from melodygan_core.gan.health import HEALTHY_RANGE
 
-    low, high = DIVERSITY_RANGE
+    low, high = HEALTHY_RANGE
     return [
         dg.AssetCheckResult(
             passed=low <= metrics["diversity"] <= high,
