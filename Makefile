@@ -32,6 +32,7 @@ format: $(INSTALLED) ## Format and mend what can be mended
 
 bench: $(INSTALLED) ## Side by side with peers
 	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/vocoder.py
 
 lock: $(INSTALLED) ## Newest allowed versions into the lock file
 	$(BIN)/uv pip compile --universal --no-header --no-annotate --upgrade --quiet pyproject.toml --group dev -o requirements.lock

@@ -163,7 +163,7 @@ def _make(
     else:
         info = _download(track, config, scratch, before_network)
         original = scratch / info["file"]
-    raw, log = _decode(original, scratch, config)
+    raw, log = decode(original, scratch, config)
     with store.writing(store.raw_wav(track.track_id)) as wav:
         frames, measured = _write_wav(raw, wav, config)
         sha256, size = sha256_of(wav), wav.stat().st_size
@@ -236,7 +236,21 @@ def _download(
     raise AssertionError("unreachable: attempts is at least 1")
 
 
-def _decode(original: Path, scratch: Path, config: DownloadConfig) -> tuple[Path, str]:
+def decode(original: Path, scratch: Path, config: DownloadConfig) -> tuple[Path, str]:
+    """Decodes any sound or video file by ffmpeg, in a child with limits on memory, time and what it writes.
+
+    Args:
+        original: An absolute path; a playlist that names other files is refused.
+        scratch: A folder of the caller's.
+        config: Rate, longest duration (up to a second more comes out), time-out.
+
+    Returns:
+        A file of headerless little-endian float32, CHANNELS interleaved at config.sample_rate, and the log.
+
+    Raises:
+        TrackError: no sound that ffmpeg can read.
+        StorageError: the disk is full.
+    """
     # Headerless float32: no format's size limit, and what is not a number can still be told from silence.
     raw = scratch / "decoded.f32"
     command = [

@@ -104,7 +104,7 @@ def median_distance(embeddings: Embeddings) -> float:
     return float(np.median(pdist(embeddings)))
 
 
-def mean_distance(embeddings: Embeddings) -> float:
+def mean_distance(embeddings: NDArray[np.floating]) -> float:
     """Mean pairwise Euclidean distance of (n, dim): how diverse a set is."""
     return float(pdist(embeddings).mean())
 

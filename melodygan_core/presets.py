@@ -20,6 +20,10 @@ from melodygan_core.config import (
     GenerationConfig,
     OptimizerConfig,
     SeparationConfig,
+    TemporalAutoencoderConfig,
+    TemporalConfig,
+    TemporalGanConfig,
+    VocoderConfig,
     from_dict,
     require,
     to_dict,
@@ -36,7 +40,9 @@ class Preset:
     separation: SeparationConfig = field(default_factory=SeparationConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    vocoder: VocoderConfig = field(default_factory=VocoderConfig)
     dense: DenseConfig = field(default_factory=DenseConfig)
+    temporal: TemporalConfig = field(default_factory=TemporalConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
@@ -67,14 +73,78 @@ PRESETS: dict[str, Preset] = {
                 ),
             ),
         ),
+        vocoder=VocoderConfig(
+            width=96,
+            blocks=2,
+            adversarial_weight=0.0,
+            matching_weight=0.0,
+            optimizer=OptimizerConfig(
+                max_steps=160, batch_size=8, learning_rate=2e-3, warmup_steps=20, eval_every=40
+            ),
+        ),
+        temporal=TemporalConfig(
+            autoencoder=TemporalAutoencoderConfig(
+                width=192,
+                blocks=2,
+                latent_dim=32,
+                critic_channels=8,
+                optimizer=OptimizerConfig(
+                    max_steps=400, batch_size=16, learning_rate=1.5e-3, warmup_steps=20, eval_every=50
+                ),
+            ),
+            gan=TemporalGanConfig(
+                patch_tokens=16,
+                style_dim=32,
+                global_dim=32,
+                width=96,
+                optimizer=OptimizerConfig(
+                    max_steps=1200,
+                    batch_size=16,
+                    learning_rate=3e-4,
+                    warmup_steps=20,
+                    eval_every=100,
+                    patience=8,
+                    weight_decay=0.0,
+                ),
+            ),
+        ),
         generation=GenerationConfig(count=6, duration_s=8.0),
-        evaluation=EvaluationConfig(generated_count=12, bootstrap=100),
+        evaluation=EvaluationConfig(windows_s=(3.0,), generated_count=12, bootstrap=100),
     ),
     # Two CPU cores, an hour or two of music.
     "small": Preset(),
     # One GPU, full band.
     "base": Preset(
         features=_LARGE_FEATURES,
+        vocoder=VocoderConfig(
+            width=384,
+            blocks=6,
+            critic_channels=32,
+            optimizer=OptimizerConfig(
+                max_steps=15_000, batch_size=32, learning_rate=5e-4, eval_every=1000, weight_decay=1e-2
+            ),
+        ),
+        temporal=TemporalConfig(
+            autoencoder=TemporalAutoencoderConfig(
+                width=768,
+                blocks=6,
+                critic_channels=32,
+                optimizer=OptimizerConfig(
+                    max_steps=15_000, batch_size=128, learning_rate=5e-4, eval_every=1000
+                ),
+            ),
+            gan=TemporalGanConfig(
+                width=320,
+                optimizer=OptimizerConfig(
+                    max_steps=40_000,
+                    batch_size=64,
+                    learning_rate=1e-4,
+                    eval_every=1000,
+                    patience=15,
+                    weight_decay=0.0,
+                ),
+            ),
+        ),
         dense=DenseConfig(
             autoencoder=DenseAutoencoderConfig(optimizer=OptimizerConfig(max_steps=20_000, batch_size=512)),
         ),
@@ -83,6 +153,36 @@ PRESETS: dict[str, Preset] = {
     # One GPU, hours.
     "large": Preset(
         features=_LARGE_FEATURES,
+        vocoder=VocoderConfig(
+            width=512,
+            blocks=8,
+            critic_channels=32,
+            optimizer=OptimizerConfig(
+                max_steps=200_000, batch_size=32, learning_rate=3e-4, eval_every=5000, weight_decay=1e-2
+            ),
+        ),
+        temporal=TemporalConfig(
+            autoencoder=TemporalAutoencoderConfig(
+                width=1024,
+                blocks=8,
+                critic_channels=48,
+                optimizer=OptimizerConfig(
+                    max_steps=100_000, batch_size=128, learning_rate=3e-4, eval_every=2000
+                ),
+            ),
+            gan=TemporalGanConfig(
+                patch_tokens=128,
+                width=512,
+                optimizer=OptimizerConfig(
+                    max_steps=300_000,
+                    batch_size=64,
+                    learning_rate=1e-4,
+                    eval_every=5000,
+                    patience=20,
+                    weight_decay=0.0,
+                ),
+            ),
+        ),
         dense=DenseConfig(
             autoencoder=DenseAutoencoderConfig(
                 hidden_sizes=(8192, 4096, 2048, 1024),

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from melodygan_core.checkpoint import load_config
-from melodygan_core.config import VERSIONS, config_id
+from melodygan_core import styles
+from melodygan_core.checkpoint import blaming, load_config
+from melodygan_core.config import VERSIONS, GenerationConfig, config_id, from_dict, require, to_dict
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
 from melodygan_core.generation import Models, sources
 from melodygan_core.store import Artifact, Store, dump_json
+from melodygan_core.styles import Style
 
-NAME = "dense/release"
 FILE = "config.json"
 
 
@@ -36,6 +37,11 @@ class Published:
 
 
 LIMIT = "limit_excess_kad"
+
+
+def name_of(family: str) -> str:
+    """The asset's name."""
+    return f"{family}/release"
 
 
 def _verdict(evaluation: Artifact, current: Artifact | None) -> tuple[bool, str, float]:
@@ -66,9 +72,11 @@ def _verdict(evaluation: Artifact, current: Artifact | None) -> tuple[bool, str,
 def publish(
     gan_checkpoint: Artifact,
     checkpoint: Artifact,
+    vocoder_checkpoint: Artifact,
     evaluation: Artifact,
     dataset: Artifact,
     store: Store,
+    generation: GenerationConfig,
     current: Artifact | None,
 ) -> Published:
     """Writes a release of these models, unless they are worse than the one in use.
@@ -76,49 +84,92 @@ def publish(
     Args:
         gan_checkpoint: What `gan.train` returned.
         checkpoint: The autoencoder of its latents.
+        vocoder_checkpoint: Makes its sound.
         evaluation: Of these models.
         dataset: What they were trained on.
         store: Where the release goes.
+        generation: How sound is made of it unless its user says otherwise; what it was evaluated with.
         current: The release in use, if any.
     """
     accepted, reason, limit = _verdict(evaluation, current)
     if not accepted:
         assert current is not None
         return Published(current, False, reason)
-    version = config_id(gan_checkpoint.version, checkpoint.version, evaluation.version, VERSIONS["release"])
-    inputs = {a.name: a.version for a in (gan_checkpoint, checkpoint, evaluation, dataset)}
+    parts = {"autoencoder": checkpoint, "gan": gan_checkpoint, "vocoder": vocoder_checkpoint}
+    inputs = {a.name: a.version for a in (*parts.values(), evaluation, dataset)}
+    version = config_id(inputs, generation, VERSIONS["release"])
 
     def build(folder: Path) -> dict[str, Any]:
-        for name, artifact in (("autoencoder", checkpoint), ("gan", gan_checkpoint)):
+        for name, artifact in parts.items():
             with store.reading(store.at(artifact.uri)) as source:
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("artifact.json"))
         stems = tuple(checkpoint.config["stems"])
+        opened = Dataset(store, dataset)
+        styles.write(folder / styles.FILE, styles.of_dataset(opened, stems))
         figures = {k: v for k, v in evaluation.metrics.items() if isinstance(v, int | float | str)}
         description = {
-            "family": "dense",
+            "family": checkpoint.family,
             "version": version,
-            "models": {a.name: a.version for a in (checkpoint, gan_checkpoint)},
-            "sources": sources(Dataset(store, dataset), stems),
+            "models": {a.name: a.version for a in parts.values()},
+            "generation": to_dict(generation),
+            "sources": sources(opened, stems),
             "evaluation": figures,
         }
         dump_json(folder / FILE, description)
         (folder / "MODEL_CARD.md").write_text(_model_card(description), "utf-8")
         return {**figures, LIMIT: limit}
 
-    artifact = store.once(NAME, store.release("dense", version), build, config={}, inputs=inputs)
+    artifact = store.once(
+        name_of(checkpoint.family), store.release(checkpoint.family, version), build, config={}, inputs=inputs
+    )
     return Published(artifact, True, reason)
 
 
-def load(folder: Path) -> tuple[Models, dict[str, Any]]:
-    """The models of a release folder and its description.
+@dataclass(frozen=True)
+class Release:
+    """A release folder, read.
+
+    Attributes:
+        models: What makes sound.
+        generation: How, unless its user says otherwise.
+        description: Version, sources with their licences, figures.
+        styles: Of the training tracks: `all`, each stem, each tag; none in releases of earlier versions.
+    """
+
+    models: Models
+    generation: GenerationConfig
+    description: dict[str, Any]
+    styles: dict[str, Style]
+
+    def style(self, tag: str) -> Style:
+        """The style of a tag.
+
+        Raises:
+            InputError: unknown; the message lists the known ones.
+        """
+        known = ", ".join(self.styles) or "none: this release was published without styles; publish again"
+        require(tag in self.styles, "the style's tag", tag, known)
+        return self.styles[tag]
+
+
+def load(folder: Path, vocoder: str = "") -> Release:
+    """Reads a release folder.
+
+    Args:
+        folder: Of the release.
+        vocoder: `neural` or `griffin_lim`; the release's own choice when empty.
 
     Raises:
-        InputError: no release, damaged, or of a family that this version does not know.
+        InputError: no release, or damaged.
     """
-    description = load_config(folder, "family", "models", "sources")
-    if description["family"] != "dense":
-        raise InputError(f"{folder} is of family {description['family']!r}; allowed: dense")
-    return Models.load(folder / "autoencoder", folder / "gan"), description
+    description = load_config(folder, "family", "version", "models", "sources", "generation")
+    with blaming(folder):
+        generation = from_dict(GenerationConfig, description["generation"])
+    generation = replace(generation, vocoder=vocoder or generation.vocoder)
+    models = Models.load(folder / "autoencoder", folder / "gan", folder / "vocoder", generation)
+    if description["family"] != models.family:
+        raise InputError(f"{folder} says family {description['family']!r}; its models are {models.family}")
+    return Release(models, generation, description, styles.read(folder / styles.FILE, models.feature))
 
 
 def escape_markdown(text: str) -> str:

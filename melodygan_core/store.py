@@ -49,6 +49,13 @@ class Artifact:
     inputs: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def family(self) -> str:
+        """The family of models that the asset is of: what stands before the slash of its name."""
+        family, slash, _ = self.name.partition("/")
+        assert slash, f"{self.name} is of no family"
+        return family
+
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a local file, in hexadecimal."""
@@ -72,6 +79,23 @@ def _sync(path: Path) -> None:
 
 def _local(path: UPath) -> Path:
     return Path(path.path)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A temporary path beside a local file; when the block ends well it becomes the file, atomically.
+
+    The temporary name keeps the suffix, because encoders choose the format by it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{uuid.uuid4().hex[:8]}-{target.name}"
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -172,6 +196,10 @@ class Store:
         """A portable release folder."""
         return self.base / "releases" / family / version
 
+    def use(self, job: str, run_id: str) -> UPath:
+        """What one run of a job made with a release: `interpolate`, `transfer`, ..."""
+        return self.base / "uses" / job / run_id
+
     def gallery(self, version: str) -> UPath:
         """The page to listen to."""
         return self.base / "gallery" / version
@@ -231,25 +259,13 @@ class Store:
 
     @contextmanager
     def writing(self, path: UPath) -> Iterator[Path]:
-        """A local temporary path; when the block ends well it becomes `path`, atomically.
-
-        The temporary name keeps the suffix, because encoders choose the format by it.
-        """
-        name = f".{uuid.uuid4().hex[:8]}-{path.name}"
+        """A local temporary path; when the block ends well it becomes `path`, atomically; see replacing."""
         if self.is_local:
-            target = _local(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.parent / name
-            try:
+            with replacing(_local(path)) as temporary:
                 yield temporary
-                _sync(temporary)
-                temporary.replace(target)
-                _sync(target.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
             return
         with tempfile.TemporaryDirectory(prefix="melodygan-") as folder:
-            temporary = Path(folder) / name
+            temporary = Path(folder) / path.name
             yield temporary
             path.parent.mkdir(parents=True, exist_ok=True)
             path.fs.put_file(str(temporary), path.path)

@@ -20,7 +20,8 @@ def _documentation(config: Any) -> dict[str, str]:
 
 
 def _type(hint: Any) -> Any:
-    return {int: int, float: float, str: str, bool: bool, tuple[str, ...]: [str], tuple[int, ...]: [int]}[hint]
+    plain = (int, float, str, bool)
+    return {**{kind: kind for kind in plain}, **{tuple[kind, ...]: [kind] for kind in plain}}[hint]
 
 
 def schema(config: Any) -> dict[str, dg.Field]:

@@ -105,7 +105,7 @@ def run(deployment: Deployment) -> Iterator[StageResult]:
             job = definitions.resolve_job_def(f"{stage}_job")
             for batch in todo.pending(instance, stage, todo.made(deployment.opened, settings)):
                 yield _execute(job, instance, batch.tags)
-        for name in ("dataset_job", "dense_job"):
+        for name in ("dataset_job", "training_job"):
             result = _execute(definitions.resolve_job_def(name), instance)
             yield result
             if not result.success:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 # What a listener needs; not records, locks or Dagster's database.
-SERVED = ("raw", "stems", "samples", "gallery", "releases", "pictures")
+SERVED = ("raw", "stems", "samples", "uses", "gallery", "releases", "pictures")
 STOP_TIMEOUT_S = 30
 
 

@@ -25,6 +25,10 @@ from melodygan_core.config import (
     EvaluationConfig,
     GenerationConfig,
     OptimizerConfig,
+    TemporalAutoencoderConfig,
+    TemporalConfig,
+    TemporalGanConfig,
+    VocoderConfig,
 )
 from melodygan_core.presets import PRESETS
 from melodygan_core.store import Store
@@ -34,6 +38,16 @@ from melodygan_core.store import Store
 PRESET = "test"
 PRESETS[PRESET] = replace(
     PRESETS["demo"],
+    vocoder=VocoderConfig(
+        width=24,
+        blocks=1,
+        crop_frames=32,
+        critic_channels=2,
+        adversarial_from=0.75,
+        optimizer=OptimizerConfig(
+            max_steps=40, batch_size=4, learning_rate=2e-3, warmup_steps=5, eval_every=10
+        ),
+    ),
     dense=DenseConfig(
         DenseAutoencoderConfig(
             hidden_sizes=(64, 16), optimizer=OptimizerConfig(max_steps=40, batch_size=32, eval_every=20)
@@ -48,8 +62,34 @@ PRESETS[PRESET] = replace(
             ),
         ),
     ),
+    temporal=TemporalConfig(
+        TemporalAutoencoderConfig(
+            width=48,
+            blocks=1,
+            latent_dim=16,
+            crop_tokens=16,
+            optimizer=OptimizerConfig(
+                max_steps=120, batch_size=8, learning_rate=3e-3, warmup_steps=10, eval_every=40
+            ),
+        ),
+        TemporalGanConfig(
+            patch_tokens=8,
+            style_dim=16,
+            global_dim=16,
+            width=16,
+            ema_decay=0.95,
+            optimizer=OptimizerConfig(
+                max_steps=120,
+                batch_size=16,
+                learning_rate=1e-3,
+                warmup_steps=5,
+                eval_every=40,
+                weight_decay=0.0,
+            ),
+        ),
+    ),
     generation=GenerationConfig(count=2, duration_s=2.0),
-    evaluation=EvaluationConfig(window_s=2.0, neighbours=2, generated_count=4, bootstrap=20),
+    evaluation=EvaluationConfig(windows_s=(2.0,), neighbours=2, generated_count=4, bootstrap=20),
 )
 os.environ["MELODYGAN_PRESET"] = PRESET
 # Read when torch is loaded, here and in whatever a test starts. Tests run side by side, a process a core:
@@ -161,9 +201,38 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
     return make_family(Store(str(tmp_path_factory.mktemp("family") / "store")))
 
 
+@pytest.fixture(scope="session")
+def temporal_family(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Family:
+    """A temporal family beside it, in a store of its own; shared, so nobody may change its store."""
+    from tests.core.made import make_temporal
+
+    root = tmp_path_factory.mktemp("temporal") / "store"
+    shutil.copytree(family.store.root, root)
+    return make_temporal(family, Store(str(root)))
+
+
 @pytest.fixture
 def own_family(family: Family, tmp_path: Path) -> Family:
     """A copy of it that a test may change."""
-    root = tmp_path / "family"
+    return copied(family, tmp_path / "family")
+
+
+@pytest.fixture
+def own_temporal(temporal_family: Family, tmp_path: Path) -> Family:
+    """A copy of the temporal one that a test may change."""
+    return copied(temporal_family, tmp_path / "temporal")
+
+
+def copied(family: Family, root: Path) -> Family:
     shutil.copytree(family.store.root, root)
     return replace(family, store=Store(str(root)))
+
+
+# Files that take minutes: they begin first, so that no core waits for them at the end.
+LONG = ("test_daemon.py", "test_pipeline.py", "test_kills.py", "test_runner.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first."""
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))

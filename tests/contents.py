@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from melodygan_core.config import VOCODERS
+from melodygan_core.store import Store
+
+SPEED = ("duration_s", *(f"test/{vocoder}/times_real_time" for vocoder in VOCODERS))
 # What no two runs share, by file: keys of JSON, columns of Parquet. All else must be the same.
 VOLATILE = {
     "catalogue.parquet": ("first_seen",),
@@ -19,8 +23,8 @@ VOLATILE = {
     "dataset/shards/*/index.parquet": ("fingerprint",),  # size and time of the feature file
     "dataset/health/*.json": ("file",),  # likewise
     "dataset/report.json": ("tracks_read",),
-    "*/artifact.json": ("duration_s",),
-    "records/*.json": ("duration_s",),
+    "*/artifact.json": SPEED,
+    "records/*.json": SPEED,
 }
 TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
 
@@ -71,6 +75,32 @@ def contents(root: Path) -> dict[str, str]:
         except (ValueError, pa.ArrowException):
             found[relative.as_posix()] = "torn"
     return found
+
+
+IMMUTABLE = ("models", "samples", "releases", "evaluations", "marks")
+
+
+def root_of(store: Store) -> Path:
+    return Path(store.root)
+
+
+def texts(path: Path) -> Iterator[str]:
+    """What a file says: its bytes, and the strings of a table, which are compressed."""
+    yield path.read_bytes().decode("latin-1")
+    if path.suffix == ".parquet":
+        table = pq.read_table(path)
+        yield str([table[f.name].to_pylist() for f in table.schema if pa.types.is_string(f.type)])
+
+
+def traces(store: Store, word: str) -> list[str]:
+    """Where a store still names something, in names of files or in what they hold."""
+    found = []
+    for path in root_of(store).rglob("*"):
+        uri = path.relative_to(root_of(store)).as_posix()
+        inside = path.is_file() and any(word in text for text in texts(path))
+        if inside or word in path.name:
+            found.append(uri)
+    return sorted(u for u in found if u != "forgotten.json" and u.split("/")[0] not in IMMUTABLE)
 
 
 def differences(found: dict[str, str], wanted: dict[str, str]) -> list[str]:

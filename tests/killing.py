@@ -137,7 +137,6 @@ class _Observer:
         last = STAGES[-1] if stage == WHOLE else stage
         self.wanted = ground.after[last]
         self.allowed = [contents(root), *(c for s, c in ground.after.items() if stage in (s, WHOLE))]
-        self.resumable = {s for s in ("autoencoder", "gan") if stage in (s, WHOLE)}
 
     def start(self) -> None:
         """Notes what has been fetched, which must not be fetched again."""

@@ -33,8 +33,10 @@ from melodygan_core import (
     parallel,
     release,
     separation,
+    vocoder,
 )
 from melodygan_core.config import (
+    FAMILIES,
     DatasetConfig,
     DenseAutoencoderConfig,
     DenseConfig,
@@ -45,6 +47,10 @@ from melodygan_core.config import (
     GriffinLimConfig,
     OptimizerConfig,
     SeparationConfig,
+    TemporalAutoencoderConfig,
+    TemporalConfig,
+    TemporalGanConfig,
+    VocoderConfig,
 )
 from melodygan_core.presets import PRESETS
 from melodygan_core.store import Artifact, Store
@@ -60,6 +66,13 @@ SETTINGS = PRESETS[PRESET] = replace(
     PRESETS["demo"],
     features=FeatureConfig(n_mels=40, n_mfcc=10, segment_frames=32),
     dataset=DatasetConfig(shard_tracks=2),
+    vocoder=VocoderConfig(
+        width=24,
+        blocks=1,
+        crop_frames=16,
+        critic_channels=2,
+        optimizer=replace(_OPTIMIZER, max_steps=40, batch_size=4, learning_rate=2e-3, eval_every=16),
+    ),
     dense=DenseConfig(
         DenseAutoencoderConfig(time_bins=4, hidden_sizes=(32, 8), optimizer=_OPTIMIZER),
         # As long as it takes to be diverse enough for `melodygan run`, which stops at a check otherwise.
@@ -70,8 +83,28 @@ SETTINGS = PRESETS[PRESET] = replace(
             optimizer=replace(_OPTIMIZER, max_steps=100, weight_decay=0.0),
         ),
     ),
-    generation=GenerationConfig(count=2, duration_s=1.5, griffin_lim=GriffinLimConfig(iterations=4)),
-    evaluation=EvaluationConfig(window_s=0.7, neighbours=3, bootstrap=20, generated_count=4),
+    temporal=TemporalConfig(
+        TemporalAutoencoderConfig(
+            width=48,
+            blocks=1,
+            latent_dim=16,
+            crop_tokens=8,
+            optimizer=replace(_OPTIMIZER, batch_size=8, learning_rate=3e-3),
+        ),
+        TemporalGanConfig(
+            patch_tokens=8,
+            style_dim=16,
+            global_dim=16,
+            width=16,
+            ema_decay=0.95,
+            optimizer=replace(_OPTIMIZER, weight_decay=0.0),
+        ),
+    ),
+    # The other preset of the tests, `test`, takes the neural vocoder.
+    generation=GenerationConfig(
+        count=2, duration_s=1.5, vocoder="griffin_lim", griffin_lim=GriffinLimConfig(iterations=4)
+    ),
+    evaluation=EvaluationConfig(windows_s=(0.7,), neighbours=3, bootstrap=20, generated_count=4),
 )
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
 _FORK = multiprocessing.get_context("forkserver")
@@ -95,12 +128,12 @@ def _of(store: Store, name: str) -> Artifact:
     return record
 
 
-def _models(store: Store) -> tuple[Artifact, Artifact, Artifact]:
-    """GAN, autoencoder, dataset: what every later stage takes."""
+def _models(store: Store, family: str) -> tuple[Artifact, Artifact, Artifact]:
+    """GAN, autoencoder, vocoder: what every later stage takes first."""
     return (
-        _of(store, "dense/gan_checkpoint"),
-        _of(store, "dense/autoencoder_checkpoint"),
-        _of(store, "feature_table"),
+        _of(store, f"{family}/gan_checkpoint"),
+        _of(store, f"{family}/autoencoder_checkpoint"),
+        _of(store, "vocoder_checkpoint"),
     )
 
 
@@ -119,20 +152,57 @@ def _assemble(store: Store) -> Artifact:
     return made
 
 
-def _publish(store: Store) -> Artifact:
-    models, current = _models(store), store.record("dense/release")
-    return release.publish(*models[:2], _of(store, "dense/evaluation"), models[2], store, current).artifact
+def _generate(store: Store, family: str) -> Artifact:
+    return generation.generate(*_models(store, family), _of(store, "feature_table"), store, SETTINGS.generation)
+
+
+def _evaluate(store: Store, family: str) -> Artifact:
+    return evaluation.evaluate(
+        *_models(store, family),
+        _of(store, "feature_table"),
+        store,
+        SETTINGS.evaluation,
+        SETTINGS.generation,
+    )
+
+
+def _publish(store: Store, family: str) -> Artifact:
+    return release.publish(
+        *_models(store, family),
+        _of(store, f"{family}/evaluation"),
+        _of(store, "feature_table"),
+        store,
+        SETTINGS.generation,
+        store.record(f"{family}/release"),
+    ).artifact
+
+
+def _shown(store: Store, family: str) -> gallery.Family:
+    generator, model, sound = _models(store, family)
+    made, figures = (_of(store, f"{family}/{name}") for name in ("generated_samples", "evaluation"))
+    return gallery.Family(family, model, generator, sound, made, figures)
 
 
 def _render(store: Store) -> Artifact:
-    generator, model, data = _models(store)
-    family = gallery.Family(
-        "dense", model, generator, _of(store, "dense/generated_samples"), _of(store, "dense/evaluation")
-    )
-    return gallery.render(data, [family], store)
+    return gallery.render(_of(store, "feature_table"), [_shown(store, f) for f in FAMILIES], store)
 
 
-_DENSE, _MADE = SETTINGS.dense, SETTINGS.generation
+def _of_family(family: str) -> dict[str, Callable[[Store], Artifact]]:
+    config = getattr(SETTINGS, family)
+
+    def encoder(store: Store) -> Artifact:
+        return _of(store, f"{family}/autoencoder_checkpoint")
+
+    return {
+        "autoencoder": lambda s: autoencoder.train(_of(s, "feature_table"), s, config.autoencoder),
+        "latents": lambda s: latents.encode(encoder(s), _of(s, "feature_table"), s),
+        "gan": lambda s: gan.train(_of(s, f"{family}/latent_table"), encoder(s), s, config.gan),
+        "generation": lambda s: _generate(s, family),
+        "evaluation": lambda s: _evaluate(s, family),
+        "release": lambda s: _publish(s, family),
+    }
+
+
 _BY_TRACK: dict[str, Callable[[Store, Path], None]] = {
     "catalogue": _expand,
     "download": lambda store, _: _good(download.fetch(_tracks(store), store, SETTINGS.download)),
@@ -143,14 +213,9 @@ _BY_TRACK: dict[str, Callable[[Store, Path], None]] = {
 }
 _ARTIFACTS: dict[str, Callable[[Store], Artifact]] = {
     "dataset": _assemble,
-    "autoencoder": lambda s: autoencoder.train(_of(s, "feature_table"), s, _DENSE.autoencoder),
-    "latents": lambda s: latents.encode(_of(s, "dense/autoencoder_checkpoint"), _of(s, "feature_table"), s),
-    "gan": lambda s: gan.train(
-        _of(s, "dense/latent_table"), _of(s, "dense/autoencoder_checkpoint"), s, _DENSE.gan
-    ),
-    "generation": lambda s: generation.generate(*_models(s), s, _MADE),
-    "evaluation": lambda s: evaluation.evaluate(*_models(s), s, SETTINGS.evaluation, _MADE),
-    "release": _publish,
+    "vocoder": lambda s: vocoder.train(_of(s, "feature_table"), s, SETTINGS.vocoder),
+    **_of_family("dense"),
+    **{f"temporal_{name}": stage for name, stage in _of_family("temporal").items()},
     "gallery": _render,
 }
 STAGES = (*_BY_TRACK, *_ARTIFACTS)

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from melodygan_core import catalogue
+from melodygan_core.config import FAMILIES
 from melodygan_core.demo import songs
 from melodygan_core.store import Store
 from melodygan_dagster.deployment import Deployment
@@ -24,7 +25,7 @@ from melodygan_dagster.runner import StageResult, run
 from tests.conftest import PRESET, Site
 
 COUNT, SONG_S = 8, 8.0
-DENSE = (
+OF_FAMILY = (
     "autoencoder_checkpoint",
     "latent_table",
     "gan_checkpoint",
@@ -32,7 +33,8 @@ DENSE = (
     "evaluation",
     "release",
 )
-UNPARTITIONED = ("feature_table", *(f"dense/{name}" for name in DENSE), "gallery")
+MODELS = tuple(f"{family}/{name}" for family in FAMILIES for name in OF_FAMILY)
+UNPARTITIONED = ("feature_table", "vocoder_checkpoint", *MODELS, "gallery")
 
 
 def _sources(site: Site, folder: Path) -> dict[str, object]:
@@ -122,9 +124,10 @@ def test_urls_in_audio_out(deployment: Deployment, site: Site, tmp_path: Path) -
     gallery = store.record("gallery")
     assert gallery is not None
     page = Path(store.base.path) / gallery.uri / gallery.metrics["page"]
-    assert page.read_text("utf-8").count("<audio") >= 4
+    assert page.read_text("utf-8").count("<audio") >= 8
 
-    _generate_without_dagster(store, tmp_path)
+    for family in FAMILIES:
+        _generate_without_dagster(store, tmp_path, family)
 
     # A second run finds everything, and tries only the failed track, which it names again.
     versions = _versions(store)
@@ -173,14 +176,16 @@ def _check_records(instance: dg.DagsterInstance, store: Store) -> None:
         for upstream, version in record.inputs.items() if record else ():
             used = records.get(upstream)
             assert used is None or used.version == version, (name, upstream)
-    release = records["dense/release"]
-    assert release is not None and set(release.inputs) >= {"dense/gan_checkpoint", "dense/evaluation"}
+    for family in FAMILIES:
+        release = records[f"{family}/release"]
+        needed = {"vocoder_checkpoint", f"{family}/gan_checkpoint", f"{family}/evaluation"}
+        assert release is not None and set(release.inputs) >= needed
 
 
-def _generate_without_dagster(store: Store, folder: Path) -> None:
-    release = store.record("dense/release")
+def _generate_without_dagster(store: Store, folder: Path, family: str) -> None:
+    release = store.record(f"{family}/release")
     assert release is not None
-    where, out = Path(store.base.path) / release.uri, folder / "generated"
+    where, out = Path(store.base.path) / release.uri, folder / f"generated-{family}"
     options = ["generate", str(where), "--count", "1", "--seconds", "1", "--out", str(out)]
     code = (
         "import sys\nfrom melodygan_dagster.cli import main\n"
@@ -199,9 +204,16 @@ def _check_checks(instance: dg.DagsterInstance) -> None:
         ("stems", "every_track"): True,
         ("features", "every_track"): True,
         ("feature_table", "no_leakage"): True,
-        ("dense/gan_checkpoint", "finite"): True,
-        ("dense/gan_checkpoint", "no_mode_collapse"): True,
-        ("dense/evaluation", "not_memorised"): True,
+    } | {
+        (f"{family}/{name}", check): True
+        for family in FAMILIES
+        for name, check in (
+            ("autoencoder_checkpoint", "no_collapse"),
+            ("autoencoder_checkpoint", "finite"),
+            ("gan_checkpoint", "finite"),
+            ("gan_checkpoint", "no_mode_collapse"),
+            ("evaluation", "not_memorised"),
+        )
     }
     keys = {n: dg.AssetCheckKey(dg.AssetKey(n[0].split("/")), n[1]) for n in expected}
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys.values()))

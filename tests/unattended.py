@@ -45,9 +45,24 @@ BAD = {
 # Small enough to train in seconds; tones are near-duplicates of each other.
 SMALL = {
     "dataset": {"near_duplicates": False},
+    "vocoder": {
+        "width": 24,
+        "blocks": 1,
+        "critic_channels": 2,
+        "optimizer": {"max_steps": 20, "batch_size": 4},
+    },
     "dense": {
         "autoencoder": {"hidden_sizes": [64, 16], "optimizer": {"max_steps": 40, "batch_size": 32}},
         "gan": {"noise_dim": 32, "hidden_size": 64, "layers": 2, "optimizer": {"max_steps": 60}},
+    },
+    "temporal": {
+        "autoencoder": {
+            "width": 48,
+            "blocks": 1,
+            "crop_tokens": 16,
+            "optimizer": {"max_steps": 40, "batch_size": 8},
+        },
+        "gan": {"patch_tokens": 8, "width": 16, "optimizer": {"max_steps": 40, "batch_size": 8}},
     },
 }
 
@@ -212,7 +227,7 @@ def in_dataset(instance: dg.DagsterInstance, world: World, models: bool = False)
     if record is None or record.metrics["tracks"] != len(world.good):
         return False
     # However it ends: what so little sound teaches is not good enough for the checks of the models.
-    if models and not instance.get_runs_count(dg.RunsFilter(job_name="dense_job")):
+    if models and not instance.get_runs_count(dg.RunsFilter(job_name="training_job")):
         return False
     unfinished = instance.get_runs_count(dg.RunsFilter(statuses=list(todo.NOT_FINISHED_STATUSES)))
     return unfinished == 0 and not any(due(instance, world).values())
@@ -355,7 +370,7 @@ def story(instance: dg.DagsterInstance, made: World, timeout_s: float) -> None:
     print("not reached:", unreached(instance))
     after = made.hits()
     assert {p: after[p] for p in before} == before, "a track was fetched again"
-    assert runs_by_stage(instance)["dense"].total() == 1, "trained again on little that is new"
+    assert runs_by_stage(instance)["training"].total() == 1, "trained again on little that is new"
     assert all(computed(instance, stage) == {"computed": len(made.good)} for stage in PER_TRACK)
 
 

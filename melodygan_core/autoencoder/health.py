@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from melodygan_core import metrics
-from melodygan_core.autoencoder.train import load, vectors
-from melodygan_core.dataset import Dataset
+from melodygan_core.autoencoder.dense import DenseAutoencoder
+from melodygan_core.autoencoder.dense_task import vectors
+from melodygan_core.autoencoder.train import Autoencoder, load
+from melodygan_core.dataset import Dataset, Stretches
 from melodygan_core.store import Artifact, Store
 
 # A direction is alive when it holds more than this part of the variance that each would hold if all were equal.
@@ -68,10 +71,23 @@ def examine(checkpoint: Artifact, dataset: Artifact, store: Store) -> Health:
     """
     with store.reading(store.at(checkpoint.uri)) as folder:
         model = load(folder)
-    vector = vectors(Dataset(store, dataset), "test", model.config).sample(MAX_SEGMENTS)
-    latents = torch.cat([model.encode(part) for part in vector.split(512)])
-    vector_hat = torch.cat([model.decode(part) for part in latents.split(512)])
-    if not bool(latents.isfinite().all() and vector_hat.isfinite().all()):
+    real, latents, made = _sent(model, Dataset(store, dataset))
+    if not bool(latents.isfinite().all() and made.isfinite().all()):
         return Health(finite=False, alive_dims=0, spread=0.0)
-    apart = [metrics.mean_distance(v.double().numpy()) for v in (vector_hat, vector)]
+    apart = [metrics.mean_distance(v.double().numpy()) for v in (made, real)]
     return Health(True, alive(shares(latents.numpy())), apart[0] / apart[1])
+
+
+def _sent(model: Autoencoder, dataset: Dataset) -> tuple[Tensor, Tensor, Tensor]:
+    """Test segments through a model: what went in (n, values), latents (n, latent_dim), what came out."""
+    if isinstance(model, DenseAutoencoder):
+        real = vectors(dataset, "test", model.config).sample(MAX_SEGMENTS)
+        latents = torch.cat([model.encode(part) for part in real.split(512)])
+        return real, latents, torch.cat([model.decode(part) for part in latents.split(512)])
+    frames = model.config.crop_tokens * model.config.token_frames
+    crops = torch.from_numpy(
+        Stretches(dataset, "test", model.config.stems, frames).spread(MAX_SEGMENTS // model.config.crop_tokens)
+    )
+    latents = torch.cat([model.encode(part) for part in crops.split(64)])
+    made = torch.cat([model.decode_tokens(part) for part in latents.split(64)])
+    return model.tokens(crops).flatten(0, 1), latents.flatten(0, 1), made.flatten(0, 1)

@@ -13,17 +13,19 @@ from melodygan_core.config.models import (
     DenseConfig,
     DenseGanConfig,
     OptimizerConfig,
+    TemporalAutoencoderConfig,
+    TemporalConfig,
+    TemporalGanConfig,
+    VocoderConfig,
 )
-from melodygan_core.config.use import (
-    EvaluationConfig,
-    GenerationConfig,
-    GriffinLimConfig,
-)
+from melodygan_core.config.use import AugmentConfig, EvaluationConfig, GenerationConfig, GriffinLimConfig
 from melodygan_core.config.values import (
+    FAMILIES,
     RIGHTS,
     SPLITS,
     STEMS,
     VERSIONS,
+    VOCODERS,
     config_id,
     from_dict,
     require,
@@ -32,10 +34,13 @@ from melodygan_core.config.values import (
 )
 
 __all__ = [
+    "FAMILIES",
     "RIGHTS",
     "SPLITS",
     "STEMS",
     "VERSIONS",
+    "VOCODERS",
+    "AugmentConfig",
     "CatalogueConfig",
     "DatasetConfig",
     "DenseAutoencoderConfig",
@@ -48,6 +53,10 @@ __all__ = [
     "GriffinLimConfig",
     "OptimizerConfig",
     "SeparationConfig",
+    "TemporalAutoencoderConfig",
+    "TemporalConfig",
+    "TemporalGanConfig",
+    "VocoderConfig",
     "config_id",
     "feature_id",
     "from_dict",

@@ -1,4 +1,4 @@
-"""Configs of the stages from sources to dataset."""
+"""Configs from sources to dataset."""
 
 from __future__ import annotations
 

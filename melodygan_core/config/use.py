@@ -1,10 +1,10 @@
-"""Configs of what is made with trained models, and how it is judged."""
+"""Configs of what is made with trained models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from melodygan_core.config.values import STEMS, require
+from melodygan_core.config.values import RIGHTS, STEMS, VOCODERS, require
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class GenerationConfig:
         truncation: Noise beyond this many standard deviations is drawn again; 0 for none.
         condition: A stem or a tag the GAN was conditioned on; empty for a random one.
         loudness_lufs: Samples are brought to this level, never above -1 dB peak.
+        vocoder: `neural`, the trained one, or `griffin_lim`, which needs no training.
         griffin_lim: See GriffinLimConfig.
     """
 
@@ -44,6 +45,7 @@ class GenerationConfig:
     truncation: float = 2.5
     condition: str = ""
     loudness_lufs: float = -18.0
+    vocoder: str = "neural"
     griffin_lim: GriffinLimConfig = field(default_factory=GriffinLimConfig)
 
     def __post_init__(self) -> None:
@@ -52,7 +54,33 @@ class GenerationConfig:
         require(
             self.truncation == 0 or self.truncation >= 0.5, "truncation", self.truncation, "0, or 0.5 and more"
         )
+        require(self.vocoder in VOCODERS, "vocoder", self.vocoder, ", ".join(VOCODERS))
         require(-60 <= self.loudness_lufs <= -5, "loudness_lufs", self.loudness_lufs, "-60 to -5 LUFS")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How a labelled set of sounds is multiplied.
+
+    Attributes:
+        copies: Variations of each sound.
+        seed: Variation k of a sound and a seed is the same for every number of copies.
+        strength: 0 leaves a sound as it is; 1 goes as far as to the timbre of another one of its label.
+        licence: Of sounds whose licence the set does not name; empty for unknown, which is not free.
+        rights: Of the same: own, licensed, open or unknown.
+    """
+
+    copies: int = 3
+    seed: int = 0
+    strength: float = 0.5
+    licence: str = ""
+    rights: str = "unknown"
+
+    def __post_init__(self) -> None:
+        require(1 <= self.copies <= 1000, "copies", self.copies, "1 to 1000")
+        require(0 <= self.seed < 1 << 31, "seed", self.seed, "0 to 2147483647")
+        require(0 <= self.strength <= 1, "strength", self.strength, "0 to 1")
+        require(self.rights in RIGHTS, "rights", self.rights, ", ".join(RIGHTS))
 
 
 @dataclass(frozen=True)
@@ -60,7 +88,7 @@ class EvaluationConfig:
     """How a generated set is compared with real tracks.
 
     Attributes:
-        window_s: Length of one embedded window in seconds.
+        windows_s: Lengths of embedded windows in seconds, each compared by itself; the first judges releases.
         max_windows: Most windows of one set, spread evenly over its tracks.
         neighbours: k of density and coverage.
         bootstrap: Resamplings (by track) behind each interval.
@@ -68,7 +96,7 @@ class EvaluationConfig:
         seed: Of the generated pieces and the resampling.
     """
 
-    window_s: float = 3.0
+    windows_s: tuple[float, ...] = (3.0, 10.0)
     max_windows: int = 600
     neighbours: int = 5
     bootstrap: int = 200
@@ -76,7 +104,10 @@ class EvaluationConfig:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        require(0.5 <= self.window_s <= 60, "window_s", self.window_s, "0.5 to 60 seconds")
+        good = len(set(self.windows_s)) == len(self.windows_s) > 0 and all(
+            0.5 <= s <= 60 for s in self.windows_s
+        )
+        require(good, "windows_s", self.windows_s, "different lengths, 0.5 to 60 seconds")
         require(self.bootstrap >= 20, "bootstrap", self.bootstrap, "at least 20")
         require(self.neighbours >= 1, "neighbours", self.neighbours, "at least 1")
         require(self.max_windows >= len(STEMS), "max_windows", self.max_windows, f"at least {len(STEMS)}")

@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 STEMS = ("vocals", "instrumental", "mix")
 RIGHTS = ("own", "licensed", "open", "unknown")
+VOCODERS = ("neural", "griffin_lim")
+FAMILIES = ("dense", "temporal")
 SPLITS = ("train", "validation", "test")
 
 # Raised when a stage makes something else of the same input and config: part of every id and version. They
@@ -26,10 +28,11 @@ VERSIONS = {
     "dataset": "2",
     "autoencoder": "1",
     "latents": "1",
+    "vocoder": "1",
     "gan": "1",
-    "generation": "1",
-    "evaluation": "1",
-    "release": "1",
+    "generation": "2",
+    "evaluation": "2",
+    "release": "2",
     "gallery": "1",
 }
 
@@ -46,8 +49,9 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
         InputError: a name that the config does not have, or a value that it does not allow.
     """
     hints = get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints), key=str)
-    require(not unknown, f"a field of {cls.__name__}", unknown, ", ".join(hints))
+    names = [f.name for f in dataclasses.fields(cast(Any, cls))]
+    unknown = sorted(set(values) - set(names), key=str)
+    require(not unknown, f"a field of {cls.__name__}", unknown, ", ".join(names))
     return cls(**{name: _typed(name, hints[name], value) for name, value in values.items()})
 
 

@@ -2,16 +2,19 @@
 
 from melodygan_core.dataset.assemble import assemble
 from melodygan_core.dataset.health import Description, Health, describe
-from melodygan_core.dataset.reading import Dataset, Rows, Statistics, batches, to_vectors
+from melodygan_core.dataset.reading import Batches, Dataset, Rows, Statistics, to_vectors
+from melodygan_core.dataset.stretches import Stretch, Stretches
 
 __all__ = [
+    "Batches",
     "Dataset",
     "Description",
     "Health",
     "Rows",
     "Statistics",
+    "Stretch",
+    "Stretches",
     "assemble",
-    "batches",
     "describe",
     "to_vectors",
 ]

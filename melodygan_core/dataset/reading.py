@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -182,6 +182,11 @@ class Dataset:
                 into[k] = values.reshape(-1, values.shape[2])[start : start + frames]
         return out[0], out[1]
 
+    def frames(self, shard: int) -> NDArray[np.float16]:
+        """Log-mel frames (rows * segment_frames, n_mels) of a shard, memory-mapped, row after row."""
+        values = self._values[shard][0]
+        return values.reshape(-1, values.shape[2])
+
     def log_mel(self, rows: Rows) -> NDArray[np.float32]:
         """(n, segment_frames, n_mels), natural log of magnitude."""
         return self._gather(rows, 0)
@@ -271,21 +276,22 @@ def to_vectors(
     return np.concatenate(binned, axis=1)
 
 
-def batches(count: int, batch_size: int, seed: int, start_step: int = 0) -> Iterator[NDArray[np.int64]]:
-    """Endless shuffled batches of positions; batch k depends on (seed, k) alone, so it resumes anywhere.
+class Batches:
+    """Endless shuffled batches of positions; batch k depends on (seed, k) alone, so that it resumes anywhere.
 
     Args:
         count: Examples.
         batch_size: Positions in a batch; all of them when there are fewer.
         seed: Of the shuffling; every epoch has its own order.
-        start_step: First step.
     """
-    batch_size = min(batch_size, count)
-    steps = count // batch_size
-    step = start_step
-    while True:
-        epoch, first = divmod(step, steps)
-        order = np.random.default_rng((seed, epoch)).permutation(count)
-        for k in range(first, steps):
-            yield order[k * batch_size : (k + 1) * batch_size]
-            step += 1
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self.count, self.size, self.seed = count, min(batch_size, count), seed
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def __getitem__(self, step: int) -> NDArray[np.int64]:
+        epoch, k = divmod(step, self.count // self.size)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng((self.seed, epoch)).permutation(self.count)
+        return self._order[k * self.size : (k + 1) * self.size]

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from melodygan_core import catalogue
 from melodygan_core.dataset.assemble import NAME as DATASET
+from melodygan_core.forgetting import uses
 from melodygan_core.inspection import artifacts
 from melodygan_core.inspection.listing import files
 from melodygan_core.inspection.report import Place
@@ -76,8 +77,8 @@ class Lineage:
 
 
 def artifact_place(store: Store) -> Place:
-    """The folders of artifacts and the records."""
-    return Place(store, files(store, (*artifacts.FOLDERS, "records", "marks")), False, frozenset())
+    """The folders of artifacts, the records, and what was made with releases."""
+    return Place(store, files(store, (*artifacts.FOLDERS, "records", "marks", "uses")), False, frozenset())
 
 
 def lineage(place: Place) -> Lineage:
@@ -120,17 +121,21 @@ def leave(store: Store, removed: Iterable[Artifact], known: Lineage) -> None:
 
 
 def marks(store: Store) -> list[Mark]:
-    """Every artifact of a store that a forgotten track went into."""
+    """Every artifact of a store that a forgotten track went into, and what jobs made with its releases."""
     stones = catalogue.forgotten(store)
     if not stones:
         return []
-    found = lineage(artifact_place(store))
+    place = artifact_place(store)
+    found = lineage(place)
     result = []
-    for made in found.there:
-        tracks = found.tracks_of(made.name, made.version)
+    made = [(a, a.name, a.version, a.uri) for a in found.there]
+    # What a job made with a release is named after the job and its run.
+    made += [(a, *uri.rsplit("/", 1), uri) for uri, a in uses.made(place)]
+    for artifact, name, version, uri in made:
+        tracks = found.tracks_of(artifact.name, artifact.version)
         touched = {t: split for t, split in sorted(tracks.items()) if t in stones}
         if touched:
-            result.append(Mark(made.name, made.version, made.uri, touched))
+            result.append(Mark(name, version, uri, touched))
     return result
 
 

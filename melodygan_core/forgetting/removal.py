@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from melodygan_core import catalogue
 from melodygan_core.catalogue import Tombstone, Track
 from melodygan_core.errors import InputError
-from melodygan_core.forgetting import marking, shards
+from melodygan_core.forgetting import marking, shards, uses
 from melodygan_core.forgetting.marking import Mark
 from melodygan_core.inspection import artifacts, leftovers
 from melodygan_core.inspection.listing import (
@@ -95,11 +95,12 @@ def _left(store: Store, track_id: str) -> bool:
 def forget(store: Store, names: Sequence[str]) -> Forgotten:
     """Removes tracks with everything that their sound can be heard in or rebuilt from, and keeps them away.
 
-    Gone are: raw wav, stems, features, fingerprints, pictures; their rows in every shard; versions of the
-    dataset, latent tables and galleries with them, and the state of interrupted trainings; their row of the
-    catalogue. What stays: models, evaluations, samples and releases (`marks` names them: weights may hold what
-    was learned, and only training again is rid of it), Dagster's log of events, copies that were made outside
-    the store, and a person's own file that a `path:` source names.
+    Gone are: raw wav, stems, features, fingerprints, pictures, variations in augmented sets; their rows in
+    every shard; versions of the dataset, latent tables and galleries with them, and the state of interrupted
+    trainings; their row of the catalogue. What stays: models, evaluations, samples, releases and what was made
+    with them (`marks` names them: weights may hold what was learned, and only training again is rid of it),
+    Dagster's log of events, copies that were made outside the store, and a person's own file that a `path:`
+    source names.
 
     Args:
         store: Where they are.
@@ -115,6 +116,7 @@ def forget(store: Store, names: Sequence[str]) -> Forgotten:
     removed = shards.take_out(store, ids)
     removed += _take_folders(store, ids)
     removed += _take_files(store, ids)
+    removed += uses.take_rows(store, marking.artifact_place(store), ids)
     unfinished, running = _take_unfinished(store, ids)
     found = [m for m in marking.marks(store) if ids & m.tracks.keys()]
     return Forgotten(track_ids, sorted({*removed, *unfinished}), found, running)

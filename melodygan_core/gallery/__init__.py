@@ -1,5 +1,6 @@
 """What a person listens to: one page, no network."""
 
-from melodygan_core.gallery.render import Family, render
+from melodygan_core.gallery.family import Family
+from melodygan_core.gallery.render import render
 
 __all__ = ["Family", "render"]

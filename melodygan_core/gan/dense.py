@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from melodygan_core.config import DenseGanConfig
-from melodygan_core.errors import InputError
 
 
 class _Block(nn.Module):
@@ -88,15 +87,3 @@ class Discriminator(nn.Module):
         std = (split.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=1)
         spread = std.repeat(group)
         return torch.cat([spread, spread.new_full((len(h) - usable,), float(std.detach().mean()))]).unsqueeze(1)
-
-
-def condition_index(conditions: tuple[str, ...], name: str) -> int:
-    """The index of a condition.
-
-    Raises:
-        InputError: unknown; the message lists the known ones.
-    """
-    if name not in conditions:
-        known = ", ".join(conditions) if conditions else "none: this model was trained without a condition"
-        raise InputError(f"condition is {name!r}; allowed: {known}")
-    return conditions.index(name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from melodygan_core import autoencoder, latents
-from melodygan_core.gan.train import VALIDATION_SAMPLES, _Conditions, _Judge, load
+from melodygan_core.gan.train import load, task_of
 from melodygan_core.store import Artifact, Store
 
 # Wider than what candidates are chosen by (train.DIVERSITY_RANGE): with other noise the figure is a little
@@ -31,7 +31,7 @@ class Health:
 
 @torch.no_grad()
 def examine(gan_checkpoint: Artifact, latent_table: Artifact, checkpoint: Artifact, store: Store) -> Health:
-    """Generates segments with the checkpoint as it lies in the store.
+    """Generates with the checkpoint as it lies in the store.
 
     Args:
         gan_checkpoint: What `train` returned.
@@ -44,12 +44,10 @@ def examine(gan_checkpoint: Artifact, latent_table: Artifact, checkpoint: Artifa
     """
     with store.reading(store.at(checkpoint.uri)) as ae, store.reading(store.at(gan_checkpoint.uri)) as own:
         decoder, gan = autoencoder.load(ae), load(own)
+    other = replace(gan.config.optimizer, seed=gan.config.optimizer.seed + 1)
     table = latents.load(latent_table, store)
-    seed = gan.config.optimizer.seed + 1
-    rows = np.random.default_rng(seed).choice(np.flatnonzero(table.split == "train"), VALIDATION_SAMPLES)
-    condition = _Conditions(gan.config.condition, table).draw(rows, np.random.default_rng(seed))
-    noise = torch.randn(VALIDATION_SAMPLES, gan.config.noise_dim, generator=torch.Generator().manual_seed(seed))
-    judge = _Judge(table, decoder, torch.device("cpu"))
-    if not np.isfinite(judge.decoded(gan.generator(noise, condition))).all():
+    task = task_of(table, decoder, replace(gan.config, optimizer=other), torch.device("cpu"))
+    made = task.decoded(gan.generator)
+    if not np.isfinite(made).all():
         return Health(finite=False, diversity=0.0)
-    return Health(True, judge.figures(gan.generator, noise, condition)["diversity"])
+    return Health(True, task.diversity(made))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -36,3 +36,32 @@ def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
     """
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
     return 0.5 * gradient.square().flatten(1).sum(dim=1).mean()
+
+
+class R1Weight(nn.Module):
+    """The weight of the R1 penalty, which rises while the discriminator is too sure of real data.
+
+    On small data a discriminator learns the training set by heart; the mean sign of its logits on real data
+    tells (the measure of arXiv 2006.06676, which adapts its augmentation by it).
+
+    Args:
+        gamma: The weight at the start.
+        target: Mean sign of the logits of real data above which the weight rises; None for a constant weight.
+    """
+
+    RATE, RANGE = 1.02, 100.0
+    gamma: Tensor
+
+    def __init__(self, gamma: float, target: float | None) -> None:
+        super().__init__()
+        self._first, self._target = gamma, target
+        self.register_buffer("gamma", torch.tensor(gamma))
+
+    @torch.no_grad()
+    def update(self, real_logits: Tensor) -> None:
+        """Moves the weight by a step, within a hundredth and a hundred times what it started as."""
+        if self._target is None:
+            return
+        up = float(real_logits.sign().mean()) > self._target
+        moved = self.gamma * (self.RATE if up else 1 / self.RATE)
+        self.gamma.copy_(moved.clamp(self._first / self.RANGE, self._first * self.RANGE))

@@ -4,14 +4,12 @@ from typing import Any
 
 import dagster as dg
 
-from melodygan_core.config import VERSIONS, DenseAutoencoderConfig
+from melodygan_core.config import FAMILIES, VERSIONS
 from melodygan_core.store import Artifact
 from melodygan_dagster import configs, reporting
 from melodygan_dagster.conditions import QUARTERLY, TRAINING
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
-
-KEY = dg.AssetKey(["dense", "autoencoder_checkpoint"])
 
 
 def _checks(health: Any) -> list[dg.AssetCheckResult]:
@@ -33,56 +31,84 @@ def _checks(health: Any) -> list[dg.AssetCheckResult]:
     ]
 
 
-@dg.asset(
-    key_prefix="dense",
-    group_name="dense",
-    kinds={"torch", "safetensors"},
-    owners=[OWNER],
-    code_version=VERSIONS["autoencoder"],
-    automation_condition=TRAINING,
-    freshness_policy=QUARTERLY,
-    io_manager_key="records",
-    dagster_type=RECORD,
-    pool="gpu",
-    config_schema=configs.schema(deployed_preset().dense.autoencoder),
-    check_specs=[
+def _beside_pca(metrics: dict[str, Any]) -> list[dg.AssetCheckResult]:
+    gap = metrics["test/explained_variance"] - metrics["test/explained_variance_pca"]
+    return [
+        dg.AssetCheckResult(
+            passed=gap >= -0.02,
+            check_name="not_behind_pca",
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"gap": gap},
+        )
+    ]
+
+
+def _of(family: str) -> dg.AssetsDefinition:
+    preset = getattr(deployed_preset(), family).autoencoder
+    beside_pca = [
         dg.AssetCheckSpec(
             "not_behind_pca",
-            asset=KEY,
+            asset=[family, "autoencoder_checkpoint"],
             description="On test tracks it explains at least as much as PCA of the same size, within 0.02.",
-        ),
-        dg.AssetCheckSpec(
-            "no_collapse",
-            asset=KEY,
-            blocking=True,
-            description="Different test segments have different latents and come out different.",
-        ),
-        dg.AssetCheckSpec(
-            "finite", asset=KEY, blocking=True, description="What it makes of test segments is numbers."
-        ),
-    ],
-)
-def autoencoder_checkpoint(
-    context: dg.AssetExecutionContext, store: StoreResource, feature_table: Artifact
-) -> dg.MaterializeResult:
-    """A fully connected autoencoder over each segment's binned log-mel and MFCC; best weights by validation."""
-    from melodygan_core import autoencoder, plots
+        )
+    ]
 
-    config = configs.config_of(context, DenseAutoencoderConfig)
-    made = autoencoder.train(feature_table, store.open(), config, reporting.observer(context))
-    groups = [["train/loss", "validation/loss"], ["validation/explained_variance"]]
-    gap = made.metrics["test/explained_variance"] - made.metrics["test/explained_variance_pca"]
-    return reporting.artifact(
-        made,
-        store,
-        {"curves": reporting.image(store, made.uri, lambda: plots.curves_png(made.metrics["history"], groups))},
-        check_results=[
-            dg.AssetCheckResult(
-                passed=gap >= -0.02,
-                check_name="not_behind_pca",
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={"gap": gap},
+    @dg.asset(
+        key_prefix=family,
+        group_name=family,
+        kinds={"torch", "safetensors"},
+        owners=[OWNER],
+        code_version=VERSIONS["autoencoder"],
+        automation_condition=TRAINING,
+        freshness_policy=QUARTERLY,
+        io_manager_key="records",
+        dagster_type=RECORD,
+        pool="gpu",
+        config_schema=configs.schema(preset),
+        check_specs=[
+            *(beside_pca if family == "dense" else []),
+            dg.AssetCheckSpec(
+                "no_collapse",
+                asset=[family, "autoencoder_checkpoint"],
+                blocking=True,
+                description="Different test segments have different latents and come out different.",
             ),
-            *_checks(autoencoder.examine(made, feature_table, store.open())),
+            dg.AssetCheckSpec(
+                "finite",
+                asset=[family, "autoencoder_checkpoint"],
+                blocking=True,
+                description="What it makes of test segments is numbers.",
+            ),
         ],
     )
+    def autoencoder_checkpoint(
+        context: dg.AssetExecutionContext, store: StoreResource, feature_table: Artifact
+    ) -> dg.MaterializeResult:
+        """Log-mel to latents and back; the best weights by validation.
+
+        `dense` is fully connected, over each segment's binned log-mel and MFCC; `temporal` makes a sequence of
+        latents of the log-mel's frames.
+        """
+        from melodygan_core import autoencoder, plots
+
+        config = configs.config_of(context, type(preset))
+        made = autoencoder.train(feature_table, store.open(), config, reporting.observer(context))
+        groups = [["train/loss", "validation/loss"], ["validation/explained_variance"]]
+        return reporting.artifact(
+            made,
+            store,
+            {
+                "curves": reporting.image(
+                    store, made.uri, lambda: plots.curves_png(made.metrics["history"], groups)
+                )
+            },
+            check_results=[
+                *(_beside_pca(made.metrics) if family == "dense" else []),
+                *_checks(autoencoder.examine(made, feature_table, store.open())),
+            ],
+        )
+
+    return autoencoder_checkpoint
+
+
+autoencoder_checkpoints = [_of(family) for family in FAMILIES]

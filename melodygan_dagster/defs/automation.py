@@ -9,6 +9,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from melodygan_core.config import FAMILIES
 from melodygan_core.store import Store
 from melodygan_dagster import dead_runs, todo
 from melodygan_dagster.conditions import CATALOGUE_CRON, TICK_S
@@ -18,7 +19,7 @@ from melodygan_dagster.resources import Settings, StoreResource
 # At one look; the rest at the next one, so that a first night of thousands of tracks fills no queue.
 MAX_REQUESTS = 10
 
-DENSE = dg.AssetSelection.groups("dense") | dg.AssetSelection.assets("gallery")
+VOCODER, GALLERY = dg.AssetSelection.groups("vocoder"), dg.AssetSelection.assets("gallery")
 RUNNING_SENSOR = dg.DefaultSensorStatus.RUNNING
 
 
@@ -38,8 +39,21 @@ raw_wav_job = _job("raw_wav", "Downloads a range of tracks.")
 stems_job = _job("stems", "Separates a range of tracks.")
 features_job = _job("features", "Extracts features of a range of tracks.")
 dataset_job = _job("feature_table", "Packs new features into the dataset.", name="dataset_job")
-dense_job = dg.define_asset_job(
-    "dense_job", DENSE, description="Trains, generates, evaluates and releases the dense family."
+# One after the other in one process: two trainings at a time would only take each other's cores.
+family_jobs = [
+    dg.define_asset_job(
+        f"{family}_job",
+        VOCODER | dg.AssetSelection.groups(family),
+        description=f"Trains the vocoder and the {family} family; generates, evaluates and releases.",
+        executor_def=dg.in_process_executor,
+    )
+    for family in FAMILIES
+]
+training_job = dg.define_asset_job(
+    "training_job",
+    VOCODER | dg.AssetSelection.groups(*FAMILIES) | GALLERY,
+    description="Everything that follows from the dataset: vocoder, all families, gallery.",
+    executor_def=dg.in_process_executor,
 )
 
 nightly_catalogue = dg.ScheduleDefinition(
@@ -127,7 +141,7 @@ def _blocking(instance: dg.DagsterInstance, graph: BaseAssetGraph, asset: str) -
 
 
 @dg.sensor(
-    job=dense_job,
+    job=training_job,
     minimum_interval_seconds=TICK_S,
     default_status=RUNNING_SENSOR,
     description="Trains before its day when MELODYGAN_RETRAIN_AFTER tracks are new in the dataset.",
@@ -139,7 +153,10 @@ def enough_new_tracks(
     if settings.retrain_after < 1:
         return dg.SkipReason("MELODYGAN_RETRAIN_AFTER is 0: training keeps to its day")
     core_store = store.open()
-    dataset, model = core_store.record("feature_table"), core_store.record("dense/autoencoder_checkpoint")
+    dataset, model = (
+        core_store.record("feature_table"),
+        core_store.record(f"{FAMILIES[0]}/autoencoder_checkpoint"),
+    )
     if dataset is None:
         return dg.SkipReason("there is no dataset yet")
     # The version it was asked for is the cursor: training that failed is not asked for every half a minute.

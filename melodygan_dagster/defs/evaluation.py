@@ -5,15 +5,30 @@ from typing import Any
 
 import dagster as dg
 
-from melodygan_core.config import VERSIONS, EvaluationConfig
+from melodygan_core.config import FAMILIES, VERSIONS, EvaluationConfig
 from melodygan_core.store import Artifact
 from melodygan_dagster import configs, reporting
 from melodygan_dagster.conditions import AFTER_TRAINING
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
 
-KEY = dg.AssetKey(["dense", "evaluation"])
 MIN_MEMORISATION_RATIO = 0.5
+
+
+def _seams(metrics: Mapping[str, Any]) -> list[dg.AssetCheckResult]:
+    what = ("latents", "log_mel")
+    low, border, high = (
+        {w: metrics[f"seams/{w}/{end}"] for w in what} for end in ("inside_low", "border", "inside_high")
+    )
+    said = (f"{w}: {border[w]:.3f}; inside {low[w]:.3f} to {high[w]:.3f}" for w in what)
+    return [
+        dg.AssetCheckResult(
+            passed=all(low[w] <= border[w] <= high[w] for w in what),
+            check_name="seams_inside_spread",
+            severity=dg.AssetCheckSeverity.WARN,
+            description="mean step across borders of patches; " + "; ".join(said),
+        )
+    ]
 
 
 def _checks(metrics: Mapping[str, Any]) -> list[dg.AssetCheckResult]:
@@ -29,55 +44,80 @@ def _checks(metrics: Mapping[str, Any]) -> list[dg.AssetCheckResult]:
     ]
 
 
-@dg.asset(
-    key_prefix="dense",
-    ins={
-        "gan_checkpoint": dg.AssetIn(key_prefix="dense"),
-        "autoencoder_checkpoint": dg.AssetIn(key_prefix="dense"),
-    },
-    group_name="dense",
-    kinds={"parquet", "json"},
-    owners=[OWNER],
-    code_version=VERSIONS["evaluation"],
-    automation_condition=AFTER_TRAINING,
-    io_manager_key="records",
-    dagster_type=RECORD,
-    config_schema=configs.schema(deployed_preset().evaluation),
-    check_specs=[
+def _of(family: str) -> dg.AssetsDefinition:
+    seams = [
         dg.AssetCheckSpec(
-            "not_memorised",
-            asset=KEY,
-            blocking=True,
-            description="Generated segments do not lie far nearer to training segments than unseen ones.",
+            "seams_inside_spread",
+            asset=[family, "evaluation"],
+            description="From patch to patch the sound changes as much as within them.",
         )
-    ],
-)
-def evaluation(
-    context: dg.AssetExecutionContext,
-    store: StoreResource,
-    gan_checkpoint: Artifact,
-    autoencoder_checkpoint: Artifact,
-    feature_table: Artifact,
-) -> dg.MaterializeResult:
-    """Distances of a generated set to real test tracks, beside the floor and the ceilings of the chain."""
-    from melodygan_core import evaluation as core
-    from melodygan_core import plots
+    ]
 
-    config = configs.config_of(context, EvaluationConfig)
-    generation = deployed_preset().generation
-    made = core.evaluate(
-        gan_checkpoint, autoencoder_checkpoint, feature_table, store.open(), config, generation
-    )
-    rows = made.metrics["table"]
-    intervals = [(r["set"], r["kad"], r["kad_low"], r["kad_high"]) for r in rows]
-    return reporting.artifact(
-        made,
-        store,
-        {
-            "picture": reporting.image(
-                store, made.uri, lambda: plots.intervals_png(intervals, "KAD x1000 to test tracks")
-            ),
-            "distances": reporting.table(rows),
+    @dg.asset(
+        key_prefix=family,
+        ins={
+            "gan_checkpoint": dg.AssetIn(key_prefix=family),
+            "autoencoder_checkpoint": dg.AssetIn(key_prefix=family),
         },
-        check_results=_checks(made.metrics),
+        group_name=family,
+        kinds={"parquet", "json"},
+        owners=[OWNER],
+        code_version=VERSIONS["evaluation"],
+        automation_condition=AFTER_TRAINING,
+        io_manager_key="records",
+        dagster_type=RECORD,
+        config_schema=configs.schema(deployed_preset().evaluation),
+        check_specs=[
+            *(seams if family == "temporal" else []),
+            dg.AssetCheckSpec(
+                "not_memorised",
+                asset=[family, "evaluation"],
+                blocking=True,
+                description="Generated segments do not lie far nearer to training segments than unseen ones.",
+            ),
+        ],
     )
+    def evaluation(
+        context: dg.AssetExecutionContext,
+        store: StoreResource,
+        gan_checkpoint: Artifact,
+        autoencoder_checkpoint: Artifact,
+        vocoder_checkpoint: Artifact,
+        feature_table: Artifact,
+    ) -> dg.MaterializeResult:
+        """Distances of a generated set to real test tracks, beside the floor and the ceilings of the chain."""
+        from melodygan_core import evaluation as core
+        from melodygan_core import plots
+
+        config = configs.config_of(context, EvaluationConfig)
+        generation = deployed_preset().generation
+        made = core.evaluate(
+            gan_checkpoint,
+            autoencoder_checkpoint,
+            vocoder_checkpoint,
+            feature_table,
+            store.open(),
+            config,
+            generation,
+        )
+        rows = made.metrics["table"]
+        intervals = [(f"{r['set']}, {r['window_s']:g} s", r["kad"], r["kad_low"], r["kad_high"]) for r in rows]
+        return reporting.artifact(
+            made,
+            store,
+            {
+                "picture": reporting.image(
+                    store, made.uri, lambda: plots.intervals_png(intervals, "KAD x1000 to test tracks")
+                ),
+                "distances": reporting.table(rows),
+            },
+            check_results=[
+                *(_seams(made.metrics) if family == "temporal" else []),
+                *_checks(made.metrics),
+            ],
+        )
+
+    return evaluation
+
+
+evaluations = [_of(family) for family in FAMILIES]

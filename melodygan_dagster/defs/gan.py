@@ -4,14 +4,12 @@ from typing import Any
 
 import dagster as dg
 
-from melodygan_core.config import VERSIONS, DenseGanConfig
+from melodygan_core.config import FAMILIES, VERSIONS
 from melodygan_core.store import Artifact
 from melodygan_dagster import configs, reporting
 from melodygan_dagster.conditions import AFTER_TRAINING, QUARTERLY
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
-
-KEY = dg.AssetKey(["dense", "gan_checkpoint"])
 
 
 def _checks(metrics: dict[str, Any]) -> list[dg.AssetCheckResult]:
@@ -30,53 +28,63 @@ def _checks(metrics: dict[str, Any]) -> list[dg.AssetCheckResult]:
     ]
 
 
-@dg.asset(
-    key_prefix="dense",
-    ins={
-        "latent_table": dg.AssetIn(key_prefix="dense"),
-        "autoencoder_checkpoint": dg.AssetIn(key_prefix="dense"),
-    },
-    group_name="dense",
-    kinds={"torch", "safetensors"},
-    owners=[OWNER],
-    code_version=VERSIONS["gan"],
-    automation_condition=AFTER_TRAINING,
-    freshness_policy=QUARTERLY,
-    io_manager_key="records",
-    dagster_type=RECORD,
-    pool="gpu",
-    config_schema=configs.schema(deployed_preset().dense.gan),
-    check_specs=[
-        dg.AssetCheckSpec(
-            "no_mode_collapse",
-            asset=KEY,
-            blocking=True,
-            description="Generated segments differ from each other about as much as real ones do.",
-        ),
-        dg.AssetCheckSpec(
-            "finite",
-            asset=KEY,
-            blocking=True,
-            description="No weight of the generator and nothing that it makes is NaN or infinite.",
-        ),
-    ],
-)
-def gan_checkpoint(
-    context: dg.AssetExecutionContext,
-    store: StoreResource,
-    latent_table: Artifact,
-    autoencoder_checkpoint: Artifact,
-) -> dg.MaterializeResult:
-    """A generator of latents, chosen by the distance of what it makes to validation, not by its age."""
-    from melodygan_core import gan, plots
+def _of(family: str) -> dg.AssetsDefinition:
+    preset = getattr(deployed_preset(), family).gan
 
-    config = configs.config_of(context, DenseGanConfig)
-    made = gan.train(latent_table, autoencoder_checkpoint, store.open(), config, reporting.observer(context))
-    groups = [
-        ["train/adv/disc", "train/adv/gen"],
-        ["validation/kad", "validation/kad_floor"],
-        ["validation/diversity"],
-    ]
-    health = gan.examine(made, latent_table, autoencoder_checkpoint, store.open())
-    curves = reporting.image(store, made.uri, lambda: plots.curves_png(made.metrics["history"], groups))
-    return reporting.artifact(made, store, {"curves": curves}, check_results=_checks(vars(health)))
+    @dg.asset(
+        key_prefix=family,
+        ins={
+            "latent_table": dg.AssetIn(key_prefix=family),
+            "autoencoder_checkpoint": dg.AssetIn(key_prefix=family),
+        },
+        group_name=family,
+        kinds={"torch", "safetensors"},
+        owners=[OWNER],
+        code_version=VERSIONS["gan"],
+        automation_condition=AFTER_TRAINING,
+        freshness_policy=QUARTERLY,
+        io_manager_key="records",
+        dagster_type=RECORD,
+        pool="gpu",
+        config_schema=configs.schema(preset),
+        check_specs=[
+            dg.AssetCheckSpec(
+                "no_mode_collapse",
+                asset=[family, "gan_checkpoint"],
+                blocking=True,
+                description="Generated segments differ from each other about as much as real ones do.",
+            ),
+            dg.AssetCheckSpec(
+                "finite",
+                asset=[family, "gan_checkpoint"],
+                blocking=True,
+                description="No weight of the generator and nothing that it makes is NaN or infinite.",
+            ),
+        ],
+    )
+    def gan_checkpoint(
+        context: dg.AssetExecutionContext,
+        store: StoreResource,
+        latent_table: Artifact,
+        autoencoder_checkpoint: Artifact,
+    ) -> dg.MaterializeResult:
+        """A generator of latents, chosen by the distance of what it makes to validation, not by its age."""
+        from melodygan_core import gan, plots
+
+        config = configs.config_of(context, type(preset))
+        made = gan.train(
+            latent_table, autoencoder_checkpoint, store.open(), config, reporting.observer(context)
+        )
+        groups = [
+            ["train/adv/disc", "train/adv/gen"],
+            ["validation/kad", "validation/kad_floor"],
+            ["validation/diversity"],
+        ]
+        health = gan.examine(made, latent_table, autoencoder_checkpoint, store.open())
+        curves = reporting.image(store, made.uri, lambda: plots.curves_png(made.metrics["history"], groups))
+        return reporting.artifact(made, store, {"curves": curves}, check_results=_checks(vars(health)))
+
+    return gan_checkpoint
+
+
+gan_checkpoints = [_of(family) for family in FAMILIES]

@@ -7,11 +7,12 @@ import socket
 import socketserver
 import struct
 import subprocess
+import sys
 import threading
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +103,28 @@ def listening() -> Iterator[tuple[int, list[object]]]:
     yield listener.getsockname()[1], reached
     time.sleep(0.1)
     listener.close()
+
+
+def run_module(name: str, *arguments: str, words: str = "", prefix: Sequence[str] = ()) -> str:
+    """What `python -m tests.core.<name>` prints in a process of its own.
+
+    Args:
+        name: Of the module.
+        arguments: Of the command line.
+        words: Its standard input.
+        prefix: A command that starts it, such as `unshare`.
+    """
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", f"tests.core.{name}", *arguments],
+        input=words,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def sine(seconds: float = 2.0, sample_rate: int = 44_100, hz: float = 440.0) -> np.ndarray:

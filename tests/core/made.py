@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from torch import Tensor
 
-from melodygan_core import autoencoder, dataset, evaluation, features, gan, generation, latents
+from melodygan_core import autoencoder, dataset, evaluation, features, gan, generation, latents, vocoder
 from melodygan_core.audio import write_wav
+from melodygan_core.autoencoder.train import AutoencoderConfig
 from melodygan_core.catalogue.tracks import Track, save
 from melodygan_core.config import (
     STEMS,
@@ -26,7 +29,12 @@ from melodygan_core.config import (
     GriffinLimConfig,
     OptimizerConfig,
     SeparationConfig,
+    TemporalAutoencoderConfig,
+    TemporalGanConfig,
+    VocoderConfig,
 )
+from melodygan_core.gan.train import GanConfig
+from melodygan_core.generation import Models
 from melodygan_core.store import Artifact, Store, dump_json, sha256_of
 
 SEPARATION = SeparationConfig(model="centre")
@@ -53,8 +61,37 @@ GAN = DenseGanConfig(
         max_steps=40, batch_size=16, learning_rate=1e-3, warmup_steps=5, eval_every=10, device="cpu"
     ),
 )
-GENERATION = GenerationConfig(count=3, duration_s=1.5, griffin_lim=GriffinLimConfig(iterations=4))
-EVALUATION = EvaluationConfig(window_s=0.7, neighbours=3, bootstrap=20, generated_count=6)
+VOCODER = VocoderConfig(
+    width=24,
+    blocks=1,
+    crop_frames=16,
+    critic_channels=2,
+    optimizer=OptimizerConfig(
+        max_steps=8, batch_size=4, learning_rate=2e-3, warmup_steps=2, eval_every=4, device="cpu"
+    ),
+)
+TEMPORAL_AUTOENCODER = TemporalAutoencoderConfig(
+    width=48,
+    blocks=2,
+    latent_dim=12,
+    crop_tokens=8,
+    optimizer=OptimizerConfig(
+        max_steps=60, batch_size=8, learning_rate=2e-3, warmup_steps=5, eval_every=20, device="cpu"
+    ),
+)
+TEMPORAL_GAN = TemporalGanConfig(
+    patch_tokens=8,
+    style_dim=8,
+    global_dim=8,
+    width=16,
+    optimizer=OptimizerConfig(
+        max_steps=20, batch_size=8, learning_rate=1e-3, warmup_steps=5, eval_every=10, device="cpu"
+    ),
+)
+GENERATION = GenerationConfig(
+    count=3, duration_s=1.5, vocoder="griffin_lim", griffin_lim=GriffinLimConfig(iterations=4)
+)
+EVALUATION = EvaluationConfig(windows_s=(0.7, 1.2), neighbours=3, bootstrap=20, generated_count=6)
 
 
 def track(track_id: str, **changes: Any) -> Track:
@@ -160,7 +197,15 @@ def assemble(store: Store, config: DatasetConfig | None = None, feature: Feature
     return dataset.assemble(store, config or DatasetConfig(), feature, SEPARATION)
 
 
-def put_sound(store: Store, track_id: str, index: int, duration_s: float = 7.0) -> None:
+def noise(seconds: float = 0.5, batch: int = 2, seed: int = 0) -> Tensor:
+    """White noise (batch, samples) at the rate of FEATURE."""
+    rng = torch.Generator().manual_seed(seed)
+    return 0.3 * torch.randn(batch, round(seconds * FEATURE.sample_rate), generator=rng)
+
+
+def put_sound(
+    store: Store, track_id: str, index: int, duration_s: float = 7.0, pause_s: tuple[float, float] = (0, 0)
+) -> None:
     """A raw wav with provenance, and its stems: a voice with vibrato above a pulsing, detuned chord."""
     rate = FEATURE.sample_rate
     rng = np.random.default_rng(index)
@@ -174,7 +219,11 @@ def put_sound(store: Store, track_id: str, index: int, duration_s: float = 7.0) 
     instrumental = (0.05 * chord + 0.1 * rng.standard_normal(len(t))) * pulse + 0.002 * rng.standard_normal(
         len(t)
     )
-    stems = {"vocals": vocals.astype(np.float32), "instrumental": instrumental.astype(np.float32)}
+    heard = (t < pause_s[0]) | (t >= pause_s[1])
+    stems = {
+        "vocals": (heard * vocals).astype(np.float32),
+        "instrumental": (heard * instrumental).astype(np.float32),
+    }
     with store.writing(store.raw_wav(track_id)) as path:
         write_wav(path, stems["vocals"] + stems["instrumental"], rate)
         digest = sha256_of(path)
@@ -189,19 +238,25 @@ def put_sound(store: Store, track_id: str, index: int, duration_s: float = 7.0) 
 
 @dataclass(frozen=True)
 class Family:
-    """A dense family trained for a moment, and what it was made of."""
+    """A family trained for a moment, and what it was made of."""
 
     store: Store
     dataset: Artifact
+    vocoder: Artifact
     autoencoder: Artifact
     latents: Artifact
     gan: Artifact
     samples: Artifact
     evaluation: Artifact
 
+    @property
+    def models(self) -> Models:
+        """What makes its sound."""
+        return Models.of(self.autoencoder, self.gan, self.vocoder, self.store, GENERATION)
+
 
 def make_family(store: Store, tracks: int = 9) -> Family:
-    """Everything from wavs to the evaluation; the titles of all tracks are hostile."""
+    """A dense family: everything from wavs to the evaluation; the titles of all tracks are hostile."""
     names = [f"made-{i:02d}" for i in range(tracks)]
     for i, name in enumerate(names):
         put_sound(store, name, i)
@@ -211,9 +266,26 @@ def make_family(store: Store, tracks: int = 9) -> Family:
     report = features.extract(names, store, FEATURE, SEPARATION)
     assert not report.failed, report.failed
     data = assemble(store, feature=FEATURE)
-    ae = autoencoder.train(data, store, AUTOENCODER)
+    sound = vocoder.train(data, store, VOCODER)
+    return _trained(store, data, sound, AUTOENCODER, GAN)
+
+
+def make_temporal(family: Family, store: Store) -> Family:
+    """A temporal family on the dataset of another one.
+
+    Args:
+        family: Has dataset and vocoder.
+        store: A copy of the family's; the new family goes there.
+    """
+    return _trained(store, family.dataset, family.vocoder, TEMPORAL_AUTOENCODER, TEMPORAL_GAN)
+
+
+def _trained(
+    store: Store, data: Artifact, sound: Artifact, model: AutoencoderConfig, adversary: GanConfig
+) -> Family:
+    ae = autoencoder.train(data, store, model)
     table = latents.encode(ae, data, store)
-    generator = gan.train(table, ae, store, GAN)
-    samples = generation.generate(generator, ae, data, store, GENERATION)
-    figures = evaluation.evaluate(generator, ae, data, store, EVALUATION, GENERATION)
-    return Family(store, data, ae, table, generator, samples, figures)
+    generator = gan.train(table, ae, store, adversary)
+    samples = generation.generate(generator, ae, sound, data, store, GENERATION)
+    figures = evaluation.evaluate(generator, ae, sound, data, store, EVALUATION, GENERATION)
+    return Family(store, data, sound, ae, table, generator, samples, figures)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 import pytest
 
-from tests.core.hostile import RawSite, encoded, http, listening, raw_site, redirect, sine
+from tests.core.hostile import RawSite, encoded, http, listening, raw_site, redirect, run_module, sine
 
 LIST = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n"
 # What may stand for 127.0.0.1 in a URL; PORT is the canary's.
@@ -65,17 +62,7 @@ def run_jobs(
         "hosts": HOSTS,
         "allowed": [site.address],
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.core.guarded_jobs"],
-        input=json.dumps(wanted),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    replies = json.loads(done.stdout)
+    replies = json.loads(run_module("guarded_jobs", words=json.dumps(wanted)))
     return [(kind, reason) for kind, reason in replies]
 
 

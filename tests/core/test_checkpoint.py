@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from melodygan_core import autoencoder, gan
+from melodygan_core import autoencoder, gan, vocoder
 from melodygan_core.checkpoint import (
     CONFIG_FILE,
     MAX_CONFIG_BYTES,
@@ -20,7 +20,7 @@ from melodygan_core.checkpoint import (
     load_weights,
     save_weights,
 )
-from melodygan_core.config import DenseAutoencoderConfig, DenseGanConfig, FeatureConfig, to_dict
+from melodygan_core.config import DenseAutoencoderConfig, DenseGanConfig, FeatureConfig, VocoderConfig, to_dict
 from melodygan_core.errors import InputError
 from melodygan_core.gan.dense import Generator
 
@@ -142,6 +142,8 @@ def test_names_in_a_file_of_weights_are_no_paths(folder: Path) -> None:
         ({"feature": {"segment_frames": 10**12}}, "segment_frames is 1000000000000; allowed"),
         ({"config": []}, CONFIG_FILE),
         ({"feature": 3}, CONFIG_FILE),
+        ({"family": "other"}, "family is 'other'; allowed: dense, temporal"),
+        ({"family": "temporal"}, CONFIG_FILE),
     ],
 )
 def test_a_config_of_enormous_layers_costs_nothing(tmp_path: Path, wrong: dict[str, Any], says: str) -> None:
@@ -149,7 +151,7 @@ def test_a_config_of_enormous_layers_costs_nothing(tmp_path: Path, wrong: dict[s
         DenseAutoencoderConfig(hidden_sizes=(8, 4), time_bins=2),
         FeatureConfig(n_mels=8, n_mfcc=4),
     )
-    right = {"config": to_dict(config), "feature": to_dict(feature)}
+    right: dict[str, Any] = {"family": "dense", "config": to_dict(config), "feature": to_dict(feature)}
     save_weights(tmp_path, {"model": autoencoder.DenseAutoencoder(config, feature)}, right)
     autoencoder.load(tmp_path)
     changed = {k: {**right[k], **v} if isinstance(v, dict) else v for k, v in wrong.items()}
@@ -159,12 +161,34 @@ def test_a_config_of_enormous_layers_costs_nothing(tmp_path: Path, wrong: dict[s
 
 
 @pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"width": 10**18}, "verflow"),
+        ({"width": 10**7}, "does not fit its config"),
+        ({"blocks": 10**9}, "blocks is 1000000000; allowed: 1 to 32"),
+    ],
+)
+def test_nor_does_one_of_a_vocoder(tmp_path: Path, wrong: dict[str, int], says: str) -> None:
+    config, feature = (
+        VocoderConfig(width=4, blocks=1),
+        FeatureConfig(n_fft=64, hop_length=16, n_mels=4, n_mfcc=2),
+    )
+    right = {"config": to_dict(config), "feature": to_dict(feature)}
+    save_weights(tmp_path, {"model": vocoder.NeuralVocoder(config, feature)}, right)
+    vocoder.load(tmp_path)
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(right | {"config": {**right["config"], **wrong}}), "utf-8")
+    with pytest.raises(InputError, match=says):
+        vocoder.load(tmp_path)
+
+
+@pytest.mark.parametrize(
     "wrong",
     [{"mean": [float("nan")] * 4}, {"std": [1.0] * 3}, {"std": [-1.0] * 4}, {"mean": 5}, {"mean": "abc"}],
 )
 def test_statistics_of_a_gan_are_finite_and_fit(tmp_path: Path, wrong: dict[str, Any]) -> None:
     config = DenseGanConfig(noise_dim=4, hidden_size=4, layers=2)
-    right = {"config": to_dict(config), "conditions": [], "mean": [0.0] * 4, "std": [1.0] * 4}
+    named = {"family": "dense", "config": to_dict(config), "conditions": []}
+    right = {**named, "mean": [0.0] * 4, "std": [1.0] * 4}
     save_weights(tmp_path, {"generator": Generator(config, 4, 0)}, right)
     gan.load(tmp_path)
     (tmp_path / CONFIG_FILE).write_text(json.dumps(right | wrong), "utf-8")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from melodygan_core.autoencoder import DenseAutoencoder
+from melodygan_core.autoencoder import DenseAutoencoder, TemporalAutoencoder
 from melodygan_core.config import (
     DenseAutoencoderConfig,
     DenseGanConfig,
@@ -26,8 +26,10 @@ from melodygan_core.config import (
     to_dict,
 )
 from melodygan_core.errors import InputError
+from melodygan_core.gan import temporal
 from melodygan_core.gan.dense import Discriminator, Generator
 from melodygan_core.presets import PRESETS, Preset, configured, preset
+from melodygan_core.vocoder import NeuralVocoder
 
 STAGES = [f.name for f in dataclasses.fields(Preset)]
 
@@ -50,6 +52,10 @@ def changed(value: Any) -> Iterator[tuple[str, Any]]:
             "allowed_roots": ("/music",),
             "loudness_lufs": -20.0,
             "momentum": 0.5,
+            "vocoder": "griffin_lim",
+            "kernel": 9,
+            "windows_s": (2.0,),
+            "patch_tokens": 128,
         }
         if field.name in other:
             new = other[field.name]
@@ -174,6 +180,30 @@ def test_every_preset_builds_and_takes_one_batch(name: str) -> None:
     assert logits.shape == (2,)
     assert generator.head.weight.grad is not None
     assert float(generator.head.weight.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_s_sequence_models_and_vocoder_take_one_batch(name: str) -> None:
+    made = preset(name)
+    ae, gan, feature = made.temporal.autoencoder, made.temporal.gan, made.features
+    # Segments are whole tokens, and pieces whole patches.
+    assert feature.segment_frames % ae.token_frames == 0
+    torch.manual_seed(0)
+    model, vocoder = TemporalAutoencoder(ae, feature), NeuralVocoder(made.vocoder, feature)
+    generator, discriminator = (
+        temporal.Generator(gan, ae.latent_dim, 2),
+        temporal.Discriminator(gan, ae.latent_dim, 2),
+    )
+    condition = torch.tensor([0, 1])
+    latents = generator(torch.randn(2, gan.patch_tokens + 2 * gan.margin, gan.noise_dim), condition)
+    logits = discriminator(torch.cat([latents, latents], dim=1), condition)
+    log_mel = torch.randn(2, 16, feature.n_mels)
+    wav = vocoder((log_mel + model(log_mel[:, : 2 * ae.token_frames])).transpose(1, 2))
+    (logits.sum() + wav.square().sum()).backward()
+    assert wav.shape == (2, 15 * feature.hop_length)
+    for part in (model, vocoder, generator, discriminator):
+        grads = [p.grad for p in part.parameters() if p.grad is not None]
+        assert grads and all(bool(g.isfinite().all()) for g in grads)
 
 
 def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from melodygan_core import catalogue, dataset
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.config import STEMS, DatasetConfig
-from melodygan_core.dataset import Dataset, Statistics, batches, to_vectors
+from melodygan_core.dataset import Batches, Dataset, Statistics, to_vectors
 from melodygan_core.dataset.reading import MIN_STD
 from melodygan_core.errors import InputError
 from melodygan_core.store import Artifact, Store
@@ -397,22 +397,23 @@ def test_a_band_that_never_moves_does_not_divide_by_zero(store: Store) -> None:
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5))
 def test_an_epoch_is_a_permutation_and_resumes_anywhere(count: int, size: int, seed: int) -> None:
     per_epoch = count // min(size, count)
-    stream = batches(count, size, seed)
-    first = [next(stream) for _ in range(3 * per_epoch)]
+    stream = Batches(count, size, seed)
+    first = [stream[step] for step in range(3 * per_epoch)]
     for epoch in range(3):
         seen = np.concatenate(first[epoch * per_epoch : (epoch + 1) * per_epoch])
         assert len(np.unique(seen)) == len(seen) == per_epoch * min(size, count)
         assert 0 <= seen.min() <= seen.max() < count
     for k in (0, 1, per_epoch, 2 * per_epoch - 1, 2 * per_epoch):
-        assert next(batches(count, size, seed, k)).tolist() == first[min(k, len(first) - 1)].tolist()
+        assert Batches(count, size, seed)[k].tolist() == first[k].tolist()
 
 
 def test_epochs_and_seeds_have_their_own_order() -> None:
-    stream = batches(64, 64, 0)
-    one, two = next(stream).tolist(), next(stream).tolist()
+    stream = Batches(64, 64, 0)
+    one, two = stream[0].tolist(), stream[1].tolist()
     assert sorted(one) == sorted(two) == list(range(64))
     assert one != two
-    assert next(batches(64, 64, 1)).tolist() != one
+    assert stream[0].tolist() == one
+    assert Batches(64, 64, 1)[0].tolist() != one
 
 
 def test_the_dataset_knows_whose_stems_it_is_of(store: Store) -> None:

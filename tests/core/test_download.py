@@ -18,6 +18,7 @@ from melodygan_core.catalogue.tracks import save
 from melodygan_core.config import DownloadConfig
 from melodygan_core.errors import InputError, TrackError
 from melodygan_core.store import Store, sha256_of
+from tests.core.hostile import encoded, sine
 
 if TYPE_CHECKING:
     from tests.conftest import Site
@@ -39,19 +40,6 @@ def listed(store: Store, *urls: str, **more: object) -> list[str]:
     ]
     save(store, rows)
     return [r.track_id for r in rows]
-
-
-def encoded(
-    samples: np.ndarray, sample_rate: int = 44_100, format: str = "WAV", subtype: str | None = None
-) -> bytes:
-    """A sound file of (samples,) or (samples, channels)."""
-    file = io.BytesIO()
-    soundfile.write(file, samples, sample_rate, format=format, subtype=subtype)
-    return file.getvalue()
-
-
-def sine(seconds: float = 2.0, sample_rate: int = 44_100, hz: float = 440.0) -> np.ndarray:
-    return 0.5 * np.sin(2 * np.pi * hz * np.arange(int(seconds * sample_rate)) / sample_rate)
 
 
 def test_tracks_come_whole_once_and_with_their_provenance(store: Store, site: Site, tone: bytes) -> None:

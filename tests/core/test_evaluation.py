@@ -14,18 +14,20 @@ import torch
 from melodygan_core import evaluation, latents, metrics
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
-from melodygan_core.evaluation import _compare, _memorisation, _Set, _windows
+from melodygan_core.evaluation.distances import compare
+from melodygan_core.evaluation.memorisation import memorisation
+from melodygan_core.evaluation.sets import Windows, windows_of
 from melodygan_core.gan import LatentGan
-from melodygan_core.generation import Models, pieces
+from melodygan_core.generation import Composed, Models, Piece, pieces
 from tests.core.made import EVALUATION, FEATURE, GENERATION, Family
 
 
-def models_of(family: Family) -> Models:
-    return Models.load(*(Path(str(family.store.at(a.uri))) for a in (family.autoencoder, family.gan)))
-
-
 def test_every_set_is_in_the_table_beside_the_floor(family: Family) -> None:
-    rows = {row["set"]: row for row in family.evaluation.metrics["table"]}
+    table = family.evaluation.metrics["table"]
+    assert [row["window_s"] for row in table] == [s for s in EVALUATION.windows_s for _ in range(4)]
+    longer = {row["set"]: row for row in table if row["window_s"] == 1.2}
+    rows = {row["set"]: row for row in table if row["window_s"] == 0.7}
+    assert list(longer) == list(rows)
     assert list(rows) == ["floor", "vocoder", "autoencoder", "generated"]
     floor = rows.pop("floor")
     assert "excess_kad" not in floor
@@ -42,13 +44,15 @@ def test_every_set_is_in_the_table_beside_the_floor(family: Family) -> None:
     assert figures["generated/excess_kad"] == rows["generated"]["excess_kad"]
     assert (figures["embedding"], figures["window_s"]) == (metrics.EMBEDDING, 0.7)
     folder = Path(str(family.store.at(family.evaluation.uri)))
-    assert pq.read_table(folder / "table.parquet")["set"].to_pylist() == ["floor", *rows]
+    assert pq.read_table(folder / "table.parquet")["set"].to_pylist() == ["floor", *rows] * 2
+    assert figures["1.2s/generated/kad"] == longer["generated"]["kad"] != rows["generated"]["kad"]
 
 
 def test_evaluating_twice_gives_the_same_figures(family: Family, own_family: Family) -> None:
     args = (
         own_family.gan,
         own_family.autoencoder,
+        own_family.vocoder,
         own_family.dataset,
         own_family.store,
         EVALUATION,
@@ -61,16 +65,16 @@ def test_evaluating_twice_gives_the_same_figures(family: Family, own_family: Fam
 
 def test_real_validation_is_nearer_than_noise(family: Family) -> None:
     data = Dataset(family.store, family.dataset)
-    frames = round(EVALUATION.window_s * FEATURE.frame_rate)
-    sets = {}
-    for name, split in (("reference", "test"), ("floor", "validation")):
-        rows, length = _windows(data, split, ("mix",), EVALUATION)
-        segments = data.log_mel(rows).reshape(len(rows) // length, -1, FEATURE.n_mels)[:, :frames]
-        embedded = metrics.embed(segments.transpose(0, 2, 1), FEATURE.frame_rate)
-        sets[name] = _Set(embedded, rows.track[::length])
+    frames = round(0.7 * FEATURE.frame_rate)
+    made = list(pieces(family.models, GENERATION))
+    sets = {
+        k: v
+        for k, v in windows_of(data, family.models, made, EVALUATION, 0.7).items()
+        if k in ("reference", "floor")
+    }
     noise = np.random.default_rng(0).normal(-3, 2, (18, FEATURE.n_mels, frames))
-    sets["noise"] = _Set(metrics.embed(noise, FEATURE.frame_rate), np.arange(18) % 3)
-    floor, noisy = _compare(sets, EVALUATION)
+    sets["noise"] = Windows(metrics.embed(noise, FEATURE.frame_rate), np.arange(18) % 3)
+    floor, noisy = compare(sets, EVALUATION)
     assert floor["kad"] < noisy["kad"]
     assert noisy["excess_kad"] == noisy["kad"] - floor["kad"] > 0
     assert noisy["coverage"] == 0.0
@@ -88,21 +92,41 @@ class _Copier:
 
 
 def test_a_generator_that_copies_is_found_out(family: Family) -> None:
-    data, honest = Dataset(family.store, family.dataset), models_of(family)
+    data, honest = Dataset(family.store, family.dataset), family.models
     table = latents.load(family.latents, family.store)
-    rows = torch.from_numpy((table.latents * table.std + table.mean)[table.split == "train"])
+    rows = torch.from_numpy((table.latents * table.std + table.mean)[table.split == "train", 0])
     copier = replace(honest, gan=cast(LatentGan, _Copier(honest.gan, rows)))
-    copied = _memorisation(data, copier, list(pieces(copier, GENERATION)))
+    # Pieces of one segment: in longer ones of the dense family segments fade into each other.
+    config = replace(GENERATION, count=8, duration_s=0.35)
+    copied = memorisation(data, copier, list(pieces(copier, config)))
     assert copied["memorisation/ratio"] < 0.01
     assert copied["memorisation/validation_p5"] > 0.1
-    free = _memorisation(data, honest, list(pieces(honest, GENERATION)))
+    free = memorisation(data, honest, list(pieces(honest, config)))
     assert free["memorisation/ratio"] > 0.2
     assert free["memorisation/validation_p5"] == copied["memorisation/validation_p5"]
 
 
+class _Perfect:
+    """Models whose autoencoder loses nothing."""
+
+    stems = ("vocals",)
+
+    def reconstruct(self, log_mel: torch.Tensor, *_: object) -> torch.Tensor:
+        return log_mel
+
+
+@pytest.mark.parametrize(("offset", "most"), [(0, 0.001), (8, 0.001), (3, 0.5), (12, 0.5), (29, 0.5)])
+def test_a_copy_is_found_wherever_it_begins(family: Family, offset: int, most: float) -> None:
+    data, models = Dataset(family.store, family.dataset), cast(Models, _Perfect())
+    log_mel = torch.from_numpy(data.log_mel(data.rows("train", ("vocals",)).take(np.arange(6)))).flatten(0, 1)
+    composed = Composed(torch.zeros(1, 1), None, log_mel[offset : offset + 4 * FEATURE.segment_frames].T)
+    found = memorisation(data, models, [Piece(0, "", composed, np.zeros(1, np.float32))])
+    assert found["memorisation/ratio"] < most, found
+
+
 def test_models_are_not_judged_by_what_they_learned(own_family: Family) -> None:
     store, artifact = own_family.store, own_family.dataset
-    models = (own_family.gan, own_family.autoencoder)
+    models = (own_family.gan, own_family.autoencoder, own_family.vocoder)
     folder = Path(str(store.at(artifact.uri)))
     table = pq.read_table(folder / "tracks.parquet").to_pylist()
     moved = next(row for row in table if row["split"] == "train")
@@ -118,10 +142,11 @@ def test_models_are_not_judged_by_what_they_learned(own_family: Family) -> None:
 
 
 def test_windows_longer_than_any_track_are_refused(family: Family) -> None:
-    config = replace(EVALUATION, window_s=9.0, generated_count=2)
+    config = replace(EVALUATION, windows_s=(9.0,), generated_count=2)
     args = (
         family.gan,
         family.autoencoder,
+        family.vocoder,
         family.dataset,
         family.store,
         config,

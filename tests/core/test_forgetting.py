@@ -3,52 +3,32 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from melodygan_core import catalogue, dataset, download, forgetting, inspection, latents, release
+from melodygan_core import catalogue, dataset, download, forgetting, inspection
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.config import CatalogueConfig, DatasetConfig, DownloadConfig
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError, TransientError
 from melodygan_core.forgetting import removal
 from melodygan_core.store import Artifact, Store
-from tests.core.made import FEATURE, SEPARATION, TINY, Family, assemble, put_features, put_tracks, track
+from tests.contents import root_of, traces
+from tests.core.made import (
+    TINY,
+    assemble,
+    put_features,
+    put_tracks,
+    track,
+)
 
 # By equal files only: these tests have no wavs to compare by ear.
 EQUAL = DatasetConfig(near_duplicates=False)
 NAMES = [f"t{i}" for i in range(9)]
-IMMUTABLE = ("models", "samples", "releases", "evaluations", "marks")
-
-
-def root_of(store: Store) -> Path:
-    return Path(store.root)
-
-
-def texts(path: Path) -> Iterator[str]:
-    """What a file says: its bytes, and the strings of a table, which are compressed."""
-    yield path.read_bytes().decode("latin-1")
-    if path.suffix == ".parquet":
-        table = pq.read_table(path)
-        yield str([table[f.name].to_pylist() for f in table.schema if pa.types.is_string(f.type)])
-
-
-def traces(store: Store, word: str) -> list[str]:
-    """Where a store still names something, in names of files or in what they hold."""
-    found = []
-    for path in root_of(store).rglob("*"):
-        uri = path.relative_to(root_of(store)).as_posix()
-        inside = path.is_file() and any(word in text for text in texts(path))
-        if inside or word in path.name:
-            found.append(uri)
-    return sorted(u for u in found if u != "forgotten.json" and u.split("/")[0] not in IMMUTABLE)
 
 
 def rows_of(store: Store, made: Artifact) -> dict[str, Any]:
@@ -284,71 +264,6 @@ def test_a_url_is_as_good_as_a_track_id(store: Store) -> None:
     assert forgetting.resolve(store, ["HTTPS://music.example:443/t1", "t1", "t2"]) == ["t1", "t2"]
 
 
-@pytest.fixture
-def trained(own_family: Family) -> Family:
-    """A family with records and a release."""
-    f = own_family
-    published = release.publish(f.gan, f.autoencoder, f.evaluation, f.dataset, f.store, None)
-    for made in (f.dataset, f.autoencoder, f.latents, f.gan, f.samples, f.evaluation, published.artifact):
-        f.store.write_record(made)
-    return f
-
-
-def test_what_was_trained_on_it_stays_and_is_marked(trained: Family) -> None:
-    store = trained.store
-    split = {t["track_id"]: t["split"] for t in Dataset(store, trained.dataset).tracks}
-    learned, compared = (next(t for t in split if split[t] == s) for s in ("train", "test"))
-    (store.work("dense.gan.0123456789ab") / "state.pt").write_text("x", "utf-8")
-    kept = [
-        trained.autoencoder,
-        trained.gan,
-        trained.samples,
-        trained.evaluation,
-        store.record("dense/release"),
-    ]
-    made = forgetting.forget(store, [learned, compared])
-    assert traces(store, learned) == traces(store, compared) == []
-    assert not any(store.at(a.uri).exists() for a in (trained.dataset, trained.latents))
-    assert store.record("feature_table") is store.record("dense/latent_table") is None
-    assert not (store.work_base / "dense.gan.0123456789ab").exists()
-    assert {m.uri for m in made.marks} == {a.uri for a in kept if a}
-    assert all(m.tracks == {learned: "train", compared: "test"} for m in made.marks)
-    # Immutable folders are what they were.
-    report = inspection.inspect(store)
-    assert report.good, report.findings
-    folder = root_of(store) / kept[-1].uri if kept[-1] else root_of(store)
-    assert forgetting.in_release(folder) == [learned]
-    shutil.copytree(folder, root_of(store).parent / "elsewhere")
-    assert forgetting.in_release(root_of(store).parent / "elsewhere") == []
-    # A track that is forgotten later, when the dataset that both were in is gone, is marked, too.
-    later = next(t for t in split if split[t] == "train" and t != learned)
-    forgetting.forget(store, [later])
-    assert forgetting.in_release(folder) == sorted([learned, later])
-    forgetting.recall(store, [learned, later])
-    assert forgetting.in_release(folder) == []
-
-
-def test_a_training_at_work_is_left_alone_and_named(trained: Family) -> None:
-    store = trained.store
-    state = store.work("dense.gan.0123456789ab") / "state.pt"
-    state.write_text("x", "utf-8")
-    with store.lock("models/dense/gan/0123456789ab"):
-        made = forgetting.forget(store, ["made-00"])
-    assert made.running == ["models/dense/gan/0123456789ab"]
-    assert state.exists()
-    assert forgetting.forget(store, ["made-00"]).running == []
-    assert not state.exists()
-
-
-def test_latents_and_datasets_of_the_others_are_made_again_without_it(trained: Family) -> None:
-    store = trained.store
-    forgetting.forget(store, ["made-03"])
-    data = assemble(store, feature=FEATURE)
-    table = latents.load(latents.encode(trained.autoencoder, data, store), store)
-    assert "made-03" not in set(table.track_id)
-    assert len(set(table.track_id)) == 8
-
-
 def test_what_a_slow_stage_brings_after_all_is_named_and_mended(store: Store) -> None:
     put(store)
     forgetting.forget(store, ["t1"])
@@ -388,12 +303,3 @@ def test_stages_are_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) ->
         forgetting.forget(store, ["t1"])
     forgetting.forget(store, ["t1"])
     assert traces(store, "t1") == []
-
-
-def test_the_stems_of_every_model_go(trained: Family) -> None:
-    store = trained.store
-    first = store.stems(SEPARATION.model_id, "made-02")
-    shutil.copytree(str(first), str(store.stems("other-model", "made-02")))
-    made = forgetting.forget(store, ["made-02"])
-    assert {"stems/other-model/made-02", store.uri(first), "raw/made-02.wav"} <= set(made.removed)
-    assert traces(store, "made-02") == []

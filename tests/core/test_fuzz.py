@@ -144,7 +144,7 @@ def test_a_damaged_file_is_decoded_or_refused_and_never_more(
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sound").write_bytes(data)
         try:
-            raw, _ = download._decode(Path(folder) / "sound", Path(folder), config)
+            raw, _ = download.decode(Path(folder) / "sound", Path(folder), config)
             frames, measured = download._write_wav(raw, Path(folder) / "a.wav", config)
         except MelodyGANError as error:
             assert len(str(error)) < 600
@@ -160,8 +160,12 @@ GREEDY = {
 }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory and files are limited on Linux only")
-@pytest.mark.parametrize("kind", GREEDY)
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory and files are limited on Linux only")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param("memory", marks=LINUX), pytest.param("files", marks=LINUX), "disk"]
+)
 def test_a_greedy_child_is_stopped_and_what_it_wanted_is_named(tmp_path: Path, kind: str) -> None:
     code, says = GREEDY[kind]
     job = {"task": "convert", "command": [sys.executable, "-S", "-c", code]}

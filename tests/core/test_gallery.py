@@ -9,7 +9,7 @@ import pytest
 
 from melodygan_core import audio, gallery
 from melodygan_core.gallery import render
-from melodygan_core.gallery.render import EXAMPLE_S
+from melodygan_core.gallery.sounds import EXAMPLE_S
 from tests.core.made import FEATURE, HOSTILE, Family
 
 
@@ -40,7 +40,14 @@ def folder(family: Family) -> Path:
 
 
 def of(family: Family) -> gallery.Family:
-    return gallery.Family("dense", family.autoencoder, family.gan, family.samples, family.evaluation)
+    return gallery.Family(
+        family.autoencoder.family,
+        family.autoencoder,
+        family.gan,
+        family.vocoder,
+        family.samples,
+        family.evaluation,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +75,7 @@ def test_titles_of_strangers_are_text(page: str) -> None:
 
 def test_every_kind_of_sound_is_there_with_its_picture(folder: Path, page: str) -> None:
     text, sounds = _Page(page).text, sorted(p.stem for p in folder.glob("*.flac"))
-    for label in ("real", "true mel, vocoder", "autoencoder, vocoder", "vocals", "instrumental", "mix"):
+    for label in ("real", "true mel, vocoder", "dense autoencoder, vocoder", "vocals", "instrumental", "mix"):
         assert label in text
     # Three generated, three versions of two test tracks, three stems.
     assert len(sounds) == 3 + 3 * 2 + 3
@@ -86,6 +93,20 @@ def test_samples_link_to_their_provenance(folder: Path) -> None:
         told = json.loads((folder / f"dense-sample-00{i}.json").read_text("utf-8"))
         assert told["index"] == i
         assert told["sources"]["licences"] == ["CC0-1.0"]
+
+
+def test_both_families_are_on_one_page(family: Family, temporal_family: Family) -> None:
+    made = render(family.dataset, [of(family), of(temporal_family)], temporal_family.store)
+    folder = Path(str(temporal_family.store.at(made.uri)))
+    text = _Page((folder / "index.html").read_text("utf-8")).text
+    # PCA is what the vectors of the dense family are compared with.
+    assert text.count("Explained variance on test tracks") == 2
+    assert text.count("PCA of the same") == 1
+    assert made.metrics["families"] == ["dense", "temporal"]
+    # Three generated of each; of two test tracks real, vocoder, two autoencoders; three stems.
+    assert made.metrics["sounds"] == 2 * 3 + 2 * 4 + 3
+    names = {p.name for p in folder.iterdir()} - {"index.html", "artifact.json"}
+    assert names == set(_Page((folder / "index.html").read_text("utf-8")).references)
 
 
 def test_rendering_twice_is_a_no_op(family: Family, folder: Path) -> None:

@@ -16,9 +16,12 @@ from melodygan_core import autoencoder, gan, latents
 from melodygan_core.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from melodygan_core.config import DenseGanConfig
 from melodygan_core.errors import InputError, MelodyGANError
-from melodygan_core.gan.dense import Discriminator, Generator, condition_index
+from melodygan_core.gan.conditions import Conditions, condition_index
+from melodygan_core.gan.dense import Discriminator, Generator
+from melodygan_core.gan.dense_task import DenseTask
 from melodygan_core.gan.losses import discriminator_loss, generator_loss, r1_penalty
-from melodygan_core.gan.train import DIVERSITY_RANGE, VALIDATION_SAMPLES, _Conditions, _Judge
+from melodygan_core.gan.temporal_task import TemporalTask
+from melodygan_core.gan.train import DIVERSITY_RANGE, task_of
 from melodygan_core.latents import LatentTable
 from melodygan_core.store import Artifact, Store
 from melodygan_dagster.defs.gan import _checks
@@ -33,6 +36,12 @@ def config(base: DenseGanConfig = PLAIN, **changes: Any) -> DenseGanConfig:
 
 def train(family: Family, config: DenseGanConfig, observe: Any = lambda step, figures: None) -> Artifact:
     return gan.train(family.latents, family.autoencoder, family.store, config, observe)
+
+
+def task(family: Family) -> DenseTask | TemporalTask:
+    """What an unconditional training of the family is judged by."""
+    decoder = autoencoder.load(Path(str(family.store.at(family.autoencoder.uri))))
+    return task_of(latents.load(family.latents, family.store), decoder, PLAIN, torch.device("cpu"))
 
 
 def weights(store: Store, made: Artifact) -> dict[str, torch.Tensor]:
@@ -114,9 +123,10 @@ def test_an_unknown_condition_lists_the_known_ones() -> None:
 
 def table(**changes: Any) -> LatentTable:
     made = LatentTable(
-        latents=np.zeros((4, 2), np.float32),
+        latents=np.zeros((4, 1, 2), np.float32),
         split=np.array(["train"] * 4),
         stem=np.array(["mix", "vocals", "mix", "vocals"]),
+        index=np.zeros(4, np.int64),
         track_id=np.array(["a", "a", "b", "b"]),
         tags=[("slow", "minor"), (), ("slow",), ("fast",)],
         mean=np.zeros(2, np.float32),
@@ -127,17 +137,17 @@ def table(**changes: Any) -> LatentTable:
 
 def test_conditions_come_from_the_table() -> None:
     rng = np.random.default_rng(0)
-    stems = _Conditions("stem", table())
+    stems = Conditions("stem", table())
     assert stems.names == ("vocals", "mix")
     drawn = stems.draw(np.array([0, 1, 2, 3]), rng)
     assert drawn is not None
     assert drawn.tolist() == [1, 0, 1, 0]
-    tags = _Conditions("tag", table())
+    tags = Conditions("tag", table())
     assert tags.names == ("fast", "minor", "slow", "untagged")
     many = [tags.draw(np.array([0, 1, 2, 3]), rng) for _ in range(40)]
     seen = [{tags.names[int(d[i])] for d in many if d is not None} for i in range(4)]
     assert seen == [{"slow", "minor"}, {"untagged"}, {"slow"}, {"fast"}]
-    none = _Conditions("none", table())
+    none = Conditions("none", table())
     assert none.names == ()
     assert none.draw(np.array([0]), rng) is None
 
@@ -148,17 +158,18 @@ def test_conditions_come_from_the_table() -> None:
 def chosen(history: list[dict[str, float]]) -> dict[str, float]:
     """What is to be kept: the nearest of the diverse ones, the last one where none is."""
     low, high = DIVERSITY_RANGE
-    diverse = [row for row in history if low <= row["validation/diversity"] <= high]
+    trained = [row for row in history if row["step"] > 0]
+    diverse = [row for row in trained if low <= row["validation/diversity"] <= high]
     return min(diverse, key=lambda row: row["validation/kad"]) if diverse else history[-1]
 
 
 def test_training_reports_what_it_did(family: Family) -> None:
     metrics = family.gan.metrics
     assert metrics["conditions"] == ["fast", "minor", "slow"]
-    assert [row["step"] for row in metrics["history"]] == [10, 20, 30, 40]
+    assert [row["step"] for row in metrics["history"]] == [0, 10, 20, 30, 40]
     assert metrics["steps"] == 40
     assert metrics["validation/kad"] == chosen(metrics["history"])["validation/kad"]
-    assert {"train/adv/disc", "train/adv/gen", "train/adv/r1"} < metrics["history"][0].keys()
+    assert {"train/adv/disc", "train/adv/gen", "train/adv/r1"} < metrics["history"][1].keys()
     assert family.gan.inputs == {
         "dense/latent_table": family.latents.version,
         "dense/autoencoder_checkpoint": family.autoencoder.version,
@@ -172,10 +183,7 @@ def test_the_best_weights_are_kept_not_the_last(own_family: Family) -> None:
     best = chosen(history)
     assert (best["step"], best["validation/kad"]) == (made.metrics["best_step"], made.metrics["validation/kad"])
     store = own_family.store
-    decoder = autoencoder.load(Path(str(store.at(own_family.autoencoder.uri))))
-    judge = _Judge(latents.load(own_family.latents, store), decoder, torch.device("cpu"))
-    noise = torch.randn(VALIDATION_SAMPLES, GAN.noise_dim, generator=torch.Generator().manual_seed(0))
-    again = judge.figures(gan.load(Path(str(store.at(made.uri)))).generator, noise, None)
+    again = task(own_family).figures(gan.load(Path(str(store.at(made.uri)))).generator)
     assert again["kad"] == pytest.approx(best["validation/kad"], rel=1e-4)
     assert again["kad"] < history[-1]["validation/kad"]
 
@@ -231,7 +239,7 @@ def test_the_checks_fail_on_collapse_and_on_nan() -> None:
 
 def test_a_training_that_diverges_says_so(own_family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("melodygan_core.metrics.kad", lambda *_: float("nan"))
-    with pytest.raises(MelodyGANError, match="the GAN diverged by step"):
+    with pytest.raises(MelodyGANError, match="the dense GAN diverged by step"):
         train(own_family, config(max_steps=4, eval_every=2))
 
 
@@ -241,23 +249,18 @@ def test_one_condition_is_none(own_family: Family) -> None:
 
 
 def test_a_collapsed_generator_has_a_diversity_that_fails(family: Family) -> None:
-    decoder = autoencoder.load(Path(str(family.store.at(family.autoencoder.uri))))
-    table = latents.load(family.latents, family.store)
-    judge = _Judge(table, decoder, torch.device("cpu"))
+    table, judge = latents.load(family.latents, family.store), task(family)
 
     class Copies(Generator):
         def forward(self, noise: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
-            rows = torch.from_numpy(table.latents[table.split == "train"])
+            rows = torch.from_numpy(table.latents[table.split == "train", 0])
             return rows[torch.arange(len(noise)) % len(rows)]
 
     collapsed = Generator(PLAIN, 8, 0)
     torch.nn.init.zeros_(collapsed.head.weight)
     collapsed.head.bias.data.fill_(0.3)
-    noise = torch.randn(64, PLAIN.noise_dim)
-    assert judge.figures(collapsed, noise, None)["diversity"] == pytest.approx(0, abs=1e-4)
-    assert judge.figures(Copies(PLAIN, 8, 0), torch.randn(950, 8), None)["diversity"] == pytest.approx(
-        1, abs=0.05
-    )
+    assert judge.figures(collapsed)["diversity"] == pytest.approx(0, abs=1e-4)
+    assert judge.figures(Copies(PLAIN, 8, 0))["diversity"] == pytest.approx(1, abs=0.05)
 
 
 # Loading.

@@ -11,16 +11,19 @@ import soundfile
 import torch
 
 from melodygan_core import audio, generation
+from melodygan_core.autoencoder import DenseAutoencoder
 from melodygan_core.config import GenerationConfig
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
-from melodygan_core.generation import Models, _join, pieces, truncated_noise
+from melodygan_core.gan import truncated_noise
+from melodygan_core.generation import Models, pieces
+from melodygan_core.generation.models import _join
 from tests.core.made import FEATURE, GENERATION, HOSTILE, Family
 
 
 @pytest.fixture(scope="module")
 def models(family: Family) -> Models:
-    return Models.load(*(Path(str(family.store.at(a.uri))) for a in (family.autoencoder, family.gan)))
+    return family.models
 
 
 def write(models: Models, folder: Path, config: GenerationConfig) -> Path:
@@ -78,7 +81,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are(models: Models) -> None:
     for a, b in zip(few, many, strict=False):
         assert np.array_equal(a.wav, b.wav)
         assert a.condition == b.condition
-    assert not torch.allclose(many[0].latents, many[1].latents)
+    assert not torch.allclose(many[0].composed.latents, many[1].composed.latents)
 
 
 @pytest.mark.parametrize("duration_s", [0.01, 0.1, 0.3715, 1.0, 2.345])
@@ -86,20 +89,23 @@ def test_a_piece_has_exactly_the_length_that_was_asked_for(models: Models, durat
     config = replace(GENERATION, count=1, duration_s=duration_s)
     (piece,) = pieces(models, config)
     assert piece.wav.shape == (round(duration_s * FEATURE.sample_rate),)
-    assert piece.log_mel.shape[0] == FEATURE.n_mels
-    assert len(piece.latents) == len(piece.vectors)
+    made = piece.composed
+    assert made.log_mel.shape[0] == FEATURE.n_mels
+    assert made.vectors is not None and len(made.latents) == len(made.vectors)
     # No segment more than needed: segments of 32 frames overlap by 4.
-    frames, segments = piece.log_mel.shape[1], len(piece.latents)
+    frames, segments = made.log_mel.shape[1], len(made.latents)
     assert frames <= 28 * segments + 4
     assert segments == 1 or frames > 28 * (segments - 1) + 4
 
 
 def test_vectors_are_what_the_decoder_makes_of_the_latents(models: Models) -> None:
     (piece,) = pieces(models, replace(GENERATION, count=1))
+    made, model = piece.composed, models.autoencoder
+    assert isinstance(model, DenseAutoencoder) and made.vectors is not None
     with torch.no_grad():
-        assert torch.equal(models.autoencoder.decode(piece.latents), piece.vectors)
-        first = models.autoencoder.log_mel(piece.vectors)[0, :, :28]
-    assert torch.allclose(piece.log_mel[:, :28], first, atol=1e-4)
+        assert torch.equal(model.decode(made.latents), made.vectors)
+        first = model.log_mel(made.vectors)[0, :, :28]
+    assert torch.allclose(made.log_mel[:, :28], first, atol=1e-4)
 
 
 def test_conditions_are_obeyed_and_unknown_ones_listed(models: Models) -> None:
@@ -111,7 +117,7 @@ def test_conditions_are_obeyed_and_unknown_ones_listed(models: Models) -> None:
         "slow",
     }
     one, two = (next(pieces(models, replace(quick, condition=c))) for c in ("slow", "fast"))
-    assert not torch.allclose(one.latents, two.latents)
+    assert not torch.allclose(one.composed.latents, two.composed.latents)
     with pytest.raises(InputError, match="condition is 'loud'; allowed: fast, minor, slow"):
         next(pieces(models, replace(quick, condition="loud")))
 
@@ -143,6 +149,7 @@ def test_every_sample_carries_its_provenance(family: Family) -> None:
         assert told["models"] == {
             "dense/autoencoder_checkpoint": family.autoencoder.version,
             "dense/gan_checkpoint": family.gan.version,
+            "vocoder_checkpoint": family.vocoder.version,
         }
         assert told["sources"]["dataset"] == family.dataset.version
         assert told["sources"]["licences"] == ["CC0-1.0"]
@@ -159,10 +166,12 @@ def test_the_tables_hold_every_segment(family: Family, models: Models) -> None:
         table = pq.read_table(folder / f"{name}.parquet")
         values = np.array(table[name].to_pylist(), np.float32)
         assert values.shape[1] == width
-        assert np.array_equal(values, torch.cat([getattr(p, name) for p in made]).numpy())
-        assert table["sample"].to_pylist() == [p.index for p in made for _ in p.latents]
+        assert np.array_equal(values, torch.cat([getattr(p.composed, name) for p in made]).numpy())
+        assert table["sample"].to_pylist() == [p.index for p in made for _ in p.composed.latents]
 
 
 def test_generating_twice_is_a_no_op(family: Family) -> None:
-    again = generation.generate(family.gan, family.autoencoder, family.dataset, family.store, GENERATION)
+    again = generation.generate(
+        family.gan, family.autoencoder, family.vocoder, family.dataset, family.store, GENERATION
+    )
     assert again == family.samples

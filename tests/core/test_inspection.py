@@ -43,7 +43,13 @@ def root_of(store: Store) -> Path:
 def whole(own_family: Family) -> Store:
     """A store with everything from raw wavs to the evaluation, all recorded."""
     store = own_family.store
-    for made in (own_family.dataset, own_family.autoencoder, own_family.latents, own_family.gan):
+    for made in (
+        own_family.dataset,
+        own_family.vocoder,
+        own_family.autoencoder,
+        own_family.latents,
+        own_family.gan,
+    ):
         store.write_record(made)
     store.write_record(own_family.samples)
     store.write_record(own_family.evaluation)
@@ -169,6 +175,12 @@ DAMAGES: dict[str, tuple[Damage, str, str, tuple[str, ...]]] = {
         "mismatch",
         ("models/dense/gan/*", "records/dense.gan_checkpoint.json"),
     ),
+    "bit rot in the vocoder": (
+        lambda s: flip(one(s, "models/vocoder/vocoder/*/weights.safetensors")),
+        "models/vocoder/vocoder/*/weights.safetensors",
+        "mismatch",
+        ("models/vocoder/vocoder/*", "records/vocoder_checkpoint.json"),
+    ),
     "a model without its artifact.json": (
         lambda s: one(s, "models/dense/gan/*/artifact.json").unlink(),
         "models/dense/gan/*",
@@ -239,6 +251,14 @@ DAMAGES: dict[str, tuple[Damage, str, str, tuple[str, ...]]] = {
         "work/dense.gan.*",
         "orphaned",
         ("work/dense.gan.*",),
+    ),
+    "sound that a vocoder learned from": (
+        lambda s: (s.work(f"vocoder.vocoder.{one(s, 'models/vocoder/vocoder/*').name}") / "x.i16").write_text(
+            "x", "utf-8"
+        ),
+        "work/vocoder.vocoder.*",
+        "orphaned",
+        ("work/vocoder.vocoder.*",),
     ),
 }
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from melodygan_core import autoencoder, latents
-from melodygan_core.autoencoder.train import vectors
+from melodygan_core.autoencoder import DenseAutoencoder
+from melodygan_core.autoencoder.dense_task import vectors
 from melodygan_core.config import SPLITS
 from melodygan_core.dataset import Dataset
 from tests.core.made import AUTOENCODER, Family
@@ -14,7 +15,7 @@ from tests.core.made import AUTOENCODER, Family
 
 def test_training_rows_are_standardised(family: Family) -> None:
     table = latents.load(family.latents, family.store)
-    training = table.latents[table.split == "train"].astype(np.float64)
+    training = table.latents[table.split == "train"].reshape(-1, 8).astype(np.float64)
     assert np.abs(training.mean(axis=0)).max() < 1e-4
     assert np.abs(training.std(axis=0) - 1).max() < 1e-4
 
@@ -23,6 +24,8 @@ def test_values_are_what_the_encoder_gives_and_splits_are_the_datasets(family: F
     table = latents.load(family.latents, family.store)
     data = Dataset(family.store, family.dataset)
     model = autoencoder.load(Path(str(family.store.at(family.autoencoder.uri))))
+    assert isinstance(model, DenseAutoencoder)
+    assert table.latents.shape[1:] == (1, 8)
     first = 0
     for split in SPLITS:
         part = vectors(data, split, AUTOENCODER)
@@ -30,9 +33,12 @@ def test_values_are_what_the_encoder_gives_and_splits_are_the_datasets(family: F
         first += len(part)
         with torch.no_grad():
             expected = torch.cat([model.encode(block) for block in part.blocks()]).numpy()
-        np.testing.assert_allclose(table.latents[rows] * table.std + table.mean, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            table.latents[rows, 0] * table.std + table.mean, expected, rtol=1e-4, atol=1e-4
+        )
         assert set(table.split[rows]) == {split}
         assert table.track_id[rows].tolist() == [data.tracks[t]["track_id"] for t in part.rows.track]
+        assert table.index[rows].tolist() == data.start(part.rows).tolist()
         assert table.tags[rows] == [tuple(data.tracks[t]["tags"]) for t in part.rows.track]
     assert first == len(table.latents) == family.latents.metrics["rows"]
     assert set(table.stem) == {"mix"}

@@ -3,10 +3,8 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from hypothesis import strategies as st
 
 from melodygan_core import net
 from melodygan_core.errors import InputError, TrackError, TransientError
+from tests.core.hostile import listening
 
 if TYPE_CHECKING:
     from tests.conftest import Site
@@ -95,21 +94,8 @@ def test_only_http_urls_with_a_host_pass(url: str) -> None:
 
 @pytest.fixture
 def canary() -> Iterator[tuple[int, list[object]]]:
-    """A listener that counts the connections that reach it."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    reached: list[object] = []
-
-    def accept() -> None:
-        try:
-            while True:
-                reached.append(listener.accept()[1])
-        except OSError:
-            return
-
-    threading.Thread(target=accept, daemon=True).start()
-    yield listener.getsockname()[1], reached
-    time.sleep(0.1)
-    listener.close()
+    with listening() as made:
+        yield made
 
 
 GUARDED = """

@@ -22,7 +22,16 @@ def publish(family: Family, current: Artifact | None = None, **figures: float) -
         evaluation = replace(
             evaluation, version="-".join(["other", *map(str, figures.values())]), metrics=changed
         )
-    return release.publish(family.gan, family.autoencoder, evaluation, family.dataset, family.store, current)
+    return release.publish(
+        family.gan,
+        family.autoencoder,
+        family.vocoder,
+        evaluation,
+        family.dataset,
+        family.store,
+        GENERATION,
+        current,
+    )
 
 
 def test_the_folder_works_without_its_store(own_family: Family, tmp_path: Path) -> None:
@@ -34,14 +43,40 @@ def test_the_folder_works_without_its_store(own_family: Family, tmp_path: Path) 
     expected = [(samples / f"sample-00{i}.wav").read_bytes() for i in range(3)]
     shutil.copytree(str(store.at(made.artifact.uri)), tmp_path / "elsewhere")
     shutil.rmtree(store.root)
-    models, description = release.load(tmp_path / "elsewhere")
+    loaded = release.load(tmp_path / "elsewhere")
+    description = loaded.description
+    assert loaded.generation == GENERATION
     out = tmp_path / "out"
     out.mkdir()
-    generation.write_pieces(models, GENERATION, out, {"release": description["version"]})
+    generation.write_pieces(loaded.models, loaded.generation, out, {"release": description["version"]})
     assert [(out / f"sample-00{i}.wav").read_bytes() for i in range(3)] == expected
     assert description["version"] == made.artifact.version
     assert description["sources"]["rights"] == ["open"]
     assert description["models"]["dense/gan_checkpoint"] == own_family.gan.version
+    assert description["models"]["vocoder_checkpoint"] == own_family.vocoder.version
+
+
+def test_a_temporal_release_makes_what_its_store_made(own_temporal: Family, tmp_path: Path) -> None:
+    made, store = publish(own_temporal), own_temporal.store
+    expected = Path(str(store.at(own_temporal.samples.uri))) / "sample-000.wav"
+    loaded = release.load(Path(str(store.at(made.artifact.uri))))
+    generation.write_pieces(loaded.models, replace(loaded.generation, count=1), tmp_path, {})
+    assert (tmp_path / "sample-000.wav").read_bytes() == expected.read_bytes()
+    assert made.artifact.name == "temporal/release" and loaded.description["family"] == "temporal"
+    # With the neural vocoder that lies in the folder, too.
+    other = release.publish(
+        own_temporal.gan,
+        own_temporal.autoencoder,
+        own_temporal.vocoder,
+        own_temporal.evaluation,
+        own_temporal.dataset,
+        store,
+        replace(GENERATION, vocoder="neural"),
+        None,
+    ).artifact
+    assert other.version != made.artifact.version
+    loaded = release.load(Path(str(store.at(other.uri))))
+    assert next(generation.pieces(loaded.models, loaded.generation)).wav.std() > 0
 
 
 def test_a_worse_evaluation_is_refused_and_leaves_the_release_in_use(own_family: Family) -> None:
@@ -104,7 +139,7 @@ def test_what_is_no_release_says_why(own_family: Family, tmp_path: Path) -> None
     folder = Path(str(own_family.store.at(publish(own_family).artifact.uri)))
     stored = json.loads((folder / "config.json").read_text("utf-8"))
     (folder / "config.json").write_text(json.dumps(stored | {"family": "other"}), "utf-8")
-    with pytest.raises(InputError, match="family 'other'; allowed: dense"):
+    with pytest.raises(InputError, match="says family 'other'; its models are dense"):
         release.load(folder)
     (folder / "config.json").write_text(json.dumps(stored), "utf-8")
     (folder / "gan" / "weights.safetensors").write_bytes(b"x")

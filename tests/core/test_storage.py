@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from melodygan_core import audio, catalogue, download, ffmpeg
 from melodygan_core.config import CatalogueConfig, DownloadConfig
 from melodygan_core.errors import StorageError, TrackError, TransientError, storage_reason
 from melodygan_core.parallel import map_tracks
+from tests.core.hostile import run_module
 
 if TYPE_CHECKING:
     from melodygan_core.store import Store
@@ -36,16 +36,8 @@ def _may_mount(folder: Path) -> bool:
 def test_every_stage_names_a_full_and_a_read_only_disk_and_goes_on_afterwards(tmp_path: Path) -> None:
     if not _may_mount(tmp_path):
         pytest.skip("needs a mount namespace of one's own (unshare, Linux)")
-    done = subprocess.run(
-        [*UNSHARE, sys.executable, "-m", "tests.core.small_disk", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
+    printed = run_module("small_disk", str(tmp_path), prefix=UNSHARE)
+    told = json.loads(printed.splitlines()[-1])
     assert told.pop("errors") == []
     assert list(told) == ["expand", "fetch", "separate", "extract", "save"]
     for stage, (full, read_only, after) in told.items():
@@ -110,7 +102,7 @@ def test_an_error_of_the_disk_is_no_traceback_in_a_report() -> None:
     assert outcome.error == f"the disk is full (a); {AGAIN}"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_libsndfile_s_system_error_is_named(tmp_path: Path) -> None:
     link = tmp_path / "full.wav"
     link.symlink_to("/dev/full")

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melodygan_core import catalogue
+from melodygan_core.config import FAMILIES
 from melodygan_core.store import Artifact, Store
 from melodygan_dagster import todo
 from melodygan_dagster.defs.automation import MAX_REQUESTS
@@ -30,17 +31,15 @@ from melodygan_dagster.resources import deployed_settings, from_environment
 MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TUESDAY_0401 = datetime(2026, 3, 3, 4, 1, tzinfo=UTC)
 SUNDAY_0501 = datetime(2026, 3, 8, 5, 1, tzinfo=UTC)
-MODELS = [
-    f"dense/{n}"
-    for n in (
-        "autoencoder_checkpoint",
-        "latent_table",
-        "gan_checkpoint",
-        "generated_samples",
-        "evaluation",
-        "release",
-    )
-]
+OF_FAMILY = (
+    "autoencoder_checkpoint",
+    "latent_table",
+    "gan_checkpoint",
+    "generated_samples",
+    "evaluation",
+    "release",
+)
+MODELS = ["vocoder_checkpoint", *(f"{family}/{name}" for family in FAMILIES for name in OF_FAMILY)]
 
 
 @dataclass
@@ -133,9 +132,8 @@ def test_training_waits_for_its_day_and_for_new_data(clock: Clock) -> None:
     assert clock.tick() == set()
     assert clock.tick() == set()
     requested = clock.tick(SUNDAY_0501 + timedelta(days=7))
-    assert requested == {"dense/autoencoder_checkpoint", "dense/latent_table", "dense/gan_checkpoint"} | (
-        requested & {"dense/generated_samples", "dense/evaluation", "dense/release", "gallery"}
-    )
+    first = {f"{family}/{name}" for family in FAMILIES for name in OF_FAMILY[:3]}
+    assert {"vocoder_checkpoint", *first} <= requested <= {*MODELS, "gallery"}
     for name in [*MODELS, "gallery"]:
         clock.make(name, version="2")
     assert clock.tick() == set()
@@ -152,6 +150,13 @@ def test_models_that_come_out_the_same_start_nothing(clock: Clock) -> None:
     assert clock.tick() == set()
     clock.make("dense/gan_checkpoint", version="2")
     assert {"dense/generated_samples", "dense/evaluation"} <= clock.tick()
+    clock.make_all(version="3")
+    clock.tick()
+    # Both families sound through the vocoder, and neither is trained on it.
+    clock.make("vocoder_checkpoint", version="4")
+    requested = clock.tick()
+    assert {f"{family}/{name}" for family in FAMILIES for name in OF_FAMILY[3:5]} <= requested
+    assert not requested & {f"{family}/{name}" for family in FAMILIES for name in OF_FAMILY[:3]}
 
 
 def test_a_failed_blocking_check_stops_what_follows(clock: Clock) -> None:
@@ -185,7 +190,9 @@ def test_the_automation_runs_without_being_switched_on(definitions: dg.Definitio
 def test_freshness_is_on_aggregates_and_models(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     fresh = {k.to_user_string() for k in graph.materializable_asset_keys if graph.get(k).freshness_policy}
-    assert fresh == {"catalogue", "feature_table", "dense/autoencoder_checkpoint", "dense/gan_checkpoint"}
+    assert fresh == {"catalogue", "feature_table", "vocoder_checkpoint"} | {
+        f"{family}/{name}_checkpoint" for family in FAMILIES for name in ("autoencoder", "gan")
+    }
 
 
 def test_the_sensor_asks_once_for_each_content_of_the_sources(

@@ -18,9 +18,9 @@ from melodygan_core import autoencoder, dataset, gan, latents
 from melodygan_core.catalogue.tracks import load, save
 from melodygan_core.checkpoint import WEIGHTS_FILE
 from melodygan_core.dataset import Dataset
-from melodygan_core.evaluation import _memorisation
+from melodygan_core.evaluation.memorisation import memorisation
 from melodygan_core.gan import LatentGan
-from melodygan_core.generation import Models, pieces
+from melodygan_core.generation import pieces
 from melodygan_core.store import Artifact, Store
 from melodygan_dagster.defs import autoencoder as autoencoder_defs
 from melodygan_dagster.defs import evaluation as evaluation_defs
@@ -31,6 +31,8 @@ from melodygan_dagster.resources import deployed_settings
 from melodygan_dagster.runner import failure_of
 from tests.core.made import GENERATION, Family, put_features, track
 
+# Pieces of one segment, which is compared as it was made.
+ONE_SEGMENT = replace(GENERATION, count=8, duration_s=0.35)
 NAMES = [f"t{i}" for i in range(8)]
 TABLE = dg.AssetKey("feature_table")
 AUTOENCODER = dg.AssetKey(["dense", "autoencoder_checkpoint"])
@@ -214,6 +216,18 @@ def test_a_generator_that_overflows_is_stopped(own_family: Family) -> None:
     assert of_gan(own_family)["finite"] is False
 
 
+def test_a_sequence_model_is_stopped_for_the_same_reasons(own_temporal: Family) -> None:
+    store, f = own_temporal.store, own_temporal
+    assert of_autoencoder(f) == {"no_collapse": True, "finite": True}
+    assert of_gan(f)["finite"] is True
+    change(store, f.gan, lambda k, v: v * 0)
+    assert of_gan(f) == {"no_mode_collapse": False, "finite": True}
+    change(store, f.autoencoder, lambda k, v: v * 0 if k.startswith("model.encoder.0") else v)
+    assert of_autoencoder(f) == {"no_collapse": False, "finite": True}
+    change(store, f.autoencoder, lambda k, v: v + 3e38 if k.startswith("model.decoder") else v)
+    assert of_autoencoder(f)["finite"] is False
+
+
 class _Copier:
     """A generator that knows its training set by heart."""
 
@@ -228,12 +242,12 @@ def test_a_generator_that_copies_its_training_set_is_stopped(
     own_family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = own_family.store
-    honest = Models.load(*(Path(str(store.at(a.uri))) for a in (own_family.autoencoder, own_family.gan)))
+    honest = own_family.models
     table = latents.load(own_family.latents, store)
-    rows = torch.from_numpy((table.latents * table.std + table.mean)[table.split == "train"])
+    rows = torch.from_numpy((table.latents * table.std + table.mean)[table.split == "train", 0])
     copier = replace(honest, gan=cast(LatentGan, _Copier(honest.gan, rows)))
-    figures: dict[str, Any] = _memorisation(
-        Dataset(store, own_family.dataset), copier, list(pieces(copier, GENERATION))
+    figures: dict[str, Any] = memorisation(
+        Dataset(store, own_family.dataset), copier, list(pieces(copier, ONE_SEGMENT))
     )
     [check] = evaluation_defs._checks(figures)
     assert not check.passed and "0.00 times as far" in str(check.description)

@@ -13,6 +13,7 @@ from melodygan_core.demo import server
 from melodygan_core.errors import InputError
 from melodygan_core.store import Store
 from melodygan_dagster import cli
+from melodygan_dagster.cli import graph
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import TRACKS
 from tests.core.made import assemble, put_tracks
@@ -27,7 +28,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> list[Deployment]:
         seen.append(deployment)
         return True
 
-    monkeypatch.setattr(cli, "_run", remember)
+    monkeypatch.setattr(graph, "_run", remember)
     return seen
 
 
@@ -50,7 +51,7 @@ def test_the_environment_is_the_default_and_an_option_wins(
 
 def test_a_demo_does_not_fill_the_instance_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "mine"))
-    assert cli._demo_deployment(tmp_path / "demo").home == tmp_path / "demo" / "store" / "dagster"
+    assert graph._demo_deployment(tmp_path / "demo").home == tmp_path / "demo" / "store" / "dagster"
 
 
 def test_missing_sources_are_one_sentence(deployed: list[Deployment], tmp_path: Path) -> None:

@@ -1,21 +1,30 @@
 """The launchpad: the core's dataclasses, documented, with the preset's values."""
 
 import dataclasses
+from operator import attrgetter
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from melodygan_core.config import DenseAutoencoderConfig, DenseGanConfig, EvaluationConfig, GenerationConfig
+from melodygan_core.config import (
+    FAMILIES,
+    DenseAutoencoderConfig,
+    DenseGanConfig,
+    EvaluationConfig,
+    GenerationConfig,
+    TemporalGanConfig,
+    VocoderConfig,
+)
 from melodygan_core.presets import preset
 from melodygan_dagster import configs
 
-STAGES = ("autoencoder", "gan", "generation", "evaluation")
+OF_FAMILY = tuple(f"{family}.{stage}" for family in FAMILIES for stage in ("autoencoder", "gan"))
+STAGES = ("vocoder", *OF_FAMILY, "generation", "evaluation")
 
 
 def _config(name: str, stage: str) -> Any:
-    made = preset(name)
-    return getattr(made.dense, stage) if stage in ("autoencoder", "gan") else getattr(made, stage)
+    return attrgetter(stage)(preset(name))
 
 
 def _resolve(default: Any, given: dict[str, Any]) -> Any:
@@ -58,8 +67,11 @@ def test_one_changed_value_leaves_the_others() -> None:
         (DenseGanConfig(), {"loss": "wgan"}, ["loss", "'wgan'", "hinge, non_saturating"]),
         (DenseAutoencoderConfig(), {"time_bins": 0}, ["time_bins", "0", "at least 1"]),
         (DenseAutoencoderConfig(), {"optimizer": {"max_steps": 0}}, ["max_steps", "0", "at least 1"]),
+        (VocoderConfig(), {"kernel": 4}, ["kernel", "4", "odd"]),
+        (TemporalGanConfig(), {"patch_tokens": 24}, ["patch_tokens", "24", "8, 16, 32, 64"]),
+        (GenerationConfig(), {"vocoder": "x"}, ["vocoder", "'x'", "neural, griffin_lim"]),
         (GenerationConfig(), {"count": 0}, ["count", "0", "1 to 10000"]),
-        (EvaluationConfig(), {"window_s": 0.1}, ["window_s", "0.1", "0.5 to 60 seconds"]),
+        (EvaluationConfig(), {"windows_s": [0.1]}, ["windows_s", "0.1", "0.5 to 60 seconds"]),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named_with_what_is(

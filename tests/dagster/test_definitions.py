@@ -14,11 +14,13 @@ import dagster as dg
 import pytest
 import yaml
 
+from melodygan_core.config import FAMILIES
 from melodygan_dagster.partitions import PER_TRACK
 
 ROOT = Path(__file__).parents[2]
+USES = ("generate", "reconstruct", "interpolate", "transfer", "augment")
 HEAVY = ("torch", "pandas", "pyarrow", "librosa", "onnxruntime", "audio_separator", "yt_dlp")
-DENSE = (
+OF_FAMILY = (
     "autoencoder_checkpoint",
     "latent_table",
     "gan_checkpoint",
@@ -26,8 +28,8 @@ DENSE = (
     "evaluation",
     "release",
 )
-POOLS = {"catalogue": "catalogue", "raw_wav": "downloads", "stems": "gpu"} | {
-    f"dense/{name}": "gpu" for name in ("autoencoder_checkpoint", "gan_checkpoint")
+POOLS = {"catalogue": "catalogue", "raw_wav": "downloads", "stems": "gpu", "vocoder_checkpoint": "gpu"} | {
+    f"{family}/{name}_checkpoint": "gpu" for family in FAMILIES for name in ("autoencoder", "gan")
 }
 
 
@@ -45,8 +47,8 @@ def _imported(code: str, *names: str) -> list[str]:
 def test_definitions_load_and_hold_together(definitions: dg.Definitions) -> None:
     dg.Definitions.validate_loadable(definitions)
     keys = {k.to_user_string() for k in definitions.resolve_asset_graph().get_all_asset_keys()}
-    assert keys == {"sources", "catalogue", *PER_TRACK, "feature_table", "gallery"} | {
-        f"dense/{n}" for n in DENSE
+    assert keys == {"sources", "catalogue", *PER_TRACK, "feature_table", "vocoder_checkpoint", "gallery"} | {
+        f"{family}/{name}" for family in FAMILIES for name in OF_FAMILY
     }
 
 
@@ -68,7 +70,7 @@ def test_every_job_schedule_and_sensor_says_what_it_is_for(definitions: dg.Defin
     jobs = [j for j in repository.get_all_jobs() if not j.name.startswith("__")]
     described = [*jobs, *repository.schedule_defs, *repository.sensor_defs]
     assert {d.name for d in described} == {
-        *(f"{name}_job" for name in ("catalogue", *PER_TRACK, "dataset", "dense")),
+        *(f"{name}_job" for name in ("catalogue", *PER_TRACK, "dataset", *FAMILIES, "training", *USES)),
         "nightly_catalogue",
         "automation",
         "sources_changed",
@@ -86,6 +88,15 @@ def test_no_job_holds_two_per_track_assets(definitions: dg.Definitions) -> None:
             assert len(held & set(PER_TRACK)) <= 1, job.name
 
 
+def test_a_job_of_a_family_has_what_it_sounds_through(definitions: dg.Definitions) -> None:
+    def assets(job: str) -> set[str]:
+        return {k.to_user_string() for k in definitions.resolve_job_def(job).asset_layer.executable_asset_keys}
+
+    families = {f: {"vocoder_checkpoint", *(f"{f}/{name}" for name in OF_FAMILY)} for f in FAMILIES}
+    assert {f: assets(f"{f}_job") for f in FAMILIES} == families
+    assert assets("training_job") == {"gallery"}.union(*families.values())
+
+
 def test_blocking_checks_are_on_unpartitioned_assets_only(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     blocking = {}
@@ -100,11 +111,20 @@ def test_blocking_checks_are_on_unpartitioned_assets_only(definitions: dg.Defini
         "feature_table.finite",
         "feature_table.enough_sound",
         "feature_table.statistics",
-        "dense/autoencoder_checkpoint.no_collapse",
-        "dense/autoencoder_checkpoint.finite",
-        "dense/gan_checkpoint.no_mode_collapse",
-        "dense/gan_checkpoint.finite",
-        "dense/evaluation.not_memorised",
+    } | {
+        f"{family}/{name}"
+        for family in FAMILIES
+        for name in (
+            "autoencoder_checkpoint.no_collapse",
+            "autoencoder_checkpoint.finite",
+            "gan_checkpoint.no_mode_collapse",
+            "gan_checkpoint.finite",
+            "evaluation.not_memorised",
+        )
+    }
+    assert {name for name in blocking if name.endswith(("not_behind_pca", "than_griffin_lim"))} == {
+        "dense/autoencoder_checkpoint.not_behind_pca",
+        "vocoder_checkpoint.nearer_than_griffin_lim",
     }
     assert {f"{name}.every_track" for name in PER_TRACK} <= set(blocking)
 

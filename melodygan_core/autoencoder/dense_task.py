@@ -1,0 +1,122 @@
+"""What the dense autoencoder is trained on: the flat vectors of segments, computed as they are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from melodygan_core.autoencoder.dense import DenseAutoencoder, explained_variance, pca
+from melodygan_core.config import DenseAutoencoderConfig
+from melodygan_core.dataset import Batches, Dataset, Rows, Statistics, to_vectors
+from melodygan_core.training import Update, Validation
+
+MAX_PCA_VECTORS = 20_000
+
+
+class Vectors:
+    """The vectors of some rows, computed as they are asked for."""
+
+    def __init__(self, dataset: Dataset, rows: Rows, statistics: Statistics, time_bins: int) -> None:
+        self.dataset, self.rows, self.statistics, self.time_bins = dataset, rows, statistics, time_bins
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
+        rows = self.rows.take(indices)
+        log_mel, mfcc = self.dataset.log_mel(rows), self.dataset.mfcc(rows)
+        return torch.from_numpy(to_vectors(log_mel, mfcc, self.statistics, self.time_bins))
+
+    def augmented(self, indices: NDArray[np.int64], config: DenseAutoencoderConfig, step: int) -> Tensor:
+        """Vectors of segments that begin near these, at another level; random by (seed, step) alone."""
+        rng = np.random.default_rng((config.optimizer.seed, step))
+        frames = self.dataset.feature.segment_frames
+        offset = rng.integers(0, frames if config.random_shift else 1, len(indices))
+        log_mel, mfcc = self.dataset.shifted(self.rows.take(indices), offset)
+        # A gain adds to every band of the log-mel; of the orthonormal cepstrum it moves the first coefficient.
+        gain = rng.normal(0, config.gain_db * math.log(10) / 20, (len(indices), 1, 1)).astype(np.float32)
+        log_mel = np.maximum(log_mel + gain, np.float32(math.log(self.dataset.feature.log_floor)))
+        mfcc[:, :, :1] += 2 * gain * np.float32(math.sqrt(self.dataset.feature.n_mels))
+        return torch.from_numpy(to_vectors(log_mel, mfcc, self.statistics, self.time_bins))
+
+    def sample(self, at_most: int) -> Tensor:
+        """Vectors spread evenly over the rows."""
+        return self[np.linspace(0, len(self) - 1, min(len(self), at_most)).round().astype(np.int64)]
+
+    def blocks(self, size: int = 1024) -> Iterator[Tensor]:
+        """All vectors, in order, in blocks."""
+        for start in range(0, len(self), size):
+            yield self[np.arange(start, min(start + size, len(self)))]
+
+
+def vectors(dataset: Dataset, split: str, config: DenseAutoencoderConfig) -> Vectors:
+    """The standardised vectors of a split, lazily."""
+    rows = dataset.rows(split, config.stems)
+    return Vectors(dataset, rows, dataset.statistics(config.stems), config.time_bins)
+
+
+class DenseTask:
+    """Squared error of single segments; the figure that matters is beside PCA of the same size.
+
+    Args:
+        dataset: Memory-mapped.
+        config: The model and its training.
+        device: Where the model is.
+    """
+
+    betas = (0.9, 0.99)
+
+    def __init__(self, dataset: Dataset, config: DenseAutoencoderConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.data = {split: vectors(dataset, split, config) for split in ("train", "validation", "test")}
+        training = self.data["train"]
+        self.model = DenseAutoencoder(config, dataset.feature)
+        sample = training.sample(MAX_PCA_VECTORS)
+        self.model.initialise(sample, training.statistics)
+        self.model.to(device)
+        self._mean, self._components = pca(sample, config.latent_dim)
+        self._batches = Batches(len(training), config.optimizer.batch_size, config.optimizer.seed)
+
+        self.kept, self.trained, self.carried = self.model, {"model": self.model}, {}
+
+    def updates(self, step: int) -> Iterator[Update]:
+        """Mean squared error of a batch."""
+        vector = self.data["train"].augmented(self._batches[step], self.config, step).to(self.device)
+        loss = F.mse_loss(self.model(vector), vector)
+        yield Update("model", loss, {"loss": loss})
+
+    def validate(self, step: int) -> Validation:
+        """Mean squared error and explained variance of all validation segments."""
+        figures = self._judge("validation")
+        return Validation(figures["loss"], figures)
+
+    @torch.no_grad()
+    def _judge(self, split: str) -> dict[str, float]:
+        data = self.data[split]
+        self.model.eval()
+        vector = torch.cat(list(data.blocks()))
+        vector_hat = torch.cat([self.model(block.to(self.device)).cpu() for block in data.blocks()])
+        self.model.train()
+        return {
+            "loss": float(F.mse_loss(vector_hat, vector)),
+            "explained_variance": explained_variance(vector, vector_hat, self._mean),
+        }
+
+    def report(self) -> dict[str, Any]:
+        """Explained variance of the test segments, beside PCA of the same size, and sizes."""
+        vector = torch.cat(list(self.data["test"].blocks()))
+        projected = self._mean + (vector - self._mean) @ self._components.T @ self._components
+        return {
+            "test/explained_variance": self._judge("test")["explained_variance"],
+            "test/explained_variance_pca": explained_variance(vector, projected, self._mean),
+            "vector_dim": self.model.vector_dim,
+            "latent_dim": self.config.latent_dim,
+            "train_segments": len(self.data["train"]),
+        }

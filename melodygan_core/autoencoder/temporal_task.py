@@ -1,0 +1,150 @@
+"""What the temporal autoencoder is trained on: continuous log-mel, beginning anywhere, at any level.
+
+First autoencoder and error alone. Then the encoder stays as it is, so that latents keep their meaning, and a
+critic joins: the mean error averages away what cannot be known exactly, and music without it sounds dead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from melodygan_core import metrics
+from melodygan_core.autoencoder.temporal import TemporalAutoencoder
+from melodygan_core.config import TemporalAutoencoderConfig
+from melodygan_core.dataset import Dataset, Stretches
+from melodygan_core.networks import Critic, adversarial, feature_matching, hinge
+from melodygan_core.training import Update, Validation
+
+VALIDATION_CROPS = 256
+# A latent dimension is alive when its deviation is at least this part of the mean deviation of all.
+ALIVE = 0.1
+
+
+class TemporalTask:
+    """Mean absolute error of crops; log-mel is heavy-tailed at the floor, where squares would spend the effort.
+
+    Args:
+        dataset: Memory-mapped.
+        config: The model and its training.
+        device: Where the model is.
+    """
+
+    betas = (0.8, 0.99)
+
+    def __init__(self, dataset: Dataset, config: TemporalAutoencoderConfig, device: torch.device) -> None:
+        self.config, self.device, self.feature = config, device, dataset.feature
+        frames = config.crop_tokens * config.token_frames
+        self._training = Stretches(dataset, "train", config.stems, frames)
+        self._held = {
+            split: torch.from_numpy(Stretches(dataset, split, config.stems, frames).spread(VALIDATION_CROPS))
+            for split in ("validation", "test")
+        }
+        self._floor = math.log(dataset.feature.log_floor)
+        self.model = self.kept = TemporalAutoencoder(config, dataset.feature)
+        self.model.standardise_by(dataset.statistics(config.stems))
+        self.model.to(device)
+        self.trained: dict[str, torch.nn.Module] = {"model": self.model}
+        self.carried: dict[str, torch.nn.Module] = {}
+        self._joins = config.optimizer.max_steps
+        self._critic: Critic | None = None
+        if config.adversarial_weight or config.matching_weight:
+            self._joins = round(config.adversarial_from * config.optimizer.max_steps)
+            self._critic = self.trained["critic"] = Critic(1, config.critic_channels).to(device)
+            # What it is judged by: how far its log-mels of unseen tracks lie from those it has learned from.
+            self._real = self._embedded(torch.from_numpy(self._training.spread(VALIDATION_CROPS)))
+            self._kad_floor = metrics.kad(self._real, self._embedded(self._held["validation"]))
+
+    def crops(self, step: int) -> NDArray[np.float32]:
+        """Log-mel (batch_size, frames, n_mels) of that step, each at a level of its own."""
+        rng = np.random.default_rng((self.config.optimizer.seed, step))
+        log_mel, _ = self._training.draw(self.config.optimizer.batch_size, rng)
+        gain = rng.normal(0, self.config.gain_db * math.log(10) / 20, (len(log_mel), 1, 1))
+        return np.maximum(log_mel + gain.astype(np.float32), np.float32(self._floor))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16)
+
+    def updates(self, step: int) -> Iterator[Update]:
+        """Mean absolute error of a batch, in standardised log-mel; later what the critic says of it as well."""
+        log_mel = torch.from_numpy(self.crops(step)).to(self.device)
+        critic = self._critic if step >= self._joins else None
+        tokens = self.model.tokens(log_mel)
+        with self._autocast():
+            with torch.set_grad_enabled(critic is None):
+                latents = self.model.encode(log_mel)
+            tokens_hat = self.model.decode_tokens(latents).float()
+        error = F.l1_loss(tokens_hat, tokens)
+        if critic is None:
+            yield Update("model", error, {"loss": error})
+            return
+        real, fake = (t.reshape(len(t), 1, -1, self.feature.n_mels) for t in (tokens, tokens_hat))
+        with self._autocast():
+            of_real, of_fake = critic(real), critic(fake.detach())
+        loss = hinge([of_real], [of_fake])
+        yield Update("critic", loss, {"adv/critic": loss})
+        with self._autocast():
+            judged = critic(fake)
+        said, matching = adversarial([judged]), feature_matching([of_real], [judged])
+        loss = error + self.config.adversarial_weight * said + self.config.matching_weight * matching
+        yield Update("model", loss, {"loss": error, "adv/model": said, "adv/matching": matching})
+
+    def validate(self, step: int) -> Validation:
+        """Error and explained variance of crops of the validation split; with a critic, their KAD as well.
+
+        With a critic the lowest KAD is kept: texture is not where the error is lowest.
+        """
+        figures = self._judge("validation")
+        if self._critic is None:
+            return Validation(figures["loss"], figures)
+        made = torch.cat([self._through(part) for part in self._held["validation"].split(64)])
+        figures["kad"] = metrics.kad(self._real, self._embedded(made))
+        figures["kad_floor"] = self._kad_floor
+        return Validation(figures["kad"] if step > self._joins else None, figures)
+
+    def _embedded(self, log_mel: Tensor) -> NDArray[np.float64]:
+        return metrics.embed(log_mel.transpose(1, 2).numpy(), self.feature.frame_rate)
+
+    @torch.no_grad()
+    def _through(self, log_mel: Tensor) -> Tensor:
+        self.model.eval()
+        made = self.model(log_mel.to(self.device)).cpu()
+        self.model.train()
+        return made
+
+    @torch.no_grad()
+    def _judge(self, split: str) -> dict[str, float]:
+        self.model.eval()
+        absolute, squared, total, count = 0.0, 0.0, 0.0, 0
+        for part in self._held[split].split(64):
+            log_mel = part.to(self.device)
+            tokens = self.model.tokens(log_mel)
+            error = self.model.decode_tokens(self.model.encode(log_mel)) - tokens
+            absolute += float(error.abs().sum())
+            squared += float(error.square().sum())
+            total += float(tokens.square().sum())
+            count += tokens.numel()
+        self.model.train()
+        # Tokens are standardised by the training frames, so that their squares are the variance.
+        return {"loss": absolute / count, "explained_variance": 1 - squared / total}
+
+    @torch.no_grad()
+    def report(self) -> dict[str, Any]:
+        """Figures on crops of test tracks, and how many latent dimensions are alive."""
+        self.model.eval()
+        latents = torch.cat([self.model.encode(p.to(self.device)) for p in self._held["test"].split(64)])
+        deviation = latents.flatten(0, 1).std(dim=0)
+        return {
+            **{f"test/{k}": v for k, v in self._judge("test").items()},
+            "latent_dim": self.config.latent_dim,
+            "latent_rate": self.model.latent_rate,
+            "alive_dims": int((deviation > ALIVE * deviation.mean()).sum()),
+            "train_frames": self._training.frames,
+        }

@@ -1,0 +1,185 @@
+"""What the temporal GAN is trained on: pairs of neighbouring patches, judged on the log-mel they decode to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from melodygan_core import metrics
+from melodygan_core.autoencoder import TemporalAutoencoder
+from melodygan_core.config import TemporalGanConfig
+from melodygan_core.errors import InputError
+from melodygan_core.gan.conditions import Conditions
+from melodygan_core.gan.noise import coordinates
+from melodygan_core.gan.temporal import Discriminator, Generator
+from melodygan_core.latents import LatentTable
+
+VALIDATION_PAIRS = 64
+WINDOW_S = 3.0
+
+
+class Sequences:
+    """The stretches of consecutive latents of a split, drawn from at any token.
+
+    Args:
+        table: Standardised.
+        split: Which.
+        tokens: Of what is drawn.
+
+    Raises:
+        InputError: no stretch is that long.
+    """
+
+    def __init__(self, table: LatentTable, split: str, tokens: int) -> None:
+        rows = np.flatnonzero(table.split == split)
+        per_row = table.latents.shape[1]
+        same = (np.diff(rows) == 1) & (np.diff(table.index[rows]) == 1)
+        same &= (table.track_id[rows[1:]] == table.track_id[rows[:-1]]) & (
+            table.stem[rows[1:]] == table.stem[rows[:-1]]
+        )
+        edges = np.flatnonzero(np.concatenate([[True], ~same, [True]]))
+        first, length = rows[edges[:-1]], np.diff(edges) * per_row
+        long = length >= tokens
+        if not long.any():
+            raise InputError(
+                f"{split} has no {tokens} consecutive latents; the longest are {length.max(initial=0)}"
+            )
+        self.tokens, self.per_row = tokens, per_row
+        self._latents = table.latents.reshape(-1, table.latents.shape[2])
+        self._first, self._length = first[long] * per_row, length[long]
+        self._starts = np.cumsum(self._length - tokens + 1)
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, NDArray[np.int64]]:
+        """Random sequences (count, tokens, latent_dim), and the table's row that each begins in."""
+        picked = rng.integers(0, self._starts[-1], count)
+        which = np.searchsorted(self._starts, picked, side="right")
+        return self._taken(self._first[which] + picked - np.where(which > 0, self._starts[which - 1], 0))
+
+    def spread(self, at_most: int) -> Tensor:
+        """Sequences (n, tokens, latent_dim) that do not overlap, evenly over all stretches."""
+        places = np.concatenate(
+            [
+                np.arange(f, f + n - self.tokens + 1, self.tokens)
+                for f, n in zip(self._first, self._length, strict=True)
+            ]
+        )
+        return self._taken(
+            places[np.linspace(0, len(places) - 1, min(len(places), at_most)).round().astype(int)]
+        )[0]
+
+    def _taken(self, starts: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
+        taken = self._latents[starts[:, None] + np.arange(self.tokens)]
+        return torch.from_numpy(taken), starts // self.per_row
+
+
+class TemporalTask:
+    """Pairs of patches of training stretches, against pairs that the generator makes.
+
+    Args:
+        table: Of the autoencoder's latents.
+        decoder: The autoencoder.
+        config: The models and their training.
+        device: Where the models are.
+    """
+
+    def __init__(
+        self, table: LatentTable, decoder: TemporalAutoencoder, config: TemporalGanConfig, device: torch.device
+    ) -> None:
+        self.config, self.device, self._decoder = config, device, decoder
+        self.r1_target, self.bfloat16 = config.r1_target, config.bfloat16
+        self._std, self._mean = (torch.from_numpy(v).to(device) for v in (table.std, table.mean))
+        pair = 2 * config.patch_tokens
+        self._training = Sequences(table, "train", pair)
+        self.conditions = Conditions(config.condition, table)
+        latent_dim, count = table.latents.shape[2], len(self.conditions.names)
+        self.generator = Generator(config, latent_dim, count).to(device)
+        self.discriminator = Discriminator(config, latent_dim, count).to(device)
+
+        held = Sequences(table, "validation", pair)
+        self._real = {
+            "train": self._embedded(self._log_mel(self._training.spread(VALIDATION_PAIRS))),
+            "validation": self._embedded(self._log_mel(held.spread(VALIDATION_PAIRS))),
+        }
+        # The distance of real training to real validation: what a perfect memory of the training set would get.
+        self._floor = metrics.kad(self._real["validation"], self._real["train"])
+        rng = torch.Generator().manual_seed(config.optimizer.seed)
+        self._fixed_noise = self.noise(VALIDATION_PAIRS, rng)
+        drawn = np.random.default_rng(config.optimizer.seed)
+        _, rows = self._training.draw(VALIDATION_PAIRS, drawn)
+        self._fixed_condition = self._moved(self.conditions.draw(rows, drawn))
+
+    def _moved(self, condition: Tensor | None) -> Tensor | None:
+        return None if condition is None else condition.to(self.device)
+
+    def real(self, step: int) -> tuple[Tensor, Tensor | None]:
+        """Standardised pairs (batch, 2 * patch_tokens, latent_dim) of that step, and a condition of each."""
+        rng = np.random.default_rng((self.config.optimizer.seed, step))
+        latents, rows = self._training.draw(self.config.optimizer.batch_size, rng)
+        return latents.to(self.device), self._moved(self.conditions.draw(rows, rng))
+
+    def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
+        """Input of two patches with margins, anywhere between anchors (count, tokens, noise_dim)."""
+        c = self.config
+        tokens, spacing = 2 * c.patch_tokens + 2 * c.margin, c.anchor_patches * c.patch_tokens
+        anchors = 2 + -(-tokens // spacing)
+        first = torch.randint(spacing, (count,), generator=rng)
+        style = torch.randn(count, anchors, c.style_dim, generator=rng)
+        whole = torch.randn(count, 1, c.global_dim, generator=rng).expand(-1, tokens, -1)
+        places = torch.randn(count, tokens, c.local_dim + 2 * c.stages, generator=rng)
+        wander = coordinates(style, tokens, spacing, first)
+        return torch.cat([wander, whole, places], dim=2).to(self.device)
+
+    def fake(self, count: int, condition: Tensor | None) -> Tensor:
+        """What the generator makes now (count, 2 * patch_tokens, latent_dim), with gradients."""
+        return self.generator(self.noise(count), condition)
+
+    def shown(self, latents: Tensor) -> Tensor:
+        """What the discriminator sees of real and generated pairs: other levels, and some channels not at all.
+
+        Differentiable and the same for both, so that it does not leak into what is made (arXiv 2006.10738).
+        """
+        if not self.config.augment:
+            return latents
+        shape = (len(latents), 1, latents.shape[2])
+        gain = 1 + self.config.augment * torch.randn((len(latents), 1, 1), device=self.device)
+        kept = torch.rand(shape, device=self.device) >= self.config.augment
+        return latents * gain * kept
+
+    @torch.no_grad()
+    def _log_mel(self, standardised: Tensor) -> NDArray[np.float32]:
+        latents = standardised.to(self.device) * self._std + self._mean
+        return self._decoder.decode(latents).cpu().numpy()
+
+    def _embedded(self, log_mel: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The evaluation's embedding of every whole 3 s of log-mel (n, frames, n_mels)."""
+        rate = self._decoder.feature.frame_rate
+        frames = min(round(WINDOW_S * rate), log_mel.shape[1])
+        count = log_mel.shape[1] // frames
+        windows = log_mel[:, : count * frames].reshape(-1, frames, log_mel.shape[2])
+        return metrics.embed(windows.transpose(0, 2, 1), rate)
+
+    @torch.no_grad()
+    def decoded(self, generator: nn.Module) -> NDArray[np.float32]:
+        """Log-mel (n, frames, n_mels) of what a generator makes of noise that stays the same."""
+        return self._log_mel(generator(self._fixed_noise, self._fixed_condition))
+
+    def diversity(self, decoded: NDArray[np.floating]) -> float:
+        """How far apart what was made lies beside real training pairs; 1 is equal, 0 a constant."""
+        return metrics.mean_distance(self._embedded(decoded)) / metrics.mean_distance(self._real["train"])
+
+    def figures(self, generator: nn.Module) -> dict[str, float]:
+        """KAD to validation, that of real training pairs, and diversity."""
+        made = self.decoded(generator)
+        return {
+            "kad": metrics.kad(self._real["validation"], self._embedded(made)),
+            "kad_floor": self._floor,
+            "diversity": self.diversity(made),
+        }
+
+    def report(self) -> dict[str, Any]:
+        """Sizes."""
+        return {"patch_s": self.config.patch_tokens / self._decoder.latent_rate}

@@ -1,0 +1,124 @@
+"""The sound of a dataset's usable segments, at the features' rate, memory-mapped for training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from melodygan_core import audio
+from melodygan_core.config import STEMS
+from melodygan_core.dataset import Dataset, Stretches
+from melodygan_core.errors import InputError
+from melodygan_core.store import Store
+
+_FULL_SCALE = 32768.0
+
+
+class Sounds:
+    """Mono 16-bit sound of every stretch of usable segments of a split, one after the other in one file.
+
+    Decoding and resampling a crop for every example would cost more than the training step, so it is done once.
+
+    Args:
+        dataset: What is usable, and where.
+        store: Has the raw wavs and stems.
+        split: Which.
+        stems: Which.
+        samples: Of what is drawn.
+        folder: Where the file is kept; it is made again when it is not there.
+
+    Raises:
+        InputError: no stretch is that long.
+    """
+
+    def __init__(
+        self, dataset: Dataset, store: Store, split: str, stems: Sequence[str], samples: int, folder: Path
+    ) -> None:
+        feature = dataset.feature
+        segment = feature.segment_frames * feature.hop_length
+        stretches = Stretches(dataset, split, stems).all
+        length = np.array([s.segments * segment for s in stretches])
+        if not (length >= samples).any():
+            raise InputError(
+                f"{split} has no {samples / feature.sample_rate:.1f} s of usable {', '.join(stems)}"
+            )
+        path = folder / f"{dataset.version}-{split}-{'-'.join(stems)}.i16"
+        if not path.exists() or path.stat().st_size != 2 * int(length.sum()):
+            _decode(dataset, store, stretches, segment, path)
+        self._values = np.memmap(path, dtype="<i2", mode="r")
+        self.samples = samples
+        first = np.concatenate([[0], np.cumsum(length)[:-1]])
+        long = length >= samples
+        self._first, self._length = first[long], length[long]
+        self._starts = np.cumsum(self._length - samples + 1)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Tensor:
+        """Random wavs (count, samples) float32."""
+        picked = rng.integers(0, self._starts[-1], count)
+        which = np.searchsorted(self._starts, picked, side="right")
+        return self._taken(self._first[which] + picked - np.where(which > 0, self._starts[which - 1], 0))
+
+    def spread(self, at_most: int) -> Tensor:
+        """Wavs (n, samples) that do not overlap, evenly over all stretches."""
+        places = np.concatenate(
+            [
+                np.arange(f, f + n - self.samples + 1, self.samples)
+                for f, n in zip(self._first, self._length, strict=True)
+            ]
+        )
+        chosen = np.linspace(0, len(places) - 1, min(len(places), at_most)).round().astype(int)
+        return self._taken(places[chosen])
+
+    def _taken(self, starts: NDArray[np.int64]) -> Tensor:
+        wavs = np.stack([self._values[s : s + self.samples] for s in starts])
+        return torch.from_numpy(wavs.astype(np.float32) / _FULL_SCALE)
+
+
+def longest(dataset: Dataset, split: str, stems: Sequence[str]) -> int:
+    """Samples of the longest stretch of a split: short tracks are measured, too, in shorter windows.
+
+    Raises:
+        InputError: there is none.
+    """
+    feature = dataset.feature
+    segments = max(s.segments for s in Stretches(dataset, split, stems).all)
+    return segments * feature.segment_frames * feature.hop_length
+
+
+def _decode(dataset: Dataset, store: Store, stretches: Sequence, segment: int, path: Path) -> None:
+    """Writes the sound of all stretches, the file by atomic rename."""
+    rate = dataset.feature.sample_rate
+    temporary = path.with_suffix(".tmp")
+    opened: tuple[int, int] | None = None
+    wav = np.empty(0, dtype=np.float32)
+    with temporary.open("wb") as file:
+        for stretch in tqdm(stretches, desc="sound", unit="stretch"):
+            if opened != (stretch.track, stretch.stem):
+                opened = (stretch.track, stretch.stem)
+                wav = _mono(dataset, store, stretch.track, STEMS[stretch.stem], rate)
+            first = stretch.position * segment
+            part = wav[first : first + stretch.segments * segment]
+            padded = np.pad(part, (0, stretch.segments * segment - len(part)))
+            file.write(
+                np.clip(np.rint(padded * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype("<i2").tobytes()
+            )
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _mono(dataset: Dataset, store: Store, track: int, stem: str, rate: int) -> NDArray[np.float32]:
+    track_id = dataset.tracks[track]["track_id"]
+    path = store.raw_wav(track_id)
+    if stem != "mix":
+        path = store.stems(dataset.separation_id, track_id) / f"{stem}.wav"
+    with store.reading(path) as local:
+        wav, from_rate = audio.read_wav(local)
+    return audio.resample(audio.to_mono(wav), from_rate, rate)

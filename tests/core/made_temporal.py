@@ -1,0 +1,85 @@
+"""A temporal family trained for a moment and its release, for what is made with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melodygan_core import autoencoder, features, gan, latents, release, vocoder
+from melodygan_core.audio import write_wav
+from melodygan_core.catalogue.tracks import save
+from melodygan_core.config import (
+    GenerationConfig,
+    GriffinLimConfig,
+    OptimizerConfig,
+    TemporalAutoencoderConfig,
+    TemporalGanConfig,
+)
+from melodygan_core.store import Artifact, Store
+from tests.core.made import FEATURE, SEPARATION, VOCODER, assemble, put_sound, track
+
+AUTOENCODER = TemporalAutoencoderConfig(
+    width=32,
+    blocks=1,
+    latent_dim=12,
+    crop_tokens=8,
+    optimizer=OptimizerConfig(
+        max_steps=60, batch_size=8, learning_rate=2e-3, warmup_steps=5, eval_every=20, device="cpu"
+    ),
+)
+GAN = TemporalGanConfig(
+    patch_tokens=8,
+    style_dim=8,
+    global_dim=8,
+    width=16,
+    optimizer=OptimizerConfig(
+        max_steps=4, batch_size=8, learning_rate=1e-3, warmup_steps=2, eval_every=2, device="cpu"
+    ),
+)
+GENERATION = GenerationConfig(
+    count=2, duration_s=1.5, vocoder="griffin_lim", griffin_lim=GriffinLimConfig(iterations=4)
+)
+RATE = FEATURE.sample_rate
+
+
+def make_release(store: Store, tracks: int = 9) -> Artifact:
+    """A release of the temporal family; tracks are tagged by turns `fast` and `slow`, `minor`."""
+    names = [f"made-{i:02d}" for i in range(tracks)]
+    for i, name in enumerate(names):
+        put_sound(store, name, i)
+    tags = [("slow", "minor") if i % 2 else ("fast",) for i in range(tracks)]
+    save(store, [track(n, tags=t) for n, t in zip(names, tags, strict=True)])
+    report = features.extract(names, store, FEATURE, SEPARATION)
+    assert not report.failed, report.failed
+    data = assemble(store, feature=FEATURE)
+    store.write_record(data)
+    sound = vocoder.train(data, store, VOCODER)
+    ae = autoencoder.train(data, store, AUTOENCODER)
+    table = latents.encode(ae, data, store)
+    generator = gan.train(table, ae, store, GAN)
+    # Of all that an evaluation says, publishing reads these.
+    figures = {"generated/excess_kad": 1.0, "generated/excess_kad_high": 2.0, "embedding": "made"}
+    evaluation = Artifact("temporal/evaluation", "made", "evaluations/temporal/made", "", 0, metrics=figures)
+    made = release.publish(generator, ae, sound, evaluation, data, store, GENERATION, None).artifact
+    store.write_record(made)
+    return made
+
+
+def tone(seconds: float, frequencies: Sequence[float], bright: float = 0.3, rate: int = RATE) -> NDArray:
+    """A melody of plucked notes of equal length, each with overtones that fall by `bright`: (samples,)."""
+    t = np.arange(round(seconds * rate)) / rate
+    length = seconds / len(frequencies)
+    pitch = np.asarray(frequencies)[np.minimum((t / length).astype(int), len(frequencies) - 1)]
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    wave = sum(bright**k * np.sin((k + 1) * phase) for k in range(12))
+    return (0.2 * wave * np.exp(-3 * (t % length))).astype(np.float32)
+
+
+def put(path: Path, wav: NDArray, rate: int = RATE) -> Path:
+    """Writes a sound and its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_wav(path, wav, rate)
+    return path

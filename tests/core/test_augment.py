@@ -1,0 +1,234 @@
+"""A labelled set multiplied: labels kept, lengths kept, killed and resumed, loaded as an `audiofolder`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from melodygan_core import applications, audio
+from melodygan_core.applications.labelled import Labelled, read_labelled
+from melodygan_core.config import AugmentConfig
+from melodygan_core.errors import InputError
+from melodygan_core.release import Release
+from melodygan_core.store import Store
+from tests.core.made_temporal import RATE, put, tone
+
+CONFIG = AugmentConfig(copies=2, strength=0.5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two sounds of one label, one of another; lengths of their own, one at another rate and in stereo."""
+    root = tmp_path / "set"
+    put(root / "piano" / "a.wav", tone(1.3, (220.0, 330.0)))
+    put(root / "piano" / "b.wav", tone(1.1, (262.0, 196.0), bright=0.8))
+    put(root / "flute" / "a.flac", np.stack([tone(0.9, (440.0, 392.0, 523.0), rate=44_100)] * 2), 44_100)
+    return root
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    with (out / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_sound_is_varied_and_keeps_label_length_and_notes(
+    temporal: Release, folder: Path, tmp_path: Path
+) -> None:
+    made = applications.augment(temporal, folder, tmp_path / "out", CONFIG)
+    rows = rows_of(tmp_path / "out")
+    assert [r["file_name"] for r in rows] == [
+        f"data/{name}.{k:02d}.wav" for name in ("flute/a", "piano/a", "piano/b") for k in (1, 2)
+    ]
+    assert list(rows[0]) == [
+        "file_name",
+        "label",
+        "source_file",
+        "copy",
+        "seed",
+        "strength",
+        "release",
+        "licence",
+        "rights",
+        "chroma_correlation",
+        "onset_correlation",
+    ]
+    assert (made.made, made.failed) == (6, {})
+    lengths = {"piano/a.wav": 1.3, "piano/b.wav": 1.1, "flute/a.flac": 0.9}
+    for row in rows:
+        wav, rate = audio.read_wav(tmp_path / "out" / row["file_name"])
+        assert (wav.shape, rate) == ((1, round(lengths[row["source_file"]] * RATE)), RATE)
+        assert row["label"] == row["source_file"].split("/")[0]
+        assert float(row["chroma_correlation"]) > 0.7
+        assert float(row["onset_correlation"]) > 0.7
+        assert row["release"] == temporal.description["version"]
+        assert (row["licence"], row["rights"]) == ("unknown", "unknown")
+    assert len({(tmp_path / "out" / r["file_name"]).read_bytes() for r in rows}) == 6
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    temporal: Release, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applications.augment(temporal, folder, tmp_path / "whole", CONFIG)
+    write, count = audio.write_wav, [0]
+
+    def dies(path: Path, *arguments: Any) -> None:
+        count[0] += 1
+        if count[0] == 4:
+            path.write_bytes(b"half of a wav")
+            raise KeyboardInterrupt
+        write(path, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(audio, "write_wav", dies)
+        applications.augment(temporal, folder, tmp_path / "out", CONFIG)
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.wav")}
+    assert len(kept) == 3
+    assert not (tmp_path / "out" / "metadata.csv").exists()
+    (tmp_path / "out" / "data" / "piano" / ".491a6961-a.02.wav").write_bytes(b"left by a kill -9")
+    result = applications.augment(temporal, folder, tmp_path / "out", CONFIG)
+    assert result.made == 3
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    again = applications.augment(temporal, folder, tmp_path / "out", CONFIG)
+    assert (again.made, again.rows) == (0, result.rows)
+
+
+def test_more_copies_keep_the_first_and_another_seed_is_another_folder(
+    temporal: Release, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    applications.augment(temporal, folder, out, AugmentConfig(copies=1))
+    first = contents(out / "data")
+    more = applications.augment(temporal, folder, out, AugmentConfig(copies=2))
+    assert (more.made, len(more.rows)) == (3, 6)
+    assert first.items() <= contents(out / "data").items()
+    message = r"was made with .*'seed': 0.*allowed: the same, not .*'seed': 1.*, or another folder"
+    with pytest.raises(InputError, match=message):
+        applications.augment(temporal, folder, out, AugmentConfig(seed=1))
+
+
+def test_a_changed_sound_is_varied_anew(temporal: Release, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    applications.augment(temporal, folder, out, AugmentConfig(copies=1))
+    put(folder / "flute" / "a.flac", tone(0.7, (550.0,)))
+    assert applications.augment(temporal, folder, out, AugmentConfig(copies=1)).made == 1
+    wav, _ = audio.read_wav(out / "data" / "flute" / "a.01.wav")
+    assert wav.shape == (1, round(0.7 * RATE))
+
+
+def test_without_strength_the_sound_comes_back(temporal: Release, folder: Path, tmp_path: Path) -> None:
+    applications.augment(temporal, folder, tmp_path / "out", AugmentConfig(copies=1, strength=0.0))
+    source, made = (
+        audio.read_wav(p)[0] for p in (folder / "piano/a.wav", tmp_path / "out/data/piano/a.01.wav")
+    )
+    # It was decoded at another rate in between, which rings at the ends.
+    assert np.allclose(source[:, 200:-200], made[:, 200:-200], atol=1e-3)
+
+
+def test_what_cannot_be_varied_is_named_and_the_others_go_on(
+    temporal: Release, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "flute" / "bad.mp3").write_bytes(b"no sound")
+    put(folder / "piano" / "silent.wav", np.zeros(RATE, dtype=np.float32))
+    result = applications.augment(temporal, folder, tmp_path / "out", CONFIG)
+    assert {k: v.split(":")[-1] for k, v in result.failed.items()}.keys() == {
+        "flute/bad.mp3",
+        "piano/silent.wav",
+    }
+    assert "silent" in result.failed["piano/silent.wav"]
+    assert len(result.rows) == 6
+
+
+def test_metadata_and_licences_go_with_every_copy(temporal: Release, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    put(root / "x.wav", tone(0.8, (220.0,)))
+    put(root / "y.wav", tone(0.8, (330.0,)))
+    table = 'file_name,mood,seed,license\nx.wav,"calm, <b>",7,CC-BY-4.0\ny.wav,wild,8,\n'
+    (root / "metadata.csv").write_text(table, "utf-8")
+    config = AugmentConfig(copies=1, licence="| [x](y)", rights="own")
+    applications.augment(temporal, root, tmp_path / "out", config)
+    first, second = rows_of(tmp_path / "out")
+    assert (first["mood"], first["source_seed"], first["seed"]) == ("calm, <b>", "7", "0")
+    assert (first["licence"], second["licence"], second["rights"]) == ("CC-BY-4.0", "| [x](y)", "own")
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert "| CC\\-BY\\-4.0 | 1 |" in card
+    assert "[x](y)" not in card
+    assert temporal.description["version"] in card
+
+
+# Reading sets.
+
+
+def named(items: list[Labelled]) -> dict[str, tuple[dict[str, str], tuple[str, ...]]]:
+    return {i.name: (i.labels, i.group) for i in items}
+
+
+def test_folders_are_labels_and_splits_are_none(folder: Path) -> None:
+    put(folder / "data" / "test" / "piano" / "c.wav", tone(0.6, (220.0,)))
+    put(folder / "train" / "d.wav", tone(0.6, (220.0,)))
+    (folder / ".hidden").mkdir()
+    put(folder / ".hidden" / "e.wav", tone(0.6, (220.0,)))
+    (folder / "link.wav").symlink_to(folder / "piano" / "a.wav")
+    assert named(read_labelled(folder)) == {
+        "flute/a.flac": ({"label": "flute"}, ("", "flute")),
+        "piano/a.wav": ({"label": "piano"}, ("", "piano")),
+        "piano/b.wav": ({"label": "piano"}, ("", "piano")),
+        "test/piano/c.wav": ({"label": "piano"}, ("test", "piano")),
+        "train/d.wav": ({}, ("train", "")),
+    }
+
+
+def test_json_lines_are_read_as_well(folder: Path) -> None:
+    lines = [{"file_name": "piano/a.wav", "label": 3, "tags": ["x"]}, {"file_name": "piano/b.wav", "label": 3}]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    assert named(read_labelled(folder)) == {
+        "piano/a.wav": ({"label": "3", "tags": '["x"]'}, ("", "3")),
+        "piano/b.wav": ({"label": "3"}, ("", "3")),
+    }
+
+
+def test_a_store_has_its_tracks_by_their_tags(temporal_store: Store) -> None:
+    items = read_labelled(Path(temporal_store.root))
+    assert len(items) == 9
+    assert {i.labels["tags"] for i in items} == {"fast", "minor; slow"}
+    assert {(i.licence, i.rights) for i in items} == {("CC0-1.0", "open")}
+    assert all(i.group == (i.labels["split"], i.labels["tags"]) for i in items)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("file_name,label\n../secret.wav,x\n", r"line 2: file_name is '\.\./secret\.wav'; allowed: a file in"),
+        ("file_name,label\n/etc/passwd,x\n", "line 2: file_name is '/etc/passwd'; allowed"),
+        ("file_name,label\nnone.wav,x\n", "line 2: file_name is 'none.wav'; allowed"),
+        ("name,label\npiano/a.wav,x\n", "line 2: file_name is ''; allowed"),
+        ("file_name,label\npiano/a.wav,x\npiano/a.wav,y\n", "line 3: .* named before; allowed: once"),
+        ("file_name,label\npiano/a.wav\n", "line 2: .* values; allowed: one a column"),
+        ("file_name,label\n", "has no sound; allowed: files named"),
+    ],
+)
+def test_metadata_of_what_is_not_there_names_the_line(folder: Path, table: str, message: str) -> None:
+    (folder.parent / "secret.wav").write_bytes(b"x")
+    (folder / "metadata.csv").write_text(table, "utf-8")
+    with pytest.raises(InputError, match=message):
+        read_labelled(folder)
+
+
+def test_out_may_not_lie_in_the_set_nor_hold_something_else(
+    temporal: Release, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="allowed: a folder outside of"):
+        applications.augment(temporal, folder, folder / "out", CONFIG)
+    with pytest.raises(InputError, match="holds something else; allowed: a new or empty folder"):
+        applications.augment(temporal, folder, put(tmp_path / "x" / "a.wav", tone(1.0, (9.0,))).parent, CONFIG)
+    with pytest.raises(InputError, match="allowed: a folder of sounds, or a store"):
+        applications.augment(temporal, tmp_path / "none", tmp_path / "out", CONFIG)

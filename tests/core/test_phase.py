@@ -1,0 +1,66 @@
+"""The first guess at the phase of a magnitude spectrogram."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from melodygan_core.vocoder.phase import single_pass_phase
+
+RATE, N_FFT, HOP = 22_050, 1024, 256
+WINDOW = torch.hann_window(N_FFT)
+
+
+def magnitudes(wav: Tensor) -> Tensor:
+    return torch.stft(wav, N_FFT, HOP, window=WINDOW, return_complex=True).abs()
+
+
+def guessed(wav: Tensor) -> Tensor:
+    magnitude = magnitudes(wav)
+    return torch.istft(torch.polar(magnitude, single_pass_phase(magnitude, HOP)), N_FFT, HOP, window=WINDOW)
+
+
+def tone(hz: float, seconds: float = 1.0) -> Tensor:
+    return 0.5 * torch.sin(2 * math.pi * hz * torch.arange(round(seconds * RATE)) / RATE)[None]
+
+
+@pytest.mark.parametrize("hz", [110.0, 440.0, 987.3, 5002.7])
+def test_a_tone_is_held_at_its_pitch_between_the_bins_and_between_frames(hz: float) -> None:
+    made = guessed(tone(hz))[0, N_FFT:-N_FFT]
+    t = torch.arange(len(made)) / RATE
+    # The best sine near this pitch: how much of the energy is it?
+    shares = {}
+    for near in torch.linspace(hz - 3, hz + 3, 61).tolist():
+        basis = torch.stack([torch.sin(2 * math.pi * near * t), torch.cos(2 * math.pi * near * t)], dim=1)
+        fit = basis @ torch.linalg.lstsq(basis, made[:, None]).solution
+        shares[near] = float(fit.square().sum() / made.square().sum())
+    best = max(shares, key=lambda k: shares[k])
+    assert abs(best - hz) < 1.5
+    assert shares[best] > 0.95
+    assert float(made.square().mean().sqrt()) == pytest.approx(0.5 / math.sqrt(2), rel=0.1)
+
+
+def test_the_same_phase_in_every_frame_would_not_hold_it() -> None:
+    magnitude = magnitudes(tone(987.3))
+    constant = torch.istft(torch.polar(magnitude, torch.zeros_like(magnitude)), N_FFT, HOP, window=WINDOW)
+    held, broken = (
+        float((magnitudes(wav) - magnitude[..., : magnitudes(wav).shape[2]]).norm() / magnitude.norm())
+        for wav in (guessed(tone(987.3)), constant)
+    )
+    assert held < 0.2
+    assert broken > 0.8
+
+
+def test_what_comes_later_changes_nothing_before() -> None:
+    magnitude = torch.rand(2, N_FFT // 2 + 1, 40, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(single_pass_phase(magnitude, HOP)[..., :25], single_pass_phase(magnitude[..., :25], HOP))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 9])
+def test_silence_has_some_phase(frames: int) -> None:
+    phase = single_pass_phase(torch.zeros(1, N_FFT // 2 + 1, frames), HOP)
+    assert phase.shape == (1, N_FFT // 2 + 1, frames)
+    assert bool(((phase >= 0) & (phase <= 2 * math.pi + 1e-6)).all())

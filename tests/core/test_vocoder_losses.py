@@ -1,0 +1,84 @@
+"""What the neural vocoder is trained by: distances of sounds, critics, and log-mels with gradients."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from melodygan_core.config import FeatureConfig
+from melodygan_core.features import FeatureExtractor
+from melodygan_core.networks import adversarial, feature_matching, hinge
+from melodygan_core.vocoder.losses import RESOLUTIONS, Critics, stft_distance
+from melodygan_core.vocoder.task import LogMel
+from tests.core.made import FEATURE, noise
+
+
+def test_a_sound_is_at_no_distance_from_itself() -> None:
+    assert float(stft_distance(noise(), noise())) == 0
+
+
+@pytest.mark.parametrize("gain", [0.5, 1.5, 4.0])
+def test_the_distance_of_a_louder_sound_is_known(gain: float) -> None:
+    # Spectral convergence is |1 - gain| and the log magnitudes are |log(gain)| apart, at every resolution.
+    expected = abs(1 - gain) + abs(math.log(gain))
+    assert float(stft_distance(gain * noise(), noise())) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_distance_of_two_sounds_is_that_of_numpy() -> None:
+    made, real = (noise(seed=seed).double().numpy() for seed in (1, 2))
+
+    def magnitudes(wav: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
+        padded = np.pad(wav, ((0, 0), (n_fft // 2, n_fft // 2)), mode="reflect")
+        frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft, axis=1)[:, ::hop]
+        return np.abs(np.fft.rfft(frames * np.hanning(n_fft + 1)[:-1]))
+
+    total = 0.0
+    for n_fft, hop in RESOLUTIONS:
+        a, b = magnitudes(made, n_fft, hop), magnitudes(real, n_fft, hop)
+        total += np.linalg.norm(a - b) / np.linalg.norm(b) + np.abs(np.log(a) - np.log(b)).mean()
+    found = float(stft_distance(*(torch.from_numpy(w).float() for w in (made, real))))
+    assert found == pytest.approx(total / len(RESOLUTIONS), rel=1e-3)
+
+
+def test_silence_has_a_gradient() -> None:
+    wav = torch.zeros(1, 8000, requires_grad=True)
+    stft_distance(wav, noise(batch=1)[:, :8000]).backward()
+    assert wav.grad is not None and bool(wav.grad.isfinite().all())
+
+
+def test_what_the_critics_say_is_summed_by_hand() -> None:
+    real = [[torch.tensor([2.0, 4.0]), torch.tensor([2.0, 0.5])], [torch.ones(2), torch.tensor([-1.0, 1.0])]]
+    fake = [[torch.tensor([1.0, 3.0]), torch.tensor([-2.0, 0.0])], [torch.ones(2), torch.tensor([1.0, -1.0])]]
+    assert float(hinge(real, fake)) == pytest.approx(((0.25 + 0.5) + (1 + 1)) / 2)
+    assert float(adversarial(fake)) == pytest.approx((1 + 0) / 2)
+    # Off by 1 where the real ones are 3 on average, and by nothing; the logits are no features.
+    assert float(feature_matching(real, fake)) == pytest.approx((1 / 3 + 0) / 2)
+    assert float(feature_matching(real, real)) == 0
+
+
+def test_each_critic_judges_place_by_place_and_learns() -> None:
+    torch.manual_seed(0)
+    judges = Critics(2)
+    real, fake = judges(noise()[:, :4096]), judges(torch.zeros(2, 4096))
+    assert [len(judged) for judged in real] == [5] * len(RESOLUTIONS)
+    for (_, hop), judged in zip(RESOLUTIONS, real, strict=True):
+        assert judged[-1].shape[:2] == (2, 1)
+        assert judged[-1].shape[2] == (4096 // hop + 1) // 8
+    hinge(real, fake).backward()
+    for name, parameter in judges.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
+        # Where as many hinges are active for real as for silence, a bias may be pulled both ways.
+        assert bool(parameter.grad.any()) or name.endswith("bias"), name
+
+
+@pytest.mark.parametrize("feature", [FEATURE, FeatureConfig(sample_rate=16_000, n_fft=600, hop_length=170)])
+def test_log_mel_with_gradients_is_that_of_the_features(feature: FeatureConfig) -> None:
+    wav = torch.cat([noise(), torch.zeros(1, noise().shape[1])]).requires_grad_(True)
+    made = LogMel(feature)(wav)
+    for one, expected in zip(made.detach(), wav.detach(), strict=True):
+        assert torch.allclose(one, FeatureExtractor(feature)(expected)[0], atol=2e-3)
+    made.sum().backward()
+    assert wav.grad is not None and bool(wav.grad.isfinite().all())
