@@ -65,7 +65,7 @@ class TemporalTask:
     def crops(self, step: int) -> NDArray[np.float32]:
         """Log-mel (batch_size, frames, n_mels) of that step, each at a level of its own."""
         rng = np.random.default_rng((self.config.optimizer.seed, step))
-        log_mel, _ = self._training.draw(self.config.optimizer.batch_size, rng)
+        log_mel = self._training.draw(self.config.optimizer.batch_size, rng)
         gain = rng.normal(0, self.config.gain_db * math.log(10) / 20, (len(log_mel), 1, 1))
         return np.maximum(log_mel + gain.astype(np.float32), np.float32(self._floor))
 

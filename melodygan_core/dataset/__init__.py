@@ -2,6 +2,7 @@
 
 from melodygan_core.dataset.assemble import assemble
 from melodygan_core.dataset.health import Description, Health, describe
+from melodygan_core.dataset.places import Places
 from melodygan_core.dataset.reading import Batches, Dataset, Rows, Statistics, to_vectors
 from melodygan_core.dataset.stretches import Stretch, Stretches
 
@@ -10,6 +11,7 @@ __all__ = [
     "Dataset",
     "Description",
     "Health",
+    "Places",
     "Rows",
     "Statistics",
     "Stretch",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melodygan_core.config import require
+from melodygan_core.dataset.places import Places
 from melodygan_core.dataset.reading import Dataset
 from melodygan_core.errors import InputError
 
@@ -50,12 +51,15 @@ class Stretches:
     def __init__(self, dataset: Dataset, split: str, stems: Sequence[str], fewest_frames: int = 1) -> None:
         self.dataset = dataset
         self.fewest_frames = fewest_frames
-        frames = dataset.feature.segment_frames
-        self.all = [s for s in _find(dataset, split, stems) if s.segments * frames >= fewest_frames]
-        if not self.all:
+        found = _find(dataset, split, stems)
+        length = np.array([s.segments for s in found]) * dataset.feature.segment_frames
+        # Counted as if all stretches lay one after the other.
+        self._first = np.cumsum(length) - length
+        self._places = Places(self._first, length, fewest_frames)
+        if not self._places:
             raise InputError(f"{split} has no {fewest_frames} frames of consecutive usable {', '.join(stems)}")
-        # Starts at which `fewest_frames` fit: each is as likely as any other, whatever stretch it is in.
-        self._starts = np.cumsum([s.segments * frames - fewest_frames + 1 for s in self.all])
+        self._found = found
+        self.all = [found[k] for k in self._places.stretch]
 
     def __len__(self) -> int:
         return len(self.all)
@@ -74,28 +78,19 @@ class Stretches:
         first = stretch.row * size + start
         return self.dataset.frames(stretch.shard)[first : first + frames].astype(np.float32)
 
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Random pieces of `fewest_frames` frames.
-
-        Returns:
-            log_mel (count, fewest_frames, n_mels), and the index of the stretch of each.
-        """
-        picked = rng.integers(0, self._starts[-1], count)
-        which = np.searchsorted(self._starts, picked, side="right")
-        start = picked - np.where(which > 0, self._starts[which - 1], 0)
-        pieces = [self.read(self.all[w], int(s), self.fewest_frames) for w, s in zip(which, start, strict=True)]
-        return np.stack(pieces), which
+    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Random pieces (count, fewest_frames, n_mels)."""
+        return self._pieces(*self._places.draw(count, rng))
 
     def spread(self, at_most: int) -> NDArray[np.float32]:
         """Pieces of `fewest_frames` frames spread evenly over all stretches, none overlapping another."""
-        size = self.dataset.feature.segment_frames
-        places = [
-            (s, start)
-            for s in self.all
-            for start in range(0, s.segments * size - self.fewest_frames + 1, self.fewest_frames)
-        ]
-        chosen = np.linspace(0, len(places) - 1, min(len(places), at_most)).round().astype(int)
-        return np.stack([self.read(*places[k], frames=self.fewest_frames) for k in chosen])
+        return self._pieces(*self._places.spread(at_most))
+
+    def _pieces(self, places: NDArray[np.int64], which: NDArray[np.int64]) -> NDArray[np.float32]:
+        starts = places - self._first[which]
+        return np.stack(
+            [self.read(self._found[w], int(s), self.fewest_frames) for w, s in zip(which, starts, strict=True)]
+        )
 
 
 def _find(dataset: Dataset, split: str, stems: Sequence[str]) -> list[Stretch]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from melodygan_core import metrics
 from melodygan_core.autoencoder import TemporalAutoencoder
 from melodygan_core.config import TemporalGanConfig
+from melodygan_core.dataset import Places
 from melodygan_core.errors import InputError
 from melodygan_core.gan.conditions import Conditions
 from melodygan_core.gan.noise import coordinates
@@ -43,33 +44,21 @@ class Sequences:
         )
         edges = np.flatnonzero(np.concatenate([[True], ~same, [True]]))
         first, length = rows[edges[:-1]], np.diff(edges) * per_row
-        long = length >= tokens
-        if not long.any():
+        self._places = Places(first * per_row, length, tokens)
+        if not self._places:
             raise InputError(
                 f"{split} has no {tokens} consecutive latents; the longest are {length.max(initial=0)}"
             )
         self.tokens, self.per_row = tokens, per_row
         self._latents = table.latents.reshape(-1, table.latents.shape[2])
-        self._first, self._length = first[long] * per_row, length[long]
-        self._starts = np.cumsum(self._length - tokens + 1)
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, NDArray[np.int64]]:
         """Random sequences (count, tokens, latent_dim), and the table's row that each begins in."""
-        picked = rng.integers(0, self._starts[-1], count)
-        which = np.searchsorted(self._starts, picked, side="right")
-        return self._taken(self._first[which] + picked - np.where(which > 0, self._starts[which - 1], 0))
+        return self._taken(self._places.draw(count, rng)[0])
 
     def spread(self, at_most: int) -> Tensor:
         """Sequences (n, tokens, latent_dim) that do not overlap, evenly over all stretches."""
-        places = np.concatenate(
-            [
-                np.arange(f, f + n - self.tokens + 1, self.tokens)
-                for f, n in zip(self._first, self._length, strict=True)
-            ]
-        )
-        return self._taken(
-            places[np.linspace(0, len(places) - 1, min(len(places), at_most)).round().astype(int)]
-        )[0]
+        return self._taken(self._places.spread(at_most)[0])[0]
 
     def _taken(self, starts: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
         taken = self._latents[starts[:, None] + np.arange(self.tokens)]

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from melodygan_core import audio
 from melodygan_core.config import STEMS
-from melodygan_core.dataset import Dataset, Stretches
+from melodygan_core.dataset import Dataset, Places, Stretches
 from melodygan_core.errors import InputError
 from melodygan_core.store import Store
 
@@ -45,7 +45,8 @@ class Sounds:
         segment = feature.segment_frames * feature.hop_length
         stretches = Stretches(dataset, split, stems).all
         length = np.array([s.segments * segment for s in stretches])
-        if not (length >= samples).any():
+        self._places = Places(np.cumsum(length) - length, length, samples)
+        if not self._places:
             raise InputError(
                 f"{split} has no {samples / feature.sample_rate:.1f} s of usable {', '.join(stems)}"
             )
@@ -54,27 +55,14 @@ class Sounds:
             _decode(dataset, store, stretches, segment, path)
         self._values = np.memmap(path, dtype="<i2", mode="r")
         self.samples = samples
-        first = np.concatenate([[0], np.cumsum(length)[:-1]])
-        long = length >= samples
-        self._first, self._length = first[long], length[long]
-        self._starts = np.cumsum(self._length - samples + 1)
 
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
         """Random wavs (count, samples) float32."""
-        picked = rng.integers(0, self._starts[-1], count)
-        which = np.searchsorted(self._starts, picked, side="right")
-        return self._taken(self._first[which] + picked - np.where(which > 0, self._starts[which - 1], 0))
+        return self._taken(self._places.draw(count, rng)[0])
 
     def spread(self, at_most: int) -> Tensor:
         """Wavs (n, samples) that do not overlap, evenly over all stretches."""
-        places = np.concatenate(
-            [
-                np.arange(f, f + n - self.samples + 1, self.samples)
-                for f, n in zip(self._first, self._length, strict=True)
-            ]
-        )
-        chosen = np.linspace(0, len(places) - 1, min(len(places), at_most)).round().astype(int)
-        return self._taken(places[chosen])
+        return self._taken(self._places.spread(at_most)[0])
 
     def _taken(self, starts: NDArray[np.int64]) -> Tensor:
         wavs = np.stack([self._values[s : s + self.samples] for s in starts])
