@@ -117,8 +117,8 @@ PRESETS: dict[str, Preset] = {
     "base": Preset(
         features=_LARGE_FEATURES,
         vocoder=VocoderConfig(
-            width=384,
-            blocks=6,
+            width=256,
+            blocks=4,
             critic_channels=32,
             optimizer=OptimizerConfig(
                 max_steps=15_000, batch_size=32, learning_rate=5e-4, eval_every=1000, weight_decay=1e-2
@@ -154,8 +154,8 @@ PRESETS: dict[str, Preset] = {
     "large": Preset(
         features=_LARGE_FEATURES,
         vocoder=VocoderConfig(
-            width=512,
-            blocks=8,
+            width=384,
+            blocks=6,
             critic_channels=32,
             optimizer=OptimizerConfig(
                 max_steps=200_000, batch_size=32, learning_rate=3e-4, eval_every=5000, weight_decay=1e-2
