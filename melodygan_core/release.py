@@ -57,12 +57,10 @@ def _verdict(evaluation: Artifact, current: Artifact | None) -> tuple[bool, str,
         return True, f"first release; excess KAD {new:.1f}", high
     if current.inputs[evaluation.name] == evaluation.version:
         return True, "the same models and evaluation as the release in use", current.metrics[LIMIT]
-    if current.metrics["embedding"] != evaluation.metrics["embedding"]:
-        return (
-            True,
-            f"the release in use was measured with {current.metrics['embedding']}: not comparable",
-            high,
-        )
+    for ruler in ("embedding", "window_s"):
+        if current.metrics[ruler] != evaluation.metrics[ruler]:
+            said = f"the release in use was measured with {ruler} {current.metrics[ruler]}: not comparable"
+            return True, said, high
     limit = current.metrics[LIMIT]
     if new <= limit:
         return True, f"excess KAD {new:.1f} is within the limit of {limit:.1f}", min(limit, high)
@@ -112,7 +110,7 @@ def publish(
             "version": version,
             "models": {a.name: a.version for a in parts.values()},
             "generation": to_dict(generation),
-            "sources": sources(opened, stems),
+            "sources": sources(store, checkpoint, vocoder_checkpoint),
             "evaluation": figures,
         }
         dump_json(folder / FILE, description)

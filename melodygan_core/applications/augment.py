@@ -133,8 +133,9 @@ def variation(
         gain = gain + lean * towards(log_mel, other, models.feature)
     level_db = strength * _LEVEL_DB * float(rng.standard_normal())
     made = filtered(wav, gain, models.feature)
-    headroom_db = max(0.0, _FULL_SCALE_DB - audio.peak_db(made)) if level_db > 0 else 0.0
-    return made * np.float32(10 ** (min(level_db, headroom_db) / 20))
+    # A filter keeps the energy, not the peak.
+    level_db = min(level_db, _FULL_SCALE_DB - audio.peak_db(made))
+    return made * np.float32(10 ** (level_db / 20))
 
 
 def _wandering(shape: Sequence[int], rng: np.random.Generator) -> Tensor:

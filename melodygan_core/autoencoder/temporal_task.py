@@ -21,11 +21,11 @@ from melodygan_core.autoencoder.temporal import TemporalAutoencoder
 from melodygan_core.config import TemporalAutoencoderConfig
 from melodygan_core.dataset import Dataset, Stretches
 from melodygan_core.networks import Critic, adversarial, feature_matching, hinge
-from melodygan_core.training import Update, Validation
+from melodygan_core.training import Update, Validation, autocast
 
 VALIDATION_CROPS = 256
-# A latent dimension is alive when its deviation is at least this part of the mean deviation of all.
-ALIVE = 0.1
+# Latents are in (-1, 1): a dimension of less deviation says nothing.
+ALIVE = 0.02
 
 
 class TemporalTask:
@@ -70,7 +70,7 @@ class TemporalTask:
         return np.maximum(log_mel + gain.astype(np.float32), np.float32(self._floor))
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16)
+        return autocast(self.device, wanted=self.config.bfloat16)
 
     def updates(self, step: int) -> Iterator[Update]:
         """Mean absolute error of a batch, in standardised log-mel; later what the critic says of it as well."""
@@ -89,6 +89,7 @@ class TemporalTask:
         with self._autocast():
             of_real, of_fake = critic(real), critic(fake.detach())
         loss = hinge([of_real], [of_fake])
+        # The critic's features of real crops are from before this update: a pass less, and a step's difference.
         yield Update("critic", loss, {"adv/critic": loss})
         with self._autocast():
             judged = critic(fake)
@@ -145,6 +146,6 @@ class TemporalTask:
             **{f"test/{k}": v for k, v in self._judge("test").items()},
             "latent_dim": self.config.latent_dim,
             "latent_rate": self.model.latent_rate,
-            "alive_dims": int((deviation > ALIVE * deviation.mean()).sum()),
+            "alive_dims": int((deviation > ALIVE).sum()),
             "train_frames": self._training.frames,
         }

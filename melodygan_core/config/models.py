@@ -92,7 +92,7 @@ class VocoderConfig:
         require(self.kernel % 2 == 1 and self.kernel > 0, "kernel", self.kernel, "odd, at least 1")
         for name in ("mel_weight", "stft_weight", "adversarial_weight", "matching_weight"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 and more")
-        require(0 <= self.adversarial_from <= 1, "adversarial_from", self.adversarial_from, "0 to 1")
+        require(0 <= self.adversarial_from < 1, "adversarial_from", self.adversarial_from, "0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class TemporalAutoencoderConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("adversarial_weight", "matching_weight"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 and more")
-        require(0 <= self.adversarial_from <= 1, "adversarial_from", self.adversarial_from, "0 to 1")
+        require(0 <= self.adversarial_from < 1, "adversarial_from", self.adversarial_from, "0 to below 1")
         require(self.blocks <= 32, "blocks", self.blocks, "1 to 32")
         require(self.kernel % 2 == 1 and self.kernel > 0, "kernel", self.kernel, "odd, at least 1")
         require(0 <= self.gain_db <= 40, "gain_db", self.gain_db, "0 to 40")

@@ -32,7 +32,8 @@ class GenerationConfig:
         count: Samples.
         duration_s: Length of each in seconds.
         seed: Of the noise; sample k of a seed is the same for every count.
-        truncation: Noise beyond this many standard deviations is drawn again; 0 for none.
+        truncation: Noise (of the temporal family: style) beyond this many standard deviations is drawn again; 0
+            for none.
         condition: A stem or a tag the GAN was conditioned on; empty for a random one.
         loudness_lufs: Samples are brought to this level, never above -1 dB peak.
         vocoder: `neural`, the trained one, or `griffin_lim`, which needs no training.

@@ -26,14 +26,14 @@ VERSIONS = {
     "separation": "1",
     "features": "1",
     "dataset": "2",
-    "autoencoder": "1",
+    "autoencoder": "2",
     "latents": "1",
     "vocoder": "1",
-    "gan": "1",
+    "gan": "2",
     "generation": "2",
     "evaluation": "2",
     "release": "2",
-    "gallery": "1",
+    "gallery": "2",
 }
 
 

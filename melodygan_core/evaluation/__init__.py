@@ -6,7 +6,7 @@ generation adds on top of these is the GAN's.
 """
 
 from melodygan_core.evaluation.run import evaluate, name_of
-from melodygan_core.evaluation.seams import seams
+from melodygan_core.evaluation.seams import seams, unseen
 from melodygan_core.evaluation.side_by_side import side_by_side
 
-__all__ = ["evaluate", "name_of", "seams", "side_by_side"]
+__all__ = ["evaluate", "name_of", "seams", "side_by_side", "unseen"]

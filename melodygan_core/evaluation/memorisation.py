@@ -16,8 +16,6 @@ from melodygan_core.generation import Models, Piece
 
 # Frames that are averaged before comparing: a copy is found wherever it begins, within half of that.
 BIN_FRAMES = 8
-# Places of the training split that are compared with, evenly spread; 300 MB at 16 bins of 80 bands.
-MOST_PLACES = 60_000
 PERCENTILE = 5
 
 
@@ -40,25 +38,23 @@ def memorisation(dataset: Dataset, models: Models, made: list[Piece]) -> dict[st
         InputError: validation holds copies of training music.
     """
     size = -(-dataset.feature.segment_frames // BIN_FRAMES)
-    # (places, n_mels, size) of each stretch: windows on one array, until some are chosen.
-    places = [sequence.unfold(0, size, 1) for sequence in _decoded(dataset, "train", models, size)]
-    counts = np.cumsum([len(p) for p in places])
-    picked = np.linspace(0, counts[-1] - 1, min(int(counts[-1]), MOST_PLACES)).round().astype(np.int64)
-    training = torch.cat(
-        [
-            p[picked[(picked >= end - len(p)) & (picked < end)] - (end - len(p))]
-            for p, end in zip(places, counts, strict=True)
-        ]
-    ).flatten(1)
-
-    def nearest(sequences: Iterator[Tensor]) -> float:
-        queries = torch.cat([sequence.unfold(0, size, size) for sequence in sequences]).flatten(1)
-        distances = [torch.cdist(block, training).amin(dim=1) for block in queries.split(64)]
-        return float(np.percentile(torch.cat(distances).numpy(), PERCENTILE))
-
+    queries = {
+        "generated": _generated(dataset, models, made, size),
+        "validation": _decoded(dataset, "validation", models, size),
+    }
+    segments = {
+        name: torch.cat([sequence.unfold(0, size, size) for sequence in sequences]).flatten(1)
+        for name, sequences in queries.items()
+    }
+    nearest = {name: torch.full((len(values),), torch.inf) for name, values in segments.items()}
+    # One stretch at a time: memory does not grow with the library.
+    for sequence in _decoded(dataset, "train", models, size):
+        places = sequence.unfold(0, size, 1).flatten(1)
+        for name, values in segments.items():
+            nearest[name] = torch.minimum(nearest[name], torch.cdist(values, places).amin(dim=1))
     figures = {
-        "memorisation/generated_p5": nearest(_generated(dataset, models, made, size)),
-        "memorisation/validation_p5": nearest(_decoded(dataset, "validation", models, size)),
+        f"memorisation/{name}_p5": float(np.percentile(distances.numpy(), PERCENTILE))
+        for name, distances in nearest.items()
     }
     if figures["memorisation/validation_p5"] < 1e-3:
         raise InputError("validation holds copies of training segments (distance 0): remove the duplicates")

@@ -11,7 +11,14 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from melodygan_core import metrics
-from melodygan_core.config import VERSIONS, EvaluationConfig, GenerationConfig, config_id, to_dict
+from melodygan_core.config import (
+    VERSIONS,
+    EvaluationConfig,
+    GenerationConfig,
+    TemporalGanConfig,
+    config_id,
+    to_dict,
+)
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
 from melodygan_core.evaluation.distances import compare
@@ -25,6 +32,14 @@ from melodygan_core.store import Artifact, Store
 def name_of(family: str) -> str:
     """The asset's name."""
     return f"{family}/evaluation"
+
+
+def _shortest_s(models: Models) -> float:
+    """Seconds of a piece in which there are borders to look at."""
+    config = models.gan.config
+    if not isinstance(config, TemporalGanConfig):
+        return 0.0
+    return 3 * config.margin * models.token_frames / models.feature.frame_rate
 
 
 def _refuse_leaks(store: Store, trained_on: str, dataset: Dataset) -> None:
@@ -88,8 +103,10 @@ def evaluate(
     def build(folder: Path) -> dict[str, Any]:
         models = Models.of(checkpoint, gan_checkpoint, vocoder_checkpoint, store, generation)
         data = Dataset(store, dataset)
-        _refuse_leaks(store, checkpoint.inputs["feature_table"], data)
-        bar = tqdm(pieces(models, generation), total=generation.count, desc="evaluation pieces", unit="piece")
+        for trained in (checkpoint, vocoder_checkpoint):
+            _refuse_leaks(store, trained.inputs["feature_table"], data)
+        lasting = replace(generation, duration_s=max(generation.duration_s, _shortest_s(models)))
+        bar = tqdm(pieces(models, lasting), total=generation.count, desc="evaluation pieces", unit="piece")
         made = list(bar)
         table = [
             {"window_s": window_s, **row}

@@ -16,16 +16,13 @@ def side_by_side(evaluations: Sequence[Artifact]) -> list[dict[str, Any]]:
     Args:
         evaluations: One a family, of one dataset.
     """
+    tables = {e.family: e.metrics["table"] for e in evaluations}
     rows: list[dict[str, Any]] = []
-    for evaluation in evaluations:
-        for row in evaluation.metrics["table"]:
-            shared = row["set"] == "floor" or (row["set"] == "vocoder" and _same_vocoder(evaluations))
-            family = "" if shared else evaluation.family
-            this = {"window_s": row["window_s"], "set": row["set"], "family": family}
-            if not any(this.items() <= other.items() for other in rows):
-                rows.append({**this, **row})
+    for family, table in tables.items():
+        for row in table:
+            # The floor, and what the vocoder alone makes, are of no family where all have measured the same.
+            shared = row["set"] in ("floor", "vocoder") and all(row in other for other in tables.values())
+            named = {"window_s": row["window_s"], "set": row["set"], "family": "" if shared else family, **row}
+            if named not in rows:
+                rows.append(named)
     return sorted(rows, key=lambda r: (r["window_s"], _ORDER.index(r["set"])))
-
-
-def _same_vocoder(evaluations: Sequence[Artifact]) -> bool:
-    return len({e.inputs["vocoder_checkpoint"] for e in evaluations}) == 1

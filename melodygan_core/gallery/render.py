@@ -59,7 +59,7 @@ def render(dataset: Artifact, families: Sequence[Family], store: Store) -> Artif
         store: Where sounds are read and the page goes.
     """
     parts = [
-        [f.name, f.autoencoder.version, f.gan.version, f.samples.version, f.evaluation.version]
+        [f.name, *(a.version for a in (f.autoencoder, f.gan, f.vocoder, f.samples, f.evaluation))]
         for f in families
     ]
     version = config_id(dataset.version, parts, VERSIONS["gallery"])

@@ -63,7 +63,7 @@ class DenseTask:
         self.config, self.device = config, device
         self._rows = np.flatnonzero(table.split == "train")
         require(len(self._rows) >= 8, "train segments", len(self._rows), "at least 8")
-        self.conditions = Conditions(config.condition, table)
+        self.conditions = Conditions(config.condition, table, self._rows)
         self._latents = torch.from_numpy(table.latents[:, 0])
         self._judge = _Judge(table, decoder, device)
         latent_dim, count = self._latents.shape[1], len(self.conditions.names)

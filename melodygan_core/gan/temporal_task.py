@@ -51,6 +51,10 @@ class Sequences:
             )
         self.tokens, self.per_row = tokens, per_row
         self._latents = table.latents.reshape(-1, table.latents.shape[2])
+        # Of the table, in which a sequence may begin.
+        self.rows = np.concatenate(
+            [np.arange(first[k], first[k] + length[k] // per_row) for k in self._places.stretch]
+        )
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, NDArray[np.int64]]:
         """Random sequences (count, tokens, latent_dim), and the table's row that each begins in."""
@@ -83,7 +87,7 @@ class TemporalTask:
         self._std, self._mean = (torch.from_numpy(v).to(device) for v in (table.std, table.mean))
         pair = 2 * config.patch_tokens
         self._training = Sequences(table, "train", pair)
-        self.conditions = Conditions(config.condition, table)
+        self.conditions = Conditions(config.condition, table, self._training.rows)
         latent_dim, count = table.latents.shape[2], len(self.conditions.names)
         self.generator = Generator(config, latent_dim, count).to(device)
         self.discriminator = Discriminator(config, latent_dim, count).to(device)

@@ -35,6 +35,7 @@ from melodygan_core.training import (
     Observer,
     Update,
     Validation,
+    autocast,
     fit,
     ignore,
     resolve_device,
@@ -175,8 +176,8 @@ class _Duel:
         self.carried = {"ema": self._ema.module, "r1_weight": self._r1_weight}
 
     def _autocast(self, *, enabled: bool = True) -> torch.autocast:
-        device = next(self._generator.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=enabled and self.material.bfloat16)
+        device = next(self._generator.parameters()).device
+        return autocast(device, wanted=enabled and self.material.bfloat16)
 
     def updates(self, step: int) -> Iterator[Update]:
         """The discriminator's, then the generator's; the gradient penalty at every `r1_every`-th step."""

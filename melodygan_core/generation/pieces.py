@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from melodygan_core import audio
 from melodygan_core.config import VERSIONS, GenerationConfig, config_id, to_dict
-from melodygan_core.dataset import Dataset
+from melodygan_core.errors import InputError
 from melodygan_core.gan import condition_index
 from melodygan_core.generation.models import Composed, Models
 from melodygan_core.store import Artifact, Store, dump_json, replacing
@@ -122,13 +122,30 @@ def write_pieces(
     return summaries
 
 
-def sources(dataset: Dataset, stems: tuple[str, ...]) -> dict[str, Any]:
-    """Which tracks a model was trained on, with their licences and rights: what every sample must carry."""
-    tracks = [t for t in dataset.tracks if t["split"] == "train"]
+def sources(store: Store, checkpoint: Artifact, vocoder_checkpoint: Artifact) -> dict[str, Any]:
+    """Which tracks models were trained on, with their licences and rights: what every sample must carry.
+
+    Args:
+        store: Of the datasets that they were trained on, which need not be the one in use.
+        checkpoint: The autoencoder's.
+        vocoder_checkpoint: Its training tracks are heard as well.
+
+    Raises:
+        InputError: a dataset is gone.
+    """
     columns = ("track_id", "title", "url", "licence", "rights")
+    known: dict[str, dict[str, Any]] = {}
+    for version in dict.fromkeys(a.inputs["feature_table"] for a in (checkpoint, vocoder_checkpoint)):
+        table = store.dataset(version) / "tracks.parquet"
+        if not table.exists():
+            raise InputError(f"dataset {version} that the models were trained on is gone: train them again")
+        with store.reading(table) as path:
+            rows = pq.read_table(path, columns=[*columns, "split"]).to_pylist()
+        known |= {row["track_id"]: row for row in rows if row["split"] == "train"}
+    tracks = list(known.values())
     return {
-        "dataset": dataset.version,
-        "stems": list(stems),
+        "dataset": checkpoint.inputs["feature_table"],
+        "stems": list(checkpoint.config["stems"]),
         "tracks": [{k: t[k] for k in columns} for t in tracks],
         "licences": sorted({t["licence"] or "unknown" for t in tracks}),
         "rights": sorted({t["rights"] for t in tracks}),
@@ -162,7 +179,7 @@ def generate(
         models = Models.of(checkpoint, gan_checkpoint, vocoder_checkpoint, store, config)
         provenance = {
             "models": {a.name: a.version for a in (checkpoint, gan_checkpoint, vocoder_checkpoint)},
-            "sources": sources(Dataset(store, dataset), models.stems),
+            "sources": sources(store, checkpoint, vocoder_checkpoint),
         }
         return {"samples": write_pieces(models, config, folder, provenance)}
 

@@ -2,6 +2,7 @@
 
 from melodygan_core.training.loop import Fitted, Observer, Task, Update, Validation, fit, ignore, means, steps
 from melodygan_core.training.optimizer import (
+    autocast,
     learning_rate,
     optimizer_for,
     resolve_device,
@@ -19,6 +20,7 @@ __all__ = [
     "Task",
     "Update",
     "Validation",
+    "autocast",
     "fit",
     "ignore",
     "learning_rate",

@@ -25,6 +25,17 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def autocast(device: torch.device, *, wanted: bool) -> torch.autocast:
+    """Matrix products in bfloat16, if wanted and if the device has them: emulated they are slower."""
+    if device.type == "cuda":
+        there = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        there = device.type == "cpu" and (
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and there)
+
+
 def seed_everything(seed: int) -> None:
     """Seeds torch on every device; numpy generators are made where they are used."""
     torch.manual_seed(seed)

@@ -99,12 +99,17 @@ class Resumable:
             # A disk that was full or lost power: the work is lost, but must not stand in the way for ever.
             warnings.warn(f"{self._path} cannot be read ({error}); training starts again", stacklevel=2)
             return 0
+        if set(state["parts"]) != set(self._parts):
+            warnings.warn(f"{self._path} is of another version; training starts again", stacklevel=2)
+            return 0
         for name, part in self._parts.items():
             part.load_state_dict(state["parts"][name])
         best.value, best.step, best.stale = state["best"]
         best.state = state["best_state"]
         history[:], self._recent[:] = state["history"], state.get("recent", [])
         torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
         return int(state["step"])
 
     def save(self, step: int, best: Best, history: list[dict[str, float]], *, force: bool = False) -> None:
@@ -118,6 +123,7 @@ class Resumable:
             "history": history,
             "recent": self._recent,
             "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "step": step,
         }
         temporary = self._path.with_suffix(".tmp")

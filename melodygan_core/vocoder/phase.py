@@ -49,7 +49,7 @@ def single_pass_phase(magnitude: Tensor, hop_length: int) -> Tensor:
     # and on the CPU wherever the rest is. Over an hour's frames float32 would not do.
     row = bins * torch.arange(batch, device=level.device)[:, None, None]
     sources = (nearest + row).transpose(0, 1).reshape(frames, -1).cpu().numpy()
-    phase = step.double().transpose(0, 1).reshape(frames, -1).cpu().numpy()
+    phase = step.cpu().double().transpose(0, 1).reshape(frames, -1).numpy()
     now = np.tile(2 * math.pi * _GOLDEN * np.arange(bins), batch)
     for t, source in enumerate(sources):
         phase[t] += now[source]

@@ -59,4 +59,4 @@ def _of(family: str) -> dg.AssetsDefinition:
     return generated_samples
 
 
-generated_sampless = [_of(family) for family in FAMILIES]
+samples_of_families = [_of(family) for family in FAMILIES]

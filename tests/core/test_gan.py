@@ -137,19 +137,28 @@ def table(**changes: Any) -> LatentTable:
 
 def test_conditions_come_from_the_table() -> None:
     rng = np.random.default_rng(0)
-    stems = Conditions("stem", table())
+    every = np.arange(4)
+    stems = Conditions("stem", table(), every)
     assert stems.names == ("vocals", "mix")
     drawn = stems.draw(np.array([0, 1, 2, 3]), rng)
     assert drawn is not None
     assert drawn.tolist() == [1, 0, 1, 0]
-    tags = Conditions("tag", table())
+    tags = Conditions("tag", table(), every)
     assert tags.names == ("fast", "minor", "slow", "untagged")
     many = [tags.draw(np.array([0, 1, 2, 3]), rng) for _ in range(40)]
     seen = [{tags.names[int(d[i])] for d in many if d is not None} for i in range(4)]
     assert seen == [{"slow", "minor"}, {"untagged"}, {"slow"}, {"fast"}]
-    none = Conditions("none", table())
+    none = Conditions("none", table(), every)
     assert none.names == ()
     assert none.draw(np.array([0]), rng) is None
+
+
+def test_conditions_are_those_that_are_trained_on() -> None:
+    # A tag of held-out tracks alone would be a condition that the model knows nothing of.
+    assert Conditions("tag", table(), np.array([0, 2])).names == ("minor", "slow")
+    assert Conditions("tag", table(), np.array([1, 3])).names == ("fast", "untagged")
+    with pytest.raises(InputError, match=r"condition is 'stem', of which there is only \('mix',\)"):
+        Conditions("stem", table(), np.array([0, 2]))
 
 
 # Training.

@@ -129,7 +129,7 @@ def test_markdown_is_escaped(character: str) -> None:
 
 
 def test_the_hostile_title_came_this_far(family: Family) -> None:
-    told = generation.sources(release.Dataset(family.store, family.dataset), ("mix",))
+    told = generation.sources(family.store, family.autoencoder, family.vocoder)
     assert HOSTILE in told["tracks"][0]["title"]
 
 

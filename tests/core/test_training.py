@@ -169,6 +169,12 @@ def test_a_state_that_is_torn_does_not_stand_in_the_way(tmp_path: Path) -> None:
             assert state.load(Best(), []) == 0
 
 
+def test_the_state_of_another_version_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    Resumable(tmp_path / "s.pt", 0.0, {"old_name": nn.Linear(3, 3)}).save(5, Best(), [])
+    with pytest.warns(UserWarning, match="of another version; training starts again"):
+        assert Resumable(tmp_path / "s.pt", 0.0, {"module": nn.Linear(3, 3)}).load(Best(), []) == 0
+
+
 def test_devices() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device("auto").type in ("cpu", "cuda", "mps")
