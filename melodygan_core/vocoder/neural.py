@@ -18,6 +18,8 @@ _MAX_LOG = 10.0
 _EPSILON = 1e-4
 # How much louder than guessed a bin may come back from sound, as the network sees it.
 _MAX_RATIO = 4.0
+# Ten seconds and more of 22 or 44 kHz, at some hundred MB.
+BLOCK_FRAMES = 4096
 
 
 class NeuralVocoder(nn.Module):
@@ -55,11 +57,16 @@ class NeuralVocoder(nn.Module):
             self.register_buffer("inverse", torch.linalg.pinv(mel_filterbank(feature)), persistent=False)
 
     @torch.no_grad()
-    def guess(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """log_mel (batch, n_mels, frames) -> magnitude and phase, each (batch, n_fft // 2 + 1, frames)."""
+    def guess(self, log_mel: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """log_mel (batch, n_mels, frames) -> magnitude and phase, each (batch, n_fft // 2 + 1, frames).
+
+        Args:
+            log_mel: Natural log.
+            before: Phases of the frame before the first, see single_pass_phase.
+        """
         mel = (log_mel.clamp(max=_MAX_LOG).exp() - self.feature.log_floor).clamp_min(0)
         magnitude = (mel.transpose(1, 2) @ self.inverse).clamp_min(_EPSILON).transpose(1, 2)
-        return magnitude, single_pass_phase(magnitude, self.feature.hop_length)
+        return magnitude, single_pass_phase(magnitude, self.feature.hop_length, before)
 
     @torch.no_grad()
     def _returned(self, guessed: Tensor) -> Tensor:
@@ -70,20 +77,41 @@ class NeuralVocoder(nn.Module):
         ratio = again / guessed
         return ratio * (_MAX_RATIO / ratio.abs().clamp_min(_MAX_RATIO))
 
-    def spectrum(self, log_mel: Tensor) -> Tensor:
-        """log_mel (batch, n_mels, frames) -> complex STFT (batch, n_fft // 2 + 1, frames)."""
-        magnitude, phase = self.guess(log_mel)
+    def _mended(self, log_mel: Tensor, magnitude: Tensor, phase: Tensor) -> Tensor:
+        """A guess as the network changes it: complex STFT (batch, n_fft // 2 + 1, frames)."""
         ratio = self._returned(torch.polar(magnitude, phase))
         seen = torch.cat([log_mel, ratio.real, ratio.imag], dim=1).transpose(1, 2)
         change = self.head(self.blocks(self.norm(self.embed(seen))))
         louder, turned = change.transpose(1, 2).float().chunk(2, dim=1)
         return torch.polar((magnitude.log() + louder).clamp(max=_MAX_LOG).exp(), phase + turned)
 
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """log_mel (batch, n_mels, frames), natural log -> wav (batch, (frames - 1) * hop_length)."""
+    def forward(self, log_mel: Tensor, block_frames: int = BLOCK_FRAMES) -> Tensor:
+        """Makes sound; of long log-mels block by block, so that memory does not grow with them.
+
+        Args:
+            log_mel: (batch, n_mels, frames), natural log.
+            block_frames: Frames at once; the sound is the same but for rounding.
+
+        Returns:
+            wav (batch, (frames - 1) * hop_length)
+        """
         f, frames = self.feature, log_mel.shape[2]
         # The STFT reflects half a window: what is shorter gets silence behind it, which is cut off again.
         fewest = f.n_fft // (2 * f.hop_length) + 2
         log_mel = F.pad(log_mel, (0, max(0, fewest - frames)), value=math.log(f.log_floor))
-        wav = torch.istft(self.spectrum(log_mel), f.n_fft, f.hop_length, window=self.window)
-        return wav[:, : (frames - 1) * f.hop_length]
+        # What a block needs of its neighbours: two windows' overlaps, and what the network sees.
+        overlap = f.n_fft // f.hop_length
+        context = 2 * overlap + self.config.blocks * (self.config.kernel // 2)
+        last, before, parts = log_mel.shape[2], None, []
+        for start in range(0, last, block_frames):
+            end = min(start + block_frames, last)
+            first = max(0, start - context)
+            part = log_mel[:, :, first : end + context]
+            magnitude, phase = self.guess(part, before)
+            before = phase[:, :, end - context - 1 - first] if end - context > 0 else None
+            wide = max(0, start - overlap) - first
+            spectrum = self._mended(part, magnitude, phase)[:, :, wide : end + overlap - first]
+            wav = torch.istft(spectrum, f.n_fft, f.hop_length, window=self.window)
+            skipped = (start - first - wide) * f.hop_length
+            parts.append(wav[:, skipped : skipped + (end - start) * f.hop_length])
+        return torch.cat(parts, dim=1)[:, : (frames - 1) * f.hop_length]

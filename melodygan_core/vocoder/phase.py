@@ -15,7 +15,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @torch.no_grad()
-def single_pass_phase(magnitude: Tensor, hop_length: int) -> Tensor:
+def single_pass_phase(magnitude: Tensor, hop_length: int, before: Tensor | None = None) -> Tensor:
     """Sinusoids followed from frame to frame (SPSI: Beauregard, Harish and Wyse 2015).
 
     Each bin belongs to the nearest peak of its frame. A peak's frequency, interpolated between the bins, says
@@ -24,6 +24,7 @@ def single_pass_phase(magnitude: Tensor, hop_length: int) -> Tensor:
     Args:
         magnitude: (batch, n_fft // 2 + 1, frames).
         hop_length: Of the STFT.
+        before: (batch, n_fft // 2 + 1) phases of the frame before the first, if this goes on from there.
 
     Returns:
         Radians in [0, 2 pi), same shape.
@@ -50,7 +51,10 @@ def single_pass_phase(magnitude: Tensor, hop_length: int) -> Tensor:
     row = bins * torch.arange(batch, device=level.device)[:, None, None]
     sources = (nearest + row).transpose(0, 1).reshape(frames, -1).cpu().numpy()
     phase = step.cpu().double().transpose(0, 1).reshape(frames, -1).numpy()
-    now = np.tile(2 * math.pi * _GOLDEN * np.arange(bins), batch)
+    if before is None:
+        now = np.tile(2 * math.pi * _GOLDEN * np.arange(bins), batch)
+    else:
+        now = before.cpu().double().reshape(-1).numpy()
     for t, source in enumerate(sources):
         phase[t] += now[source]
         now = phase[t]

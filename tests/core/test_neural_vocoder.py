@@ -237,3 +237,16 @@ def test_a_vocoder_that_does_not_fit_is_refused(own_family: Family) -> None:
     save_weights(folders[2], {"model": NeuralVocoder(VOCODER, other)}, stored)
     with pytest.raises(InputError, match="the vocoder takes log-mels of"):
         Models.load(folders[0], folders[1], folders[2], neural)
+
+
+@pytest.mark.parametrize("block_frames", [16, 50, 199, 200])
+def test_long_sound_made_in_blocks_is_the_same(block_frames: int) -> None:
+    torch.manual_seed(1)
+    made = model()
+    for value in made.head.parameters():
+        torch.nn.init.normal_(value, std=0.05)
+    log_mel = LogMel(FEATURE)(noise(200 * FEATURE.hop_length / FEATURE.sample_rate))
+    with torch.no_grad():
+        whole, blocks = made(log_mel), made(log_mel, block_frames=block_frames)
+    assert blocks.shape == whole.shape
+    assert torch.allclose(blocks, whole, atol=1e-3 * float(whole.abs().max()))
