@@ -13,11 +13,9 @@ from melodygan_core.config.models import (
     DenseConfig,
     DenseGanConfig,
     OptimizerConfig,
-    TemporalAutoencoderConfig,
-    TemporalConfig,
-    TemporalGanConfig,
     VocoderConfig,
 )
+from melodygan_core.config.temporal import TemporalAutoencoderConfig, TemporalConfig, TemporalGanConfig
 from melodygan_core.config.use import AugmentConfig, EvaluationConfig, GenerationConfig, GriffinLimConfig
 from melodygan_core.config.values import (
     FAMILIES,
