@@ -11,37 +11,19 @@ from numpy.typing import NDArray
 from melodygan_core import autoencoder, features, gan, latents, release, vocoder
 from melodygan_core.audio import write_wav
 from melodygan_core.catalogue.tracks import save
-from melodygan_core.config import (
-    GenerationConfig,
-    GriffinLimConfig,
-    OptimizerConfig,
-    TemporalAutoencoderConfig,
-    TemporalGanConfig,
-)
 from melodygan_core.store import Artifact, Store
-from tests.core.made import FEATURE, SEPARATION, VOCODER, assemble, put_sound, track
+from tests.core.made import (
+    FEATURE,
+    GENERATION,
+    SEPARATION,
+    TEMPORAL_AUTOENCODER,
+    TEMPORAL_GAN,
+    VOCODER,
+    assemble,
+    put_sound,
+    track,
+)
 
-AUTOENCODER = TemporalAutoencoderConfig(
-    width=32,
-    blocks=1,
-    latent_dim=12,
-    crop_tokens=8,
-    optimizer=OptimizerConfig(
-        max_steps=60, batch_size=8, learning_rate=2e-3, warmup_steps=5, eval_every=20, device="cpu"
-    ),
-)
-GAN = TemporalGanConfig(
-    patch_tokens=8,
-    style_dim=8,
-    global_dim=8,
-    width=16,
-    optimizer=OptimizerConfig(
-        max_steps=4, batch_size=8, learning_rate=1e-3, warmup_steps=2, eval_every=2, device="cpu"
-    ),
-)
-GENERATION = GenerationConfig(
-    count=2, duration_s=1.5, vocoder="griffin_lim", griffin_lim=GriffinLimConfig(iterations=4)
-)
 RATE = FEATURE.sample_rate
 
 
@@ -57,9 +39,9 @@ def make_release(store: Store, tracks: int = 9) -> Artifact:
     data = assemble(store, feature=FEATURE)
     store.write_record(data)
     sound = vocoder.train(data, store, VOCODER)
-    ae = autoencoder.train(data, store, AUTOENCODER)
+    ae = autoencoder.train(data, store, TEMPORAL_AUTOENCODER)
     table = latents.encode(ae, data, store)
-    generator = gan.train(table, ae, store, GAN)
+    generator = gan.train(table, ae, store, TEMPORAL_GAN)
     # Of all that an evaluation says, publishing reads these.
     figures = {"generated/excess_kad": 1.0, "generated/excess_kad_high": 2.0, "embedding": "made"}
     evaluation = Artifact("temporal/evaluation", "made", "evaluations/temporal/made", "", 0, metrics=figures)
