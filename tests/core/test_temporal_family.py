@@ -40,11 +40,6 @@ def test_training_makes_it_better_than_the_mean(temporal_family: Family) -> None
     history = metrics["history"]
     assert history[-1]["validation/loss"] < 0.7 * history[0]["validation/loss"]
     assert metrics["test/explained_variance"] > 0.3
-    held = Stretches(Dataset(temporal_family.store, temporal_family.dataset), "test", ["mix"])
-    with torch.no_grad():
-        made = [model_of(temporal_family).encode(torch.from_numpy(held.read(s))[None])[0] for s in held.all]
-    alive = int((torch.cat(made).std(dim=0) > 0.02).sum())
-    assert 1 <= metrics["alive_dims"] == pytest.approx(alive, abs=1)
     assert (temporal_family.autoencoder.name, temporal_family.autoencoder.family) == (
         "temporal/autoencoder_checkpoint",
         "temporal",
