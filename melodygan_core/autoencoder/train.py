@@ -60,7 +60,7 @@ def load(folder: Path, device: str = "cpu") -> Autoencoder:
 
 
 def train(dataset: Artifact, store: Store, config: AutoencoderConfig, observe: Observer = ignore) -> Artifact:
-    """Trains until the validation loss stops falling; keeps the best weights; resumes after a kill.
+    """Trains and keeps the best weights, by error or, where there is a critic, by KAD; resumes after a kill.
 
     Args:
         dataset: What `dataset.assemble` returned.

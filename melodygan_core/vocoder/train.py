@@ -46,7 +46,9 @@ def load(folder: Path, device: str = "cpu") -> NeuralVocoder:
 
 
 def train(dataset: Artifact, store: Store, config: VocoderConfig, observe: Observer = ignore) -> Artifact:
-    """Trains on crops of the training tracks; keeps the weights with the lowest validation loss; resumes.
+    """Trains on crops of the training tracks, resuming after a kill.
+
+    Kept are those weights, after the critics joined, whose sound is as far from other music as the truth.
 
     Args:
         dataset: What `dataset.assemble` returned.
