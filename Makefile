@@ -35,10 +35,10 @@ bench: $(INSTALLED) ## Side by side with peers
 	$(BIN)/python benchmarks/vocoder.py
 
 lock: $(INSTALLED) ## Newest allowed versions into the lock file
-	$(BIN)/uv pip compile --universal --no-header --no-annotate --upgrade --quiet pyproject.toml --group dev -o requirements.lock
+	$(BIN)/uv pip compile --universal --no-header --no-annotate --upgrade --quiet pyproject.toml --group dev --all-extras -o requirements.lock
 
 update-yt-dlp: $(INSTALLED) ## yt-dlp goes stale in weeks
-	$(BIN)/uv pip compile --universal --no-header --no-annotate --upgrade-package yt-dlp --quiet pyproject.toml --group dev -o requirements.lock
+	$(BIN)/uv pip compile --universal --no-header --no-annotate --upgrade-package yt-dlp --quiet pyproject.toml --group dev --all-extras -o requirements.lock
 	@scripts/setup
 
 clean: ## Remove .venv; data stays
