@@ -21,7 +21,7 @@ from melodygan_core.config import FeatureConfig
 from melodygan_core.features import FeatureExtractor
 
 DURATION_S = 60
-ROUNDS = 7
+ROUNDS = 15
 CONFIGS = {
     "22.05 kHz, n_fft 1024, hop 256, 80 mels, 20 MFCC": FeatureConfig(),
     "44.1 kHz, n_fft 2048, hop 512, 128 mels, 40 MFCC": FeatureConfig(44_100, 2048, 512, 128, 40),
