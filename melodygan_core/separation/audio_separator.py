@@ -82,6 +82,7 @@ class Separator:
         self._instance: Any = None
         self._separator: Any = None
         self._own_stem = ("", "")
+        self._mix: Wav | None = None
         self._stems: dict[str, Wav] = {}
         self._error: MelodyGANError | None = None
 
@@ -128,6 +129,8 @@ class Separator:
         # Otherwise audio-separator scales down whatever exceeds 1, each stem by another factor.
         instance.normalization_threshold = math.inf
         instance.final_process = self._keep
+        if architecture != "VR":
+            instance.prepare_mix = lambda _path: self._mix
         if architecture == "MDX" and instance.torch_device.type == "cpu":
             # It collects garbage after each track: up to a second in a large process, for nothing here.
             instance.clear_gpu_cache = lambda: None
@@ -150,7 +153,7 @@ class Separator:
 
         Args:
             wav: (2, samples) at 44.1 kHz, with a peak of exactly 1.
-            work: Folder for a temporary file.
+            work: Folder for a temporary file, which only VR models need: they read it at several rates.
 
         Returns:
             `vocals` or `instrumental`, and float32 (2, samples).
@@ -160,12 +163,15 @@ class Separator:
         if self.description["architecture"] == "MDX":
             # Spares a second pass that only makes the stem we subtract ourselves.
             self._instance.secondary_source = np.zeros((1, 2), np.float32)
-        with tempfile.TemporaryDirectory(dir=work) as folder, warnings.catch_warnings():
+        path = work / "mix.wav"
+        if self.description["architecture"] == "VR":
+            wavfile.write(path, SAMPLE_RATE, np.ascontiguousarray(wav.T))
+        self._mix = wav
+        with warnings.catch_warnings():
             # About its own code: torch's deprecations, and 0 / 0 in the padding that it cuts off.
             warnings.simplefilter("ignore")
-            path = Path(folder) / "mix.wav"
-            wavfile.write(path, SAMPLE_RATE, np.ascontiguousarray(wav.T))
             self._separator.separate(str(path))
+        self._mix = None
         if label not in self._stems:
             raise MelodyGANError(f"{self.config.model} gave {sorted(self._stems)} and no stem {label!r}")
         stem = self._stems[label].T

@@ -8,6 +8,8 @@ stems add up to the mix, and quiet records are separated like loud ones.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -148,12 +150,15 @@ def _write(
         )
     described = {}
     for name, wav in stems.items():
-        path = folder / FILES[name]
-        # libsndfile puts the time of day into float wavs (PEAK chunk); scipy's bytes follow from the sound.
-        wavfile.write(path, SAMPLE_RATE, np.ascontiguousarray(wav.T))
+        # In memory first, so that the file is not read again for its hash. By scipy: libsndfile puts the
+        # time of day into float wavs (PEAK chunk).
+        encoded = io.BytesIO()
+        wavfile.write(encoded, SAMPLE_RATE, np.ascontiguousarray(wav.T))
+        content = encoded.getbuffer()
+        (folder / FILES[name]).write_bytes(content)
         described[name] = {
-            "sha256": sha256_of(path),
-            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": content.nbytes,
             "loudness_lufs": round(loudness_lufs(wav, SAMPLE_RATE), 2),
             "peak_db": round(peak_db(wav), 2),
         }
