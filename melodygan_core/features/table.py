@@ -48,8 +48,9 @@ def _extractor(config: FeatureConfig) -> FeatureExtractor:
 
 def _rows(values: Tensor, padding: Tensor, config: FeatureConfig, segments: int) -> NDArray[np.float16]:
     """(bands, frames) -> (segments * segment_frames * bands,), the tail filled with the padding frame."""
-    table = padding.to(torch.float16).repeat(segments * config.segment_frames, 1)
+    table = torch.empty(segments * config.segment_frames, len(padding), dtype=torch.float16)
     table[: values.shape[1]] = values.T
+    table[values.shape[1] :] = padding
     return table.flatten().numpy()
 
 
