@@ -85,6 +85,10 @@ class Separator:
         self._stems: dict[str, Wav] = {}
         self._error: MelodyGANError | None = None
 
+    def __reduce__(self) -> tuple[type[Separator], tuple[SeparationConfig]]:
+        # Where it is sent to, it is loaded anew.
+        return Separator, (self.config,)
+
     @property
     def baseline(self) -> bool:
         """Whether this is the built-in model."""
