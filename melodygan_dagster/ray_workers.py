@@ -3,6 +3,7 @@
 import logging
 
 from dagster_ray import LocalRay
+from dagster_ray.configs import RayDataExecutionOptions
 from pydantic import Field
 
 from melodygan_core.config import DownloadConfig, FeatureConfig, SeparationConfig, require
@@ -12,6 +13,16 @@ from melodygan_dagster.resources import Workers
 LOCAL = "local"
 # Nothing of weight goes through Ray's memory: a track_id there, a few figures back.
 _OBJECT_STORE_BYTES = 100_000_000
+
+
+class _NoRayData(RayDataExecutionOptions):
+    """Ray Data is not used: setting it up costs seconds of every run, and waits for a free CPU."""
+
+    def apply(self) -> None:
+        """Nothing to set here."""
+
+    def apply_remote(self) -> None:
+        """Nothing to set there."""
 
 
 class RayWorkers(LocalRay, Workers):
@@ -24,6 +35,8 @@ class RayWorkers(LocalRay, Workers):
         description="`local` (a Ray of this machine, as long as the run), or a cluster: `ray://host:10001`,"
         " `host:6379`, `auto` (MELODYGAN_RAY)."
     )
+
+    data_execution_options: _NoRayData = Field(default_factory=_NoRayData)
 
     @property
     def ray_address(self) -> str:  # type: ignore[override]
