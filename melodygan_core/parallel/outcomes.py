@@ -23,7 +23,7 @@ class Backend:
             cluster that this process is connected to.
         workers: At the same time; ignored by serial.
         cpus: That each worker reserves; of Ray only.
-        gpus: That each worker reserves; of Ray only, which hides all others from it.
+        gpus: That each worker reserves; of Ray only, which then hides the others from it.
     """
 
     name: BackendName = "serial"
