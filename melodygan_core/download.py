@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +33,8 @@ CHANNELS = 2
 _TO_STEREO = "aresample=rematrix_maxval=1.0,aformat=channel_layouts=mono|stereo,pan=stereo|FL<FL+FC|FR<FR+FC"
 _CLIPPED_FRACTION = 0.005
 _BACKOFF_S = 1.0
+# When a worker last asked, be it a thread or a process of its own.
+_last = threading.local()
 _BLOCK_FRAMES = 1 << 20
 _REPORTED = (
     "title",
@@ -50,7 +52,9 @@ _REPORTED = (
 )
 
 
-def fetch(track_ids: Sequence[str], store: Store, config: DownloadConfig) -> parallel.Report:
+def fetch(
+    track_ids: Sequence[str], store: Store, config: DownloadConfig, backend: parallel.Backend | None = None
+) -> parallel.Report:
     """Brings the sound of each track into the store, unless it is there.
 
     Permanent failures are recorded (`store.raw_error`) with the limits that they were judged by, and not tried
@@ -59,22 +63,16 @@ def fetch(track_ids: Sequence[str], store: Store, config: DownloadConfig) -> par
     Args:
         track_ids: Rows of the catalogue.
         store: `raw/<track_id>.wav` (PCM 16-bit, config.sample_rate, 2 channels) and its `.json` go there.
-        config: Limits and manners.
+        config: Limits and manners; `pause_s` is kept by every worker.
+        backend: Where; `config.workers` threads by default.
 
     Returns:
         One outcome a track; metadata: title, duration_s, bytes, sha256, uri, licence, rights, peak_db.
     """
     tracks = {t.track_id: t for t in catalogue.load(store)}
-    last = threading.local()
-
-    def one(track_id: str) -> dict[str, Any]:
-        if track_id not in tracks:
-            raise InputError(f"track_id is {track_id[:200]!r}; allowed: one of the catalogue's {len(tracks)}")
-        return _fetch_track(
-            tracks[track_id], store, config, functools.partial(_be_polite, last, config.pause_s)
-        )
-
-    return parallel.map_tracks("download", one, track_ids, parallel.Backend("threads", config.workers))
+    function = functools.partial(_fetch_track, tracks=tracks, store=store, config=config)
+    backend = backend or parallel.Backend("threads", config.workers)
+    return parallel.map_tracks("download", function, track_ids, backend)
 
 
 def provenance(store: Store, track_id: str) -> dict[str, Any]:
@@ -89,11 +87,11 @@ def provenance(store: Store, track_id: str) -> dict[str, Any]:
     return store.read_json(path)
 
 
-def _be_polite(last: threading.local, pause_s: float) -> None:
-    wait_s = getattr(last, "at", -pause_s) + pause_s - time.monotonic()
+def _be_polite(pause_s: float) -> None:
+    wait_s = getattr(_last, "at", -pause_s) + pause_s - time.monotonic()
     if wait_s > 0:
         time.sleep(wait_s)
-    last.at = time.monotonic()
+    _last.at = time.monotonic()
 
 
 def _present(store: Store, track_id: str, config: DownloadConfig) -> dict[str, Any] | None:
@@ -122,46 +120,39 @@ def _metadata(store: Store, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fetch_track(
-    track: Track,
-    store: Store,
-    config: DownloadConfig,
-    before_network: Callable[[], None],
+    track_id: str, tracks: Mapping[str, Track], store: Store, config: DownloadConfig
 ) -> dict[str, Any]:
-    present = _present(store, track.track_id, config)
+    if track_id not in tracks:
+        raise InputError(f"track_id is {track_id[:200]!r}; allowed: one of the catalogue's {len(tracks)}")
+    present = _present(store, track_id, config)
     if present is not None:
         return present
-    with store.lock(f"raw/{track.track_id}"):
-        present = _present(store, track.track_id, config)
+    with store.lock(f"raw/{track_id}"):
+        present = _present(store, track_id, config)
         if present is not None:
             return present
-        if track.track_id in catalogue.forgotten(store):
-            raise InputError(f"{track.track_id} was forgotten; allowed: tracks of the catalogue as it is now")
+        if track_id in catalogue.forgotten(store):
+            raise InputError(f"{track_id} was forgotten; allowed: tracks of the catalogue as it is now")
         try:
             # Its name says whose it is, so that forgetting the track finds it after a kill.
-            prefix = f"{track.track_id}."
+            prefix = f"{track_id}."
             with tempfile.TemporaryDirectory(dir=store.work("scratch"), prefix=prefix) as folder:
-                made = _make(track, store, config, Path(folder), before_network)
+                made = _make(tracks[track_id], store, config, Path(folder))
         except TrackError as error:
             when = datetime.now(UTC).isoformat(timespec="seconds")
-            record = {"track_id": track.track_id, "url": track.url, "reason": str(error), "when": when}
+            record = {"track_id": track_id, "url": tracks[track_id].url, "reason": str(error), "when": when}
             record |= {"limits": _limits(config)}
-            store.write_json(store.raw_error(track.track_id), record)
+            store.write_json(store.raw_error(track_id), record)
             raise
-        store.raw_error(track.track_id).unlink(missing_ok=True)
+        store.raw_error(track_id).unlink(missing_ok=True)
         return made
 
 
-def _make(
-    track: Track,
-    store: Store,
-    config: DownloadConfig,
-    scratch: Path,
-    before_network: Callable[[], None],
-) -> dict[str, Any]:
+def _make(track: Track, store: Store, config: DownloadConfig, scratch: Path) -> dict[str, Any]:
     if track.url.startswith("file:"):
         original, info = _own_file(track, config), {}
     else:
-        info = _download(track, config, scratch, before_network)
+        info = _download(track, config, scratch)
         original = scratch / info["file"]
     raw, log = decode(original, scratch, config)
     with store.writing(store.raw_wav(track.track_id)) as wav:
@@ -205,12 +196,7 @@ def _own_file(track: Track, config: DownloadConfig) -> Path:
     return path
 
 
-def _download(
-    track: Track,
-    config: DownloadConfig,
-    scratch: Path,
-    before_network: Callable[[], None],
-) -> dict[str, Any]:
+def _download(track: Track, config: DownloadConfig, scratch: Path) -> dict[str, Any]:
     job = {
         "task": "download",
         "url": track.url,
@@ -222,7 +208,7 @@ def _download(
     # One block more than max_bytes, so that the progress hook speaks first and names the reason.
     limits = net.Limits(config.timeout_s, file_bytes=config.max_bytes + (16 << 20))
     for attempt in range(1, config.attempts + 1):
-        before_network()
+        _be_polite(config.pause_s)
         folder = scratch / f"attempt-{attempt}"
         folder.mkdir()
         try:

@@ -21,6 +21,10 @@ class Layout:
 
     root: str
 
+    def __reduce__(self) -> tuple[type[Layout], tuple[str]]:
+        # Where it is sent to, another folder may be the current one.
+        return type(self), (self.base.path if self.is_local else self.root,)
+
     @cached_property
     def base(self) -> UPath:
         """The root as a path; local ones are absolute."""

@@ -191,6 +191,13 @@ class Store(Layout):
     def lock(self, name: str, timeout_s: float = 3600.0) -> Iterator[None]:
         """One holder at a time on this machine; a killed holder frees it.
 
+        On several machines it spares double work at best: their `work` folders are apart, or the shared file
+        system does not tell them of each other's locks. `parallel` gives a track to one worker at a time and
+        Dagster to one run, so two meet only where a worker that was taken for dead is not. As every file is
+        written aside and put in place whole, no half one comes of it. Of two writers the later stays, or fails
+        and is tried again; in an object store a folder may come out mixed where machines round differently,
+        which `melodygan doctor` finds by the hashes.
+
         Raises:
             TransientError: somebody else held it for all of `timeout_s`.
         """

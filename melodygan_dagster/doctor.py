@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ class Finding:
 
 def findings(store: str, model_dir: str) -> list[Finding]:
     """Looks for everything that the stages need."""
-    return [_ffmpeg(), *_yt_dlp(), *_torch(), *_models(model_dir), *_store(store)]
+    return [_ffmpeg(), *_yt_dlp(), *_torch(), *_models(model_dir), *_ray(), *_store(store)]
 
 
 def verify(root: str, *, quick: bool, mend: bool) -> tuple[list[str], bool]:
@@ -154,6 +155,19 @@ def _models(model_dir: str) -> Iterator[Finding]:
     yield Finding("separation model `centre`", "built in; a baseline")
     found = ", ".join(models) or "none; audio-separator downloads the chosen one when it is first used"
     yield Finding(f"separation models in {folder}", found, good=bool(models), needed=False)
+
+
+def _ray() -> Iterator[Finding]:
+    address = os.environ.get("MELODYGAN_RAY", "")
+    if not address:
+        return
+    from melodygan_dagster.resources import deployed_workers
+
+    try:
+        deployed_workers()
+        yield Finding("Ray", f"{importlib.metadata.version('ray')}; tracks are worked on at {address}")
+    except MelodyGANError as error:
+        yield Finding("Ray", str(error), good=False)
 
 
 def _store(root: str) -> Iterator[Finding]:

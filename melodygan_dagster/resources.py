@@ -16,6 +16,8 @@ from melodygan_core.config import (
     feature_id,
     require,
 )
+from melodygan_core.errors import InputError
+from melodygan_core.parallel import Backend
 from melodygan_core.presets import Preset, configured
 from melodygan_core.store import Store
 
@@ -121,6 +123,22 @@ class Settings(dg.ConfigurableResource):
         return dataclasses.replace(config, train_on_unknown=self.train_on_unknown or config.train_on_unknown)
 
 
+class Workers(dg.ConfigurableResource):
+    """Where the tracks of a stage are worked on: on this machine, as the stage's config says."""
+
+    def downloads(self, config: DownloadConfig) -> Backend | None:
+        """For download.fetch."""
+        return None
+
+    def separation(self, config: SeparationConfig) -> Backend | None:
+        """For separation.separate."""
+        return None
+
+    def features(self, config: FeatureConfig) -> Backend | None:
+        """For features.extract."""
+        return None
+
+
 def from_environment() -> dict[str, object]:
     """All resources, as the environment sets them."""
     from melodygan_dagster.io_managers import ArtifactRecords
@@ -129,7 +147,29 @@ def from_environment() -> dict[str, object]:
         root=_env("MELODYGAN_STORE", "data"),
         listen_url=_env("MELODYGAN_LISTEN_URL", "http://127.0.0.1:3030"),
     )
-    return {"store": store, "settings": deployed_settings(), "records": ArtifactRecords(store=store)}
+    return {
+        "store": store,
+        "settings": deployed_settings(),
+        "workers": deployed_workers(),
+        "records": ArtifactRecords(store=store),
+    }
+
+
+def deployed_workers() -> Workers:
+    """Where the per-track stages run, as the environment sets it.
+
+    Raises:
+        InputError: MELODYGAN_RAY is not an address, or Ray is not installed.
+    """
+    address = _env("MELODYGAN_RAY", "")
+    if not address:
+        return Workers()
+    try:
+        from melodygan_dagster.ray_workers import ray_workers
+    except ModuleNotFoundError as error:
+        missing = f"MELODYGAN_RAY is {address!r}, but {error.name} is not installed"
+        raise InputError(f"{missing}: pip install melodygan[ray], or leave it empty") from error
+    return ray_workers(address)
 
 
 def deployed_settings() -> Settings:

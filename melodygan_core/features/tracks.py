@@ -76,10 +76,11 @@ def _present(path: UPath, facts: dict[str, str]) -> dict[str, Any] | None:
 
 
 def _extract_track(
-    track_id: str, store: Store, config: FeatureConfig, separation: SeparationConfig
+    track_id: str, store: Store, config: FeatureConfig, separation: SeparationConfig, workers: int
 ) -> dict[str, Any]:
+    # An actor of Ray has no such parent: torch starts there with as many threads as the actor has CPUs.
     if multiprocessing.parent_process() is not None:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.workers))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     this = feature_id(config, separation)
     path, stems = store.features(this, track_id), store.stems(separation.model_id, track_id)
     wavs = {"mix": store.raw_wav(track_id)}
@@ -103,20 +104,27 @@ def _extract_track(
 
 
 def extract(
-    track_ids: Sequence[str], store: Store, config: FeatureConfig, separation: SeparationConfig
+    track_ids: Sequence[str],
+    store: Store,
+    config: FeatureConfig,
+    separation: SeparationConfig,
+    backend: parallel.Backend | None = None,
 ) -> parallel.Report:
     """Extracts the features of tracks whose table is missing or was made of other stems.
 
     Args:
         track_ids: Downloaded and separated tracks.
         store: Holds `raw_wav` and the stems; receives one Parquet table a track.
-        config: Sizes; `workers` above 1 spreads the tracks over that many processes.
+        config: Sizes.
         separation: Whose stems.
+        backend: Where; by default as many processes as `config.workers`, none for 1.
 
     Returns:
         One outcome a track with metadata: segments, usable_segments, unusable (reason to count), duration_s,
         mix_loudness_lufs (mono), bytes, uri. A track that lacks its wavs or holds no sound fails alone.
     """
-    function = partial(_extract_track, store=store, config=config, separation=separation)
-    backend = parallel.Backend("processes" if config.workers > 1 else "serial", config.workers)
+    backend = backend or parallel.Backend("processes" if config.workers > 1 else "serial", config.workers)
+    function = partial(
+        _extract_track, store=store, config=config, separation=separation, workers=backend.workers
+    )
     return parallel.map_tracks("features", function, track_ids, backend)

@@ -12,6 +12,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,11 @@ class Separator:
         self._mix: Wav | None = None
         self._stems: dict[str, Wav] = {}
         self._error: MelodyGANError | None = None
+
+    def __reduce__(self) -> tuple[type[Separator], tuple[SeparationConfig]]:
+        # Where it is sent to, it is loaded anew, and another folder may be the current one.
+        folder = self.config.model_dir
+        return Separator, (replace(self.config, model_dir=str(Path(folder).absolute()) if folder else ""),)
 
     @property
     def baseline(self) -> bool:

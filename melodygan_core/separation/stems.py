@@ -22,9 +22,9 @@ from scipy.io import wavfile
 from upath import UPath
 
 from melodygan_core.audio import SILENCE_DB, Wav, loudness_lufs, peak_db, read_wav, resample
-from melodygan_core.config import SeparationConfig
+from melodygan_core.config import SeparationConfig, require
 from melodygan_core.errors import MelodyGANError, TrackError
-from melodygan_core.parallel import Report, map_tracks
+from melodygan_core.parallel import Backend, Report, map_tracks
 from melodygan_core.separation.audio_separator import SAMPLE_RATE, Separator
 from melodygan_core.store import Store, sha256_of
 
@@ -34,28 +34,34 @@ MARKER = "stems.json"
 FILES = {"vocals": "vocals.wav", "instrumental": "instrumental.wav"}
 
 
-def separate(track_ids: Sequence[str], store: Store, config: SeparationConfig) -> Report:
+def separate(
+    track_ids: Sequence[str], store: Store, config: SeparationConfig, backend: Backend | None = None
+) -> Report:
     """Splits each track's raw wav into `vocals.wav` and `instrumental.wav` below `store.stems`.
 
     Both are 44.1 kHz stereo 32-bit float, as long as the mix, and add up to it. `stems.json` beside them says
-    how they were made. A track whose stems were made from the present raw wav is skipped; the model is loaded
-    once, when the first track needs it.
+    how they were made. A track whose stems were made from the present raw wav is skipped; every worker
+    loads the model once, when its first track needs it.
 
     Args:
         track_ids: Which tracks; a failed one is reported and the others go on.
         store: Has the raw wavs.
         config: Which model and how. `centre` is the built-in baseline; any other is downloaded by
             audio-separator the first time.
+        backend: Where; here, one track after the other, by default.
 
     Returns:
         A report whose metadata are duration_s, residual_db, vocals_lufs, instrumental_lufs, bytes, uri, model
         and baseline.
 
     Raises:
-        InputError: the config names a device or parameter that does not exist.
+        InputError: the config names a device or parameter that does not exist, or the backend is threads, which
+            would share one network.
     """
-    model = Separator(config)
-    return map_tracks("stems", partial(_separate_track, store=store, model=model), track_ids)
+    backend = backend or Backend()
+    require(backend.name != "threads", "the backend of separation", backend.name, "serial, processes, ray")
+    function = partial(_separate_track, store=store, model=Separator(config))
+    return map_tracks("stems", function, track_ids, backend)
 
 
 def _separate_track(track_id: str, store: Store, model: Separator) -> dict[str, Any]:

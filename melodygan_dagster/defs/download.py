@@ -8,7 +8,7 @@ import dagster as dg
 from melodygan_core.config import VERSIONS
 from melodygan_dagster import reporting, todo
 from melodygan_dagster.partitions import backfill, tracks
-from melodygan_dagster.resources import OWNER, Settings, StoreResource
+from melodygan_dagster.resources import OWNER, Settings, StoreResource, Workers
 
 
 @dg.asset(
@@ -24,7 +24,7 @@ from melodygan_dagster.resources import OWNER, Settings, StoreResource
     pool="downloads",
 )
 def raw_wav(
-    context: dg.AssetExecutionContext, store: StoreResource, settings: Settings
+    context: dg.AssetExecutionContext, store: StoreResource, settings: Settings, workers: Workers
 ) -> Iterator[dg.AssetCheckResult]:
     """The track as 44.1 kHz stereo PCM, fetched by yt-dlp within limits, with its provenance beside it.
 
@@ -32,7 +32,7 @@ def raw_wav(
     """
     from melodygan_core import download
 
-    core_store = store.open()
+    core_store, config = store.open(), settings.download()
 
     def describe(track: dict[str, Any]) -> dict[str, Any]:
         uri = track.pop("uri")
@@ -41,5 +41,5 @@ def raw_wav(
             **reporting.file(core_store, uri, track.pop("sha256"), track),
         }
 
-    report = download.fetch(todo.keys_of(context), core_store, settings.download())
+    report = download.fetch(todo.keys_of(context), core_store, config, workers.downloads(config))
     yield from reporting.tracks(context, report, describe)

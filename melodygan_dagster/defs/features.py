@@ -7,7 +7,7 @@ import dagster as dg
 
 from melodygan_dagster import reporting, todo
 from melodygan_dagster.partitions import backfill, tracks
-from melodygan_dagster.resources import OWNER, Settings, StoreResource, deployed_settings
+from melodygan_dagster.resources import OWNER, Settings, StoreResource, Workers, deployed_settings
 
 
 @dg.asset(
@@ -22,7 +22,7 @@ from melodygan_dagster.resources import OWNER, Settings, StoreResource, deployed
     output_required=False,
 )
 def features(
-    context: dg.AssetExecutionContext, store: StoreResource, settings: Settings
+    context: dg.AssetExecutionContext, store: StoreResource, settings: Settings, workers: Workers
 ) -> Iterator[dg.AssetCheckResult]:
     """One row a segment and stem (vocals, instrumental, mix): log-mel, MFCC, levels, usability."""
     from melodygan_core import features as core
@@ -49,5 +49,6 @@ def features(
             **reporting.file(core_store, uri, digest, track),
         }
 
-    report = core.extract(todo.keys_of(context), core_store, config, settings.separation())
+    backend = workers.features(config)
+    report = core.extract(todo.keys_of(context), core_store, config, settings.separation(), backend)
     yield from reporting.tracks(context, report, describe)

@@ -7,7 +7,7 @@ import dagster as dg
 
 from melodygan_dagster import reporting, todo
 from melodygan_dagster.partitions import backfill, tracks
-from melodygan_dagster.resources import OWNER, Settings, StoreResource, deployed_settings
+from melodygan_dagster.resources import OWNER, Settings, StoreResource, Workers, deployed_settings
 
 
 @dg.asset(
@@ -23,16 +23,16 @@ from melodygan_dagster.resources import OWNER, Settings, StoreResource, deployed
     pool="gpu",
 )
 def stems(
-    context: dg.AssetExecutionContext, store: StoreResource, settings: Settings
+    context: dg.AssetExecutionContext, store: StoreResource, settings: Settings, workers: Workers
 ) -> Iterator[dg.AssetCheckResult]:
-    """`vocals.wav` and `instrumental.wav`, which sum to the mix; one model load serves the whole run.
+    """`vocals.wav` and `instrumental.wav`, which sum to the mix; a worker loads the model once a run.
 
     The model `centre` is a baseline for machines that cannot download a separation network.
     """
     from melodygan_core import separation
     from melodygan_core.store import sha256_of
 
-    core_store = store.open()
+    core_store, config = store.open(), settings.separation()
 
     def describe(track: dict[str, Any]) -> dict[str, Any]:
         uri = track.pop("uri")
@@ -44,5 +44,5 @@ def stems(
             **reporting.file(core_store, uri, digest, track),
         }
 
-    report = separation.separate(todo.keys_of(context), core_store, settings.separation())
+    report = separation.separate(todo.keys_of(context), core_store, config, workers.separation(config))
     yield from reporting.tracks(context, report, describe)

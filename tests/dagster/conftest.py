@@ -24,6 +24,7 @@ VARIABLES = (
     "TRAIN_ON_UNKNOWN",
     "SEPARATION_MODEL",
     "LISTEN_URL",
+    "RAY",
 )
 
 

@@ -19,7 +19,17 @@ from melodygan_dagster.partitions import PER_TRACK
 
 ROOT = Path(__file__).parents[2]
 USES = ("generate", "reconstruct", "interpolate", "transfer", "augment")
-HEAVY = ("torch", "pandas", "pyarrow", "librosa", "onnxruntime", "audio_separator", "yt_dlp")
+HEAVY = (
+    "torch",
+    "pandas",
+    "pyarrow",
+    "librosa",
+    "onnxruntime",
+    "audio_separator",
+    "yt_dlp",
+    "ray",
+    "dagster_ray",
+)
 OF_FAMILY = (
     "autoencoder_checkpoint",
     "latent_table",
