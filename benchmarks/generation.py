@@ -2,8 +2,8 @@
 
     python benchmarks/generation.py
 
-The `temporal` family with the neural vocoder, at the size of the preset `small`; weights are untrained, because what
-they are costs nothing. Also what the commands and the code location cost before they do anything.
+The `temporal` family with the neural vocoder, at the size of the preset `small`; weights are untrained, because
+what they are costs nothing. Also what the commands and the code location cost before they do anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROUNDS = 5
 START_UP = {
     "import torch": "import torch",
     "import dagster": "import dagster",
-    "import dagster and the code location": "import dagster; import melodygan_dagster.definitions as d; d.defs()",
+    "with the code location": "import dagster; import melodygan_dagster.definitions as d; d.defs()",
 }
 
 
@@ -127,7 +127,7 @@ def main() -> None:
             found["shell completion"] = timed([program], env=complete)[0]
             best = {name: min(value, best.get(name, value)) for name, value in found.items()}
     print(f"seconds, best of {ROUNDS}: " + ", ".join(f"{name} {value:.2f}" for name, value in best.items()))
-    plain, loaded = best["import dagster"], best["import dagster and the code location"]
+    plain, loaded = best["import dagster"], best["with the code location"]
     print(f"the code location adds {loaded - plain:.2f} s to import dagster")
 
 

@@ -3,8 +3,8 @@
     python benchmarks/pipeline.py script          # 8 tracks of 30 s, URLs to a trained autoencoder
     python benchmarks/pipeline.py orchestration   # 64 tracks of 30 s, URLs to the dataset
 
-Every side runs in a process of its own, from nothing, and is timed from its start to its end. The URLs are served
-on loopback, so that no network is measured.
+Every side runs in a process of its own, from nothing, and is timed from start to end. The URLs are served on
+loopback, so that no network is measured.
 """
 
 from __future__ import annotations

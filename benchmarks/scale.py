@@ -78,7 +78,7 @@ def put_sounds(store: Store, track_ids: list[str]) -> None:
         for name in ("vocals", "instrumental"):
             (stems / f"{name}.wav").hardlink_to(silence)
         # What the asset reads of it when it finds a track separated.
-        made = {
+        made: dict[str, Any] = {
             "raw_sha256": sha256,
             "duration_s": 1.0,
             "residual_db": -120.0,
