@@ -118,5 +118,7 @@ def extract(
         mix_loudness_lufs (mono), bytes, uri. A track that lacks its wavs or holds no sound fails alone.
     """
     function = partial(_extract_track, store=store, config=config, separation=separation)
-    backend = parallel.Backend("processes" if config.workers > 1 else "serial", config.workers)
+    # What is in this process's memory is in no other's.
+    several = "threads" if store.in_memory else "processes"
+    backend = parallel.Backend(several if config.workers > 1 else "serial", config.workers)
     return parallel.map_tracks("features", function, track_ids, backend)
