@@ -4,7 +4,7 @@
 
 yt-dlp's command, audio-separator's command, librosa and a plain PyTorch loop: the peer of `pipeline.py`. It
 makes what the graph makes of the same URLs (log-mel and MFCC of mix and stems, an autoencoder of the same
-layers, steps and batches), and nothing of what the graph does beside that: no limits, resuming, checks or splits.
+layers, steps and batches), and nothing of what the graph does beside that: no limits, checks or splits.
 """
 
 from __future__ import annotations

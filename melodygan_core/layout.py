@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import fsspec
+from fsspec.registry import known_implementations
 from upath import UPath
 
 from melodygan_core.errors import InputError
@@ -27,13 +30,39 @@ class Layout:
 
     @cached_property
     def base(self) -> UPath:
-        """The root as a path; local ones are absolute."""
-        return UPath(Path(self.root.removeprefix("file://")).absolute()) if self.is_local else UPath(self.root)
+        """The root as a path; local ones are absolute.
+
+        Raises:
+            InputError: nothing that is installed can open it.
+        """
+        if self.is_local:
+            return UPath(Path(self.root.removeprefix("file://")).absolute())
+        protocol = self.root.partition("://")[0]
+        if protocol not in known_implementations:
+            known = "a folder, s3://bucket/prefix, memory://name, or another of fsspec's protocols"
+            raise InputError(f"store is {self.root!r}; allowed: {known}")
+        try:
+            fsspec.get_filesystem_class(protocol)
+        except ImportError as error:
+            need = "pip install melodygan[s3]" if protocol in ("s3", "s3a") else str(error)
+            raise InputError(f"store is {self.root!r}; allowed after: {need}") from error
+        # A listing that was kept says nothing of what another process has written since.
+        return UPath(self.root, use_listings_cache=False)
 
     @property
     def is_local(self) -> bool:
         """Whether the root is a folder of this machine."""
         return "://" not in self.root or self.root.startswith("file://")
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether no other process sees what is in it."""
+        return self.root.startswith("memory://")
+
+    @property
+    def name(self) -> str:
+        """A name for what this machine keeps of a store that lies elsewhere."""
+        return hashlib.sha256(self.root.rstrip("/").encode()).hexdigest()[:12]
 
     def at(self, uri: str) -> UPath:
         """The path of a URI relative to the root.

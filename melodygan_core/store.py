@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 from upath import UPath
 
-from melodygan_core.errors import TransientError
+from melodygan_core.errors import InputError, TransientError
 from melodygan_core.layout import Layout
 
 ARTIFACT_FILE = "artifact.json"
+# Written last, and so removed first: what is left of a folder without it passes for nothing.
+MARKERS = (ARTIFACT_FILE, "stems.json")
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,24 @@ def _local(path: UPath) -> Path:
     return Path(path.path)
 
 
+def own_folder(path: Path) -> Path:
+    """A folder that is the user's alone, made if missing.
+
+    Raises:
+        InputError: somebody else made it, or may write into it.
+    """
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700, parents=True)
+    found = path.lstat()
+    private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    if not private:
+        raise InputError(
+            f"{path} is somebody else's, or open to others; allowed: a folder of your own (mode 0700). "
+            "Remove it, or set TMPDIR to a folder of yours"
+        )
+    return path
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A temporary path beside a local file; when the block ends well it becomes the file, atomically.
@@ -104,11 +127,15 @@ class Store(Layout):
 
     @property
     def work_base(self) -> Path:
-        """The local folder that `work` is below; it may not be there."""
+        """The local folder that `work` is below: a local store's own, else one of the user's in TMPDIR.
+
+        Raises:
+            InputError: somebody else made it.
+        """
         if self.is_local:
             return _local(self.base) / "work"
-        name = f"melodygan-{hashlib.sha256(self.root.encode()).hexdigest()[:12]}"
-        return Path(tempfile.gettempdir()) / name
+        # Its name can be foretold, and on a shared machine anybody may make what is not there yet.
+        return own_folder(Path(tempfile.gettempdir()) / f"melodygan-{os.geteuid()}-{self.name}")
 
     def work(self, name: str) -> Path:
         """A local folder for resumable state and scratch, made if missing."""
@@ -121,13 +148,19 @@ class Store(Layout):
         shutil.rmtree(self.work(name), ignore_errors=True)
 
     @contextmanager
+    def _copy(self, path: UPath) -> Iterator[Path]:
+        """A local path for a copy; its folder's name says of what, so that it is found after a kill."""
+        prefix = f"{quote(self.uri(path), safe='')}."
+        with tempfile.TemporaryDirectory(dir=self.work("copies"), prefix=prefix) as folder:
+            yield Path(folder) / path.name
+
+    @contextmanager
     def reading(self, path: UPath) -> Iterator[Path]:
         """A local path with the content of a file or folder of the store."""
         if self.is_local:
             yield _local(path)
             return
-        with tempfile.TemporaryDirectory(prefix="melodygan-") as folder:
-            local = Path(folder) / path.name
+        with self._copy(path) as local:
             path.fs.get(path.path, str(local), recursive=path.is_dir())
             yield local
 
@@ -138,45 +171,60 @@ class Store(Layout):
             with replacing(_local(path)) as temporary:
                 yield temporary
             return
-        with tempfile.TemporaryDirectory(prefix="melodygan-") as folder:
-            temporary = Path(folder) / path.name
+        with self._copy(path) as temporary:
             yield temporary
-            path.parent.mkdir(parents=True, exist_ok=True)
             path.fs.put_file(str(temporary), path.path)
 
     @contextmanager
     def writing_folder(self, path: UPath) -> Iterator[Path]:
         """A local temporary folder; when the block ends well it becomes `path`, atomically.
 
-        On object stores, which cannot rename, `artifact.json` is put last and means that the rest is whole.
+        On object stores, which cannot rename, the marker (`artifact.json`, `stems.json`) is put last and means
+        that the rest is whole.
         """
-        name = f".{uuid.uuid4().hex[:8]}-{path.name}"
-        if self.is_local:
-            target = _local(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.parent / name
-            temporary.mkdir()
-            try:
+        if not self.is_local:
+            with self._copy(path) as temporary:
+                temporary.mkdir()
                 yield temporary
-                for path_inside in (*temporary.rglob("*"), temporary):
-                    _sync(path_inside)
-                if target.exists():
-                    # Half of a folder, or another writer's of the same version: replace it whole.
-                    shutil.rmtree(target)
-                temporary.replace(target)
-                _sync(target.parent)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+                self._put_folder(temporary, path)
             return
-        with tempfile.TemporaryDirectory(prefix="melodygan-") as scratch:
-            temporary = Path(scratch) / name
-            temporary.mkdir()
+        target = _local(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f".{uuid.uuid4().hex[:8]}-{path.name}"
+        temporary.mkdir()
+        try:
             yield temporary
-            files = sorted(f for f in temporary.rglob("*") if f.is_file())
-            for file in sorted(files, key=lambda f: f.name == ARTIFACT_FILE):
-                target_file = path / file.relative_to(temporary).as_posix()
-                target_file.parent.mkdir(parents=True, exist_ok=True)
-                target_file.fs.put_file(str(file), target_file.path)
+            for path_inside in (*temporary.rglob("*"), temporary):
+                _sync(path_inside)
+            # Half of a folder, or another writer's of the same version: replace it whole.
+            self.remove(path)
+            temporary.replace(target)
+            _sync(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _put_folder(self, folder: Path, path: UPath) -> None:
+        self.remove(path)
+        files = [f for f in folder.rglob("*") if f.is_file()]
+        for last in (False, True):
+            part = [f for f in files if (f.name in MARKERS and f.parent == folder) == last]
+            if not part:
+                continue
+            # Together: what an object store takes long for is to answer.
+            path.fs.put([str(f) for f in part], [(path / f.relative_to(folder).as_posix()).path for f in part])
+
+    def remove(self, path: UPath) -> bool:
+        """Takes a file or folder away, its marker first; says whether anything was there."""
+        there = path.exists()
+        if there and not path.is_dir():
+            path.unlink(missing_ok=True)
+        elif there:
+            for marker in MARKERS:
+                (path / marker).unlink(missing_ok=True)
+            # Another run may remove it as well.
+            with contextlib.suppress(FileNotFoundError):
+                path.fs.rm(path.path, recursive=True)
+        return there
 
     def write_json(self, path: UPath, value: object) -> None:
         """Writes JSON atomically."""
@@ -186,6 +234,13 @@ class Store(Layout):
     def read_json(self, path: UPath) -> Any:
         """Reads JSON."""
         return json.loads(path.read_text("utf-8"))
+
+    def read_jsons(self, paths: Sequence[UPath]) -> list[Any]:
+        """Reads many JSON files together: an object store answers slowly, but many at a time."""
+        if self.is_local or not paths:
+            return [self.read_json(path) for path in paths]
+        found = self.base.fs.cat([path.path for path in paths])
+        return [json.loads(found[path.path]) for path in paths]
 
     @contextmanager
     def lock(self, name: str, timeout_s: float = 3600.0) -> Iterator[None]:

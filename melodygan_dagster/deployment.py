@@ -58,7 +58,10 @@ class Deployment:
         if os.environ.get("DAGSTER_HOME") and not self.own_home:
             return Path(os.environ["DAGSTER_HOME"])
         store = self.opened
-        return Path(store.base.path) / "dagster" if store.is_local else Path.home() / ".melodygan" / "dagster"
+        if store.is_local:
+            return Path(store.base.path) / "dagster"
+        # One a store: tracks of two in one instance would be looked for in both.
+        return Path.home() / ".melodygan" / store.name / "dagster"
 
     def activate(self) -> None:
         """Sets the environment of this process and its children, and makes the instance's folder."""

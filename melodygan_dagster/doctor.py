@@ -171,7 +171,7 @@ def _ray() -> Iterator[Finding]:
 
 
 def _store(root: str) -> Iterator[Finding]:
-    from melodygan_core import catalogue
+    from melodygan_core import catalogue, listing
     from melodygan_core.store import Store
 
     store = Store(root)
@@ -179,12 +179,14 @@ def _store(root: str) -> Iterator[Finding]:
         yield Finding(f"store {store.base}", "not there yet; the first run makes it", good=False, needed=False)
         return
     tracks = catalogue.load(store)
-    fetched = sum(store.raw_json(t.track_id).exists() for t in tracks)
-    failed = sum(store.raw_error(t.track_id).exists() for t in tracks)
+    raw = set(listing.names(store.raw_json("").parent))
+    fetched = sum(store.raw_json(t.track_id).name in raw for t in tracks)
+    failed = sum(store.raw_error(t.track_id).name in raw for t in tracks)
     yield Finding(f"store {store.base}", f"{len(tracks)} tracks, {fetched} fetched, {failed} failed for good")
-    records = store.base / "records"
-    names = sorted(p.stem.replace(".", "/") for p in records.iterdir()) if records.exists() else []
-    yield Finding("made", ", ".join(names) or "nothing yet", good=bool(names), needed=False)
-    if store.is_local:
+    made = sorted(n.removesuffix(".json").replace(".", "/") for n in listing.names(store.base / "records"))
+    yield Finding("made", ", ".join(made) or "nothing yet", good=bool(made), needed=False)
+    if not store.is_local:
+        yield Finding("its scratch and copies on this machine", str(store.work_base))
+    else:
         free = shutil.disk_usage(store.base.path).free
         yield Finding("free disk", f"{free / 1e9:.1f} GB", good=free > 5e9, needed=False)

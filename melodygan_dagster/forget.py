@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from melodygan_core import forgetting
+from melodygan_core import forgetting, listing
 from melodygan_core.errors import InputError
 from melodygan_core.store import Store
 from melodygan_dagster.doctor import SHOWN, mark_line
@@ -56,9 +56,9 @@ def retry(root: str, names: Sequence[str]) -> list[str]:
         InputError: a track that has no such record.
     """
     store = Store(root)
-    folder = store.raw_error("x").parent
-    records = folder.glob("*.error.json") if folder.exists() else ()
-    failed = sorted(p.name.removesuffix(".error.json") for p in records)
+    suffix = ".error.json"
+    raw = listing.names(store.raw_error("").parent)
+    failed = sorted(name.removesuffix(suffix) for name in raw if name.endswith(suffix))
     track_ids = forgetting.resolve(store, names) if names else failed
     for track_id in track_ids:
         if track_id not in failed:

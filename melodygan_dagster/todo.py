@@ -20,6 +20,8 @@ from melodygan_core.config import feature_id
 from melodygan_dagster.partitions import PER_TRACK, TRACKS, TRACKS_PER_RUN
 
 if TYPE_CHECKING:
+    from upath import UPath
+
     from melodygan_core.store import Store
     from melodygan_dagster.resources import Settings
 
@@ -83,22 +85,22 @@ def made(store: Store, settings: Settings) -> dict[str, set[str]]:
     separation = settings.separation()
     table = store.features(feature_id(settings.features(), separation), "")
     folders = {
-        "raw_wav": (store.raw_json("").parent, "*.json"),
-        "stems": (store.stems(separation.model_id, ""), "*/stems.json"),
-        "features": (table.parent, "*.parquet"),
+        "raw_wav": (store.raw_json("").parent, ".json"),
+        "stems": (store.stems(separation.model_id, ""), "/stems.json"),
+        "features": (table.parent, ".parquet"),
     }
-    return {
-        stage: {p.parent.name if "/" in pattern else p.stem for p in folder.glob(pattern)}
-        if folder.exists()
-        else set()
-        for stage, (folder, pattern) in folders.items()
-    }
+    return {stage: _with_suffix(*where) for stage, where in folders.items()}
 
 
 def failed_for_good(store: Store) -> set[str]:
     """Tracks that will not be fetched again, until somebody deletes the record of their failure."""
-    folder, suffix = store.raw_error("").parent, ".error.json"
-    return {p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}")} if folder.exists() else set()
+    return _with_suffix(store.raw_error("").parent, ".error.json")
+
+
+def _with_suffix(folder: UPath, suffix: str) -> set[str]:
+    from melodygan_core import listing
+
+    return {name.removesuffix(suffix) for name in listing.names(folder) if name.endswith(suffix)}
 
 
 def batches(keys: Sequence[str], wanted: Container[str], there: Container[str]) -> Iterator[Batch]:

@@ -85,7 +85,10 @@ def serve(deployment: Deployment, port: int, listen_port: int) -> int:
     """
     store = deployment.opened
     if not store.is_local:
-        raise InputError(f"store is {store.root!r}; allowed for the UI's players: a local folder")
+        raise InputError(
+            f"store is {store.root!r}; allowed for the UI's players: a local folder. `dagster dev` shows all "
+            "but these, with DAGSTER_HOME, MELODYGAN_STORE and MELODYGAN_SOURCES set"
+        )
     os.environ["MELODYGAN_LISTEN_URL"] = f"http://{HOST}:{listen_port}"
     _bound(port, "--port").close()
     with _listening(store, listen_port):

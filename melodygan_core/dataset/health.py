@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 from upath import UPath
 
-from melodygan_core import catalogue, features, fingerprint
+from melodygan_core import catalogue, features, fingerprint, listing
 from melodygan_core.config import SPLITS, STEMS, FeatureConfig
 from melodygan_core.dataset import groups, index
 from melodygan_core.dataset.index import Entry
@@ -183,7 +183,9 @@ def _mix_reasons(path: UPath, store: Store) -> Row:
 
 def _leaks(store: Store, rows: list[Row]) -> list[Row]:
     # From the sound as it lies there now: the groups that made the splits may be older.
-    sound = {r["track_id"]: index.sound_of(store.read_json(store.raw_json(r["track_id"]))) for r in rows}
+    ids = [r["track_id"] for r in rows]
+    provenance = store.read_jsons([store.raw_json(t) for t in ids])
+    sound = {t: index.sound_of(made) for t, made in zip(ids, provenance, strict=True)}
     split = {r["track_id"]: r["split"] for r in rows}
     title = {r["track_id"]: r["title"] for r in rows}
     found: list[tuple[str, str, str]] = []
@@ -191,7 +193,8 @@ def _leaks(store: Store, rows: list[Row]) -> list[Row]:
     for track_id in split:
         other = first_of.setdefault(sound[track_id], track_id)
         found.append((other, track_id, "the same sound"))
-    known = {t: sound[t] for t in split if store.fingerprint(t).exists()}
+    printed = set(listing.names(store.fingerprint("").parent))
+    known = {t: sound[t] for t in split if store.fingerprint(t).name in printed}
     made, _ = groups.prints(store, known)
     names = list(made)
     found += [

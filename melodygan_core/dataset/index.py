@@ -20,6 +20,7 @@ from upath import UPath
 from melodygan_core import catalogue, features
 from melodygan_core.config import STEMS, VERSIONS, DatasetConfig, FeatureConfig, SeparationConfig, config_id
 from melodygan_core.errors import InputError, MelodyGANError
+from melodygan_core.listing import below
 from melodygan_core.store import Store
 
 
@@ -66,14 +67,11 @@ def dataset_id(config: FeatureConfig, separation: SeparationConfig) -> str:
 
 def _listing(folder: UPath) -> dict[str, str]:
     # Size and time tell a rewritten file without opening it; contents are hashed only when these change.
-    if not folder.exists():
-        return {}
-    found = {}
-    for path in folder.iterdir():
-        if path.suffix == ".parquet" and not path.name.startswith("."):
-            stat = path.stat()
-            found[path.stem] = f"{stat.st_size}-{stat.st_mtime}"
-    return found
+    return {
+        name.removesuffix(".parquet"): f"{stat.bytes}-{stat.modified}"
+        for name, stat in below(folder).items()
+        if name.endswith(".parquet") and not name.startswith(".")
+    }
 
 
 def _sums(table: pa.Table, config: FeatureConfig) -> list[float]:

@@ -17,7 +17,7 @@ from upath import UPath
 from melodygan_core import features
 from melodygan_core.config import STEMS, FeatureConfig
 from melodygan_core.errors import InputError
-from melodygan_core.store import Artifact, Store
+from melodygan_core.store import Artifact, Store, replacing
 
 MIN_STD = 1e-3
 
@@ -107,8 +107,8 @@ class Dataset:
         else:  # A memory map needs a local file; shards never change, so a copy stays good.
             copy = store.work("shards") / path.name
             if not copy.exists():
-                with store.reading(path) as source:
-                    copy.write_bytes(source.read_bytes())
+                with replacing(copy) as temporary:
+                    path.fs.get_file(path.path, str(temporary))
             local = str(copy)
         return pa.ipc.open_file(pa.memory_map(local)).read_all()
 

@@ -123,7 +123,9 @@ def extract(
         One outcome a track with metadata: segments, usable_segments, unusable (reason to count), duration_s,
         mix_loudness_lufs (mono), bytes, uri. A track that lacks its wavs or holds no sound fails alone.
     """
-    backend = backend or parallel.Backend("processes" if config.workers > 1 else "serial", config.workers)
+    # What is in this process's memory is in no other's.
+    several: parallel.BackendName = "threads" if store.in_memory else "processes"
+    backend = backend or parallel.Backend(several if config.workers > 1 else "serial", config.workers)
     function = partial(
         _extract_track, store=store, config=config, separation=separation, workers=backend.workers
     )

@@ -141,7 +141,7 @@ def marks(store: Store) -> list[Mark]:
 
 def of_artifact(store: Store, artifact: Artifact) -> list[str]:
     """Forgotten tracks that an artifact was trained on, itself or what it was made from."""
-    return [t for mark in marks(store) if mark.uri == artifact.uri for t in mark.trained]
+    return in_store(store, artifact.uri)
 
 
 def in_release(folder: Path) -> list[str]:
@@ -153,6 +153,9 @@ def in_release(folder: Path) -> list[str]:
     folder = folder.absolute()
     if len(folder.parts) < 5 or folder.parts[-3] != "releases":
         return []
-    store = Store(str(folder.parents[2]))
-    uri = "/".join(folder.parts[-3:])
+    return in_store(Store(str(folder.parents[2])), "/".join(folder.parts[-3:]))
+
+
+def in_store(store: Store, uri: str) -> list[str]:
+    """Forgotten tracks that what lies at a URI of a store was trained on, itself or what it was made from."""
     return [t for mark in marks(store) if mark.uri == uri for t in mark.trained]

@@ -233,10 +233,12 @@ def _unfinished(store: Store, ids: set[str]) -> Iterator[str]:
     )
     for path in leftovers.scratch(store.work_base):
         uri = f"work/{path.relative_to(store.work_base).as_posix()}"
-        training = uri.split("/")[1] not in ("scratch", "separation")
-        # What bears no name of a track is a catalogue run's, or older than names.
-        unnamed = not training and "." not in path.name and Stat(0, newest(path)).quiet
-        if unnamed or (training and learned) or any(is_of(path.name, t) for t in ids):
+        kind = uri.split("/")[1]
+        training = kind not in ("scratch", "separation", "copies")
+        # What bears no name of a track is a catalogue run's, older than names, or a copy of more than a track.
+        unnamed = kind == "copies" or (not training and "." not in path.name)
+        named = any(is_of(leftovers.copied(path.name) if kind == "copies" else path.name, t) for t in ids)
+        if named or (training and learned) or (unnamed and Stat(0, newest(path)).quiet):
             yield uri
     tops = tuple(artifacts.FOLDERS)
     unfinished = {_temporary_root(u) for u in files(store, tops) if final(u) != u}

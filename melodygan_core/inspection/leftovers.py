@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 from melodygan_core.inspection.listing import (
     TEMPORARY,
@@ -54,11 +55,11 @@ def _temporary(place: Place, uri: str, stat: Stat) -> list[Finding]:
 
 
 def scratch(base: Path) -> Iterator[Path]:
-    """Folders of downloads and separations that run or were killed, and state of trainings."""
+    """Folders of downloads, separations and copies that are used or were left, and state of trainings."""
     if not base.is_dir():
         return
     for folder in sorted(base.iterdir()):
-        if folder.name == "scratch":
+        if folder.name in ("scratch", "copies"):
             yield from sorted(folder.iterdir())
         elif folder.name == "separation":
             yield from sorted(p for model in folder.iterdir() for p in model.iterdir())
@@ -67,8 +68,10 @@ def scratch(base: Path) -> Iterator[Path]:
 
 
 def scratch_locks(uri: str) -> tuple[str, ...]:
-    """Who uses scratch: the download or separation of the track that it is named after, or a training."""
+    """Who uses scratch: a training, a stage of the track in its name, the writer of what it copies."""
     _, kind, *rest = uri.split("/")
+    if kind == "copies":
+        return (lock_name(copied(rest[0])),)
     if kind == "scratch":
         return (f"raw/{rest[0].split('.')[0]}",)
     if kind == "separation":
@@ -76,12 +79,17 @@ def scratch_locks(uri: str) -> tuple[str, ...]:
     return (f"models/{kind.replace('.', '/')}",)
 
 
+def copied(name: str) -> str:
+    """What of the store a folder of `work/copies` is a copy of."""
+    return unquote(name.rsplit(".", 1)[0])
+
+
 def _leftover(place: Place, uri: str, path: Path) -> list[Finding]:
     if not path.exists():
         return []
     kind = uri.split("/")[1]
-    if kind in ("scratch", "separation"):
-        # Catalogue runs use scratch, too, under no track's lock.
+    if kind in ("scratch", "separation", "copies"):
+        # Catalogue runs use scratch, too, and readers copies, under no lock of their own.
         quiet = Stat(0, newest(path)).quiet
         return [Finding(uri, "orphaned", f"scratch: {ABANDONED}", (uri,))] if quiet else []
     # State of a training that was killed is what it goes on from; of one that is done it is of no use.

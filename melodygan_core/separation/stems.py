@@ -77,9 +77,6 @@ def _separate_track(track_id: str, store: Store, model: Separator) -> dict[str, 
         work = store.work(f"separation/{model.config.model_id}")
         with tempfile.TemporaryDirectory(dir=work, prefix=f"{track_id}.") as scratch:
             stems = _split(mix, model, Path(scratch))
-        # An object store replaces file by file: old files beside new ones would pass for a whole folder.
-        for name in (MARKER, *FILES.values()):
-            (folder / name).unlink(missing_ok=True)
         with store.writing_folder(folder) as temporary:
             made = _write(temporary, mix, stems, model, raw_sha256)
             (temporary / MARKER).write_text(json.dumps(made, indent=2, sort_keys=True) + "\n", "utf-8")

@@ -45,11 +45,12 @@ def report(deployment: Deployment, results: Iterable[StageResult]) -> bool:
 
 
 def _made(deployment: Deployment) -> list[tuple[str, str, str]]:
-    from melodygan_core import catalogue
+    from melodygan_core import catalogue, listing
 
     store = deployment.opened
     tracks = catalogue.load(store)
-    fetched = sum(store.raw_json(t.track_id).exists() for t in tracks)
+    raw = set(listing.names(store.raw_json("").parent))
+    fetched = sum(store.raw_json(t.track_id).name in raw for t in tracks)
     rows = [("catalogue", f"{len(tracks)} tracks, {fetched} fetched", "catalogue.parquet")]
     shown = {
         "feature_table": ("train/segments", "validation/segments", "test/segments"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from melodygan_core.config import RIGHTS, VOCODERS, AugmentConfig, GenerationConfig
+from melodygan_core.config import RIGHTS, VOCODERS, AugmentConfig, GenerationConfig, require
 
 if TYPE_CHECKING:
     from melodygan_core.release import Release
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SOUND = click.Path(path_type=Path, dir_okay=False, exists=True)
 FAILED_SHOWN = 20
 
-_release = click.argument("release", type=click.Path(path_type=Path, file_okay=False, exists=True))
+_release = click.argument("release")
 _vocoder = click.option(
     "--vocoder", type=click.Choice(VOCODERS), help="Instead of what the release was evaluated with."
 )
@@ -39,7 +39,7 @@ def _out(default: str) -> Callable[[Any], Any]:
 @_vocoder
 @_out("samples")
 def generate(
-    release: Path,
+    release: str,
     count: int,
     seconds: float,
     seed: int,
@@ -74,7 +74,7 @@ def generate(
 @click.argument("sound", type=SOUND)
 @_vocoder
 @_out("reconstructed")
-def reconstruct(release: Path, sound: Path, vocoder: str | None, out: Path) -> None:
+def reconstruct(release: str, sound: Path, vocoder: str | None, out: Path) -> None:
     """Puts SOUND through autoencoder and vocoder: what the models keep of it."""
     from melodygan_core import applications
 
@@ -89,7 +89,7 @@ def reconstruct(release: Path, sound: Path, vocoder: str | None, out: Path) -> N
 @click.option("--steps", default=5, help="Sounds, both ends included.")
 @_vocoder
 @_out("interpolated")
-def interpolate(release: Path, first: Path, second: Path, steps: int, vocoder: str | None, out: Path) -> None:
+def interpolate(release: str, first: Path, second: Path, steps: int, vocoder: str | None, out: Path) -> None:
     """Makes sounds on the way from FIRST to SECOND, through the latents; as long as the shorter one."""
     from melodygan_core import applications
 
@@ -105,7 +105,7 @@ def interpolate(release: Path, first: Path, second: Path, steps: int, vocoder: s
 @click.option("--strength", default=1.0, help="0 leaves the timbre, 1 takes the style's.")
 @_out("transferred")
 def transfer(
-    release: Path, content: Path, style: Path | None, style_tag: str, strength: float, out: Path
+    release: str, content: Path, style: Path | None, style_tag: str, strength: float, out: Path
 ) -> None:
     """Gives CONTENT, its melody and rhythm kept, the timbre of a sound or of a tag."""
     from melodygan_core import applications
@@ -127,7 +127,7 @@ def transfer(
 @click.option("--rights", type=click.Choice(RIGHTS), default=AugmentConfig.rights, help="Of the same.")
 @_out("augmented")
 def augment(
-    release: Path, dataset: Path, copies: int, strength: float, seed: int, licence: str, rights: str, out: Path
+    release: str, dataset: Path, copies: int, strength: float, seed: int, licence: str, rights: str, out: Path
 ) -> None:
     """Makes variations of every sound of DATASET that keep its label, as a Hugging Face `audiofolder`.
 
@@ -147,13 +147,34 @@ def augment(
         sys.exit(1)
 
 
-def _load(folder: Path, vocoder: str | None) -> Release:
-    from melodygan_core import forgetting, release
+def _load(name: str, vocoder: str | None) -> Release:
+    """The release in a folder, or in a store elsewhere.
 
-    forgotten = forgetting.in_release(folder)
+    Raises:
+        InputError: there is none.
+    """
+    from melodygan_core import forgetting, release
+    from melodygan_core.store import ARTIFACT_FILE, Store
+
+    if "://" not in name:
+        folder = Path(name)
+        require(folder.is_dir(), "release", name, "a release folder")
+        _warn(forgetting.in_release(folder))
+        return release.load(folder, vocoder or "")
+    root, _, uri = name.rstrip("/").rpartition("/releases/")
+    allowed = "a folder, or STORE/releases/FAMILY/VERSION of a store"
+    require("://" in root, "release", name, allowed)
+    store = Store(root)
+    place = store.at(f"releases/{uri}")
+    require((place / ARTIFACT_FILE).exists(), "release", name, allowed)
+    _warn(forgetting.in_store(store, f"releases/{uri}"))
+    with store.reading(place) as folder:
+        return release.load(folder, vocoder or "")
+
+
+def _warn(forgotten: Sequence[str]) -> None:
     if forgotten:
         click.echo(f"Warning: trained on {', '.join(forgotten)}, forgotten since: train again", err=True)
-    return release.load(folder, vocoder or "")
 
 
 def _say(out: Path, rows: Sequence[dict[str, Any]], made: Release) -> None:

@@ -1,0 +1,465 @@
+"""Stores that are no folder of this machine: S3 (moto's server on loopback) and this process's memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import dagster as dg
+import fsspec
+import pytest
+import s3fs
+import torch
+from aiobotocore.client import AioBaseClient
+from click.testing import CliRunner
+from fsspec.registry import _registry
+from moto.server import ThreadedMotoServer
+
+from melodygan_core import inspection, listing
+from melodygan_core.dataset import Dataset
+from melodygan_core.demo import songs
+from melodygan_core.errors import InputError
+from melodygan_core.layout import Layout
+from melodygan_core.store import ARTIFACT_FILE, MARKERS, Artifact, Store, own_folder
+from melodygan_dagster import todo
+from melodygan_dagster.cli import main
+from melodygan_dagster.deployment import Deployment
+from melodygan_dagster.partitions import PER_TRACK
+from tests.conftest import PRESET
+from tests.dagster.conftest import execute
+
+COUNT, SONG_S = 8, 6.0
+BUCKET = "bucket"
+ENCODER = ("dense/autoencoder_checkpoint", "dense/latent_table")
+REST = ("gan_checkpoint", "generated_samples", "evaluation", "release")
+DENSE = ("vocoder_checkpoint", *ENCODER, *(f"dense/{name}" for name in REST))
+Requests = list[tuple[str, str]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where this machine keeps what belongs to stores elsewhere."""
+    folder = tmp_path_factory.mktemp("scratch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket that the usual variables lead to; nothing else is set."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield f"s3://{BUCKET}"
+        s3fs.S3FileSystem.clear_instance_cache()
+        server.stop()
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> Requests:
+    """What S3 is asked, as it is asked."""
+    asked: Requests = []
+    call = AioBaseClient._make_api_call
+
+    async def noted(self: AioBaseClient, operation: str, arguments: dict[str, Any]) -> Any:
+        asked.append((operation, arguments.get("Key", "")))
+        return await call(self, operation, arguments)
+
+    monkeypatch.setattr(AioBaseClient, "_make_api_call", noted)
+    return asked
+
+
+# The graph.
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sources")
+    songs.write_songs(folder / "songs", COUNT, SONG_S)
+    file = folder / "sources.yaml"
+    file.write_text("sources:\n  - {path: songs, rights: own, licence: CC0-1.0}\n", "utf-8")
+    return file
+
+
+def run(root: str, sources: Path, home: Path, assets: tuple[str, ...]) -> dict[str, Any]:
+    """Runs the data's stages and some assets in a new Dagster instance; every data version that it then has."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("MELODYGAN_"):
+                patch.setenv(name, os.environ[name])
+        patch.setenv("DAGSTER_HOME", str(home))
+        deployment = Deployment(root, sources, PRESET)
+        with deployment.instance() as instance:
+            from melodygan_dagster.definitions import defs
+            from melodygan_dagster.resources import deployed_settings
+
+            definitions, settings, computed = defs(), deployed_settings(), {}
+            assert execute(definitions, instance, "catalogue_job").success
+            for stage in PER_TRACK:
+                (batch,) = todo.pending(instance, stage, todo.made(deployment.opened, settings))
+                result = execute(definitions, instance, f"{stage}_job", batch.tags)
+                assert result.success
+                events = result.asset_materializations_for_node(stage)
+                computed[stage] = sum(bool(e.metadata["computed"].value) for e in events)
+            assert execute(definitions, instance, "dataset_job").success
+            job = dg.define_asset_job("some", [dg.AssetKey(n.split("/")) for n in assets])
+            some = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
+            assert execute(some, instance, "some").success
+            return {"computed": computed, **versions(instance, assets)}
+
+
+def versions(instance: dg.DagsterInstance, assets: tuple[str, ...]) -> dict[str, str]:
+    """Data version by asset, or by stage and track."""
+    found = {}
+    for name in (*PER_TRACK, "feature_table", *assets):
+        for record in instance.fetch_materializations(dg.AssetKey(name.split("/")), limit=100).records:
+            made = record.asset_materialization
+            assert made is not None and made.tags is not None
+            found[f"{name} {made.partition or ''}"] = made.tags["dagster/data_version"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def on_disk(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("disk")
+    return Store(str(folder / "store")), run(str(folder / "store"), sources, folder / "home", DENSE)
+
+
+@pytest.fixture(scope="module")
+def on_s3(bucket: str, sources: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Any]]:
+    root = f"{bucket}/some/prefix"
+    return Store(root), run(root, sources, tmp_path_factory.mktemp("s3") / "home", DENSE)
+
+
+def hashes(store: Store) -> dict[str, str]:
+    """What each record names, and the hash of its files."""
+    found = [store.read_json(path) for path in (store.base / "records").iterdir()]
+    return {made["name"]: f"{made['version']} {made['sha256']}" for made in found}
+
+
+def test_the_graph_on_s3_is_the_graph_in_a_folder(
+    on_disk: tuple[Store, dict[str, Any]], on_s3: tuple[Store, dict[str, Any]]
+) -> None:
+    assert on_s3[1] == on_disk[1]
+    assert on_s3[1]["computed"] == dict.fromkeys(PER_TRACK, COUNT)
+    assert hashes(on_s3[0]) == hashes(on_disk[0])
+    assert set(hashes(on_s3[0])) == {"feature_table", *DENSE}
+    # The same files, too; scratch and Dagster's database are of this machine.
+    there = {n for n in listing.names(on_disk[0].base) if n.split("/")[0] not in ("work", "dagster")}
+    assert set(listing.names(on_s3[0].base)) == there
+    assert inspection.inspect(on_s3[0]).findings == ()
+
+
+def test_a_rerun_on_s3_computes_nothing(
+    on_s3: tuple[Store, dict[str, Any]], sources: Path, tmp_path: Path, requests: Requests
+) -> None:
+    store, first = on_s3
+    # Dagster's database is another one: what is there is learned from the store.
+    again = run(store.root, sources, tmp_path / "home", DENSE)
+    assert again == first | {"computed": dict.fromkeys(PER_TRACK, 0)}
+    put = {key.removeprefix("some/prefix/") for operation, key in requests if operation == "PutObject"}
+    records = {store.uri(store.record_path(name)) for name in ("feature_table", *DENSE)}
+    assert put == {"dataset/report.json", *records}
+
+
+def test_the_graph_in_memory_is_the_graph_in_a_folder(
+    on_disk: tuple[Store, dict[str, Any]], sources: Path, tmp_path: Path
+) -> None:
+    made = run("memory://graph", sources, tmp_path / "home", ENCODER)
+    assert made.items() <= on_disk[1].items()
+    store = Store("memory://graph")
+    assert set(hashes(store)) == {"feature_table", *ENCODER}
+    assert hashes(store).items() <= hashes(on_disk[0]).items()
+    store.base.fs.rm(store.base.path, recursive=True)
+
+
+def test_what_is_made_is_known_by_one_listing_a_stage(
+    on_s3: tuple[Store, dict[str, Any]], on_disk: tuple[Store, dict[str, Any]], requests: Requests
+) -> None:
+    from melodygan_dagster.resources import deployed_settings
+
+    settings = deployed_settings()
+    assert todo.made(on_s3[0], settings) == todo.made(on_disk[0], settings)
+    assert [operation for operation, _ in requests] == ["ListObjectsV2"] * len(PER_TRACK)
+
+
+def test_a_release_on_s3_makes_the_same_sound(
+    on_s3: tuple[Store, dict[str, Any]], on_disk: tuple[Store, dict[str, Any]], tmp_path: Path
+) -> None:
+    wavs = []
+    for store in (on_s3[0], on_disk[0]):
+        made = store.record("dense/release")
+        assert made is not None
+        out = tmp_path / str(len(wavs))
+        options = ["--count", "1", "--seconds", "1", "--vocoder", "griffin_lim", "--out", str(out)]
+        result = CliRunner().invoke(main, ["generate", f"{store.root}/{made.uri}", *options])
+        assert result.exit_code == 0, result.output
+        wavs.append((out / "sample-000.wav").read_bytes())
+    assert wavs[0] == wavs[1]
+    result = CliRunner().invoke(main, ["generate", f"{on_s3[0].root}/releases/dense/none"])
+    assert result.exit_code == 1
+    assert "allowed: a folder, or STORE/releases/FAMILY/VERSION of a store" in result.output
+
+
+def test_shards_are_copied_once_and_whole(
+    on_s3: tuple[Store, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, requests: Requests
+) -> None:
+    store = on_s3[0]
+    made = store.record("feature_table")
+    assert made is not None
+    copies = store.work("shards")
+    expected = {p.name: p.read_bytes() for p in copies.iterdir()}
+    assert expected
+    requests.clear()
+    Dataset(store, made)
+    assert not [key for _, key in requests if key.endswith(".arrow")]
+
+    for name in expected:
+        (copies / name).unlink()
+
+    def torn(source: str, target: str) -> None:
+        Path(target).write_bytes(b"half")
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.base.fs, "get_file", torn)
+        with pytest.raises(ConnectionError):
+            Dataset(store, made)
+    assert list(copies.iterdir()) == []
+    Dataset(store, made)
+    assert {p.name: p.read_bytes() for p in copies.iterdir()} == expected
+
+
+# Writes that end too soon.
+
+
+def build(folder: Path) -> dict[str, Any]:
+    for name in ("a.txt", "z.txt"):
+        (folder / name).write_text(name, "utf-8")
+    return {}
+
+
+def once(store: Store) -> Artifact:
+    return store.once("x/y", store.model("dense", "m", "v1"), build, config={}, inputs={})
+
+
+def write_stems(store: Store, content: str) -> None:
+    with store.writing_folder(store.stems("m", "t")) as folder:
+        for name in ("instrumental.wav", "vocals.wav", "stems.json"):
+            (folder / name).write_text(content, "utf-8")
+
+
+def failing_at(monkeypatch: pytest.MonkeyPatch, change: int) -> None:
+    """Lets S3 break off at one of the changes that follow, and at all after it."""
+    seen = 0
+    call = AioBaseClient._make_api_call
+
+    async def breaking(self: AioBaseClient, operation: str, arguments: dict[str, Any]) -> Any:
+        nonlocal seen
+        seen += operation.startswith(("Put", "Delete"))
+        if seen > change:
+            raise PermissionError("S3 is gone")
+        return await call(self, operation, arguments)
+
+    monkeypatch.setattr(AioBaseClient, "_make_api_call", breaking)
+
+
+def attempts(monkeypatch: pytest.MonkeyPatch, write: Callable[[], object], check: Callable[[], None]) -> int:
+    """Writes with S3 breaking off at the first change, at the second, ... until it comes through."""
+    for change in range(100):
+        with monkeypatch.context() as patch:
+            failing_at(patch, change)
+            try:
+                write()
+            except PermissionError:
+                pass
+            else:
+                return change
+        check()
+    raise AssertionError("it never came through")
+
+
+def test_half_of_an_artifact_on_s3_passes_for_nothing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(f"{bucket}/artifact")
+    folder = store.model("dense", "m", "v1")
+
+    def check() -> None:
+        assert not (folder / ARTIFACT_FILE).exists()
+        assert inspection.inspect(store).of("mismatch") == []
+
+    # Each attempt first takes away what the last one left.
+    assert attempts(monkeypatch, lambda: once(store), check) >= 3
+    made = once(store)
+    assert sorted(listing.names(folder)) == ["a.txt", ARTIFACT_FILE, "z.txt"]
+    assert sorted(made.files) == ["a.txt", "z.txt"]
+
+
+def test_old_stems_never_stand_beside_new_ones(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(f"{bucket}/stems-of-two")
+    folder = store.stems("m", "t")
+    write_stems(store, "old")
+
+    def check() -> None:
+        found = {p.name: p.read_text("utf-8") for p in folder.iterdir()} if folder.exists() else {}
+        assert "stems.json" not in found or (len(found) == 3 and len(set(found.values())) == 1)
+
+    assert attempts(monkeypatch, lambda: write_stems(store, "new"), check) >= 3
+    assert {p.read_text("utf-8") for p in folder.iterdir()} == {"new"}
+
+
+KILLED = """
+import os, signal
+from aiobotocore.client import AioBaseClient
+from melodygan_core.store import Store
+call = AioBaseClient._make_api_call
+async def killing(self, operation, arguments):
+    if operation == "PutObject" and arguments["Key"].endswith("artifact.json"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return await call(self, operation, arguments)
+AioBaseClient._make_api_call = killing
+def build(folder):
+    for name in ("a.txt", "z.txt"):
+        (folder / name).write_text(name)
+    return {{}}
+store = Store({root!r})
+store.once("x/y", store.model("dense", "m", "v1"), build, config={{}}, inputs={{}})
+"""
+
+
+def test_what_a_killed_process_left_on_s3_is_found_and_mended(bucket: str, scratch: Path) -> None:
+    store = Store(f"{bucket}/killed")
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED.format(root=store.root)], env=environment, check=False
+    )
+    assert killed.returncode == -9
+    assert sorted(listing.names(store.base)) == ["models/dense/m/v1/a.txt", "models/dense/m/v1/z.txt"]
+    (copy,) = store.work("copies").iterdir()
+    hour = time.time() - 2 * listing.QUIET_S
+    for path in [*copy.rglob("*"), copy]:
+        os.utime(path, (hour, hour))
+    # Its writer's lock says whether it is still at work.
+    with store.lock("models/dense/m/v1"):
+        assert inspection.inspect(store).findings == ()
+    report = inspection.inspect(store)
+    assert {f.path: f.kind for f in report.findings} == {
+        "models/dense/m/v1": "torn",
+        f"work/copies/{copy.name}": "orphaned",
+    }
+    inspection.mend(store, report)
+    assert listing.names(store.base) == []
+    assert not copy.exists()
+    assert once(store).bytes == 10
+
+
+# What S3 is told and asked.
+
+
+def test_what_another_process_writes_is_seen_at_once(bucket: str) -> None:
+    store, client = Store(f"{bucket}/seen"), boto3.client("s3")
+    store.write_json(store.raw_json("t1"), {})
+    path = store.raw_json("t2")
+    assert not path.exists()
+    assert [p.name for p in path.parent.iterdir()] == listing.names(path.parent) == ["t1.json"]
+    client.put_object(Bucket=BUCKET, Key="seen/raw/t2.json", Body=b'{"n": 2}')
+    assert path.exists()
+    assert sorted(listing.names(path.parent)) == ["t1.json", "t2.json"]
+    assert len(list(path.parent.iterdir())) == 2
+    client.delete_object(Bucket=BUCKET, Key="seen/raw/t1.json")
+    assert listing.names(path.parent) == ["t2.json"]
+    assert not store.raw_json("t1").exists()
+
+
+def test_a_bucket_is_not_made_by_a_typing_error(bucket: str) -> None:
+    store = Store("s3://bukcet/x")
+    with pytest.raises(FileNotFoundError, match="bucket does not exist"):
+        store.write_json(store.raw_json("t"), {})
+    assert [b["Name"] for b in boto3.client("s3").list_buckets()["Buckets"]] == [BUCKET]
+
+
+@pytest.mark.parametrize("root", ["s3", "memory"])
+def test_a_listing_says_what_is_there(bucket: str, root: str) -> None:
+    store = Store({"s3": bucket, "memory": "memory:/"}[root] + "/listed")
+    values = {"raw/a.json": 1, "raw/b/c.json": 2, "dagster/d.json": 3}
+    for uri, value in values.items():
+        store.write_json(store.at(uri), {"n": value})
+    assert sorted(listing.names(store.base)) == sorted(values)
+    assert sorted(listing.below(store.base, ("dagster",))) == ["raw/a.json", "raw/b/c.json"]
+    assert {s.bytes for s in listing.below(store.base).values()} == {len(json.dumps({"n": 1}, indent=2)) + 1}
+    assert all(abs(s.modified - time.time()) < 600 for s in listing.below(store.base).values())
+    assert listing.names(store.at("ra")) == listing.names(store.at("nothing")) == []
+    assert [v["n"] for v in store.read_jsons([store.at(uri) for uri in values])] == [1, 2, 3]
+    with pytest.raises(FileNotFoundError):
+        store.read_jsons([store.at("raw/a.json"), store.at("raw/none.json")])
+
+
+# What this machine keeps.
+
+
+def test_work_is_the_users_alone(bucket: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(f"{bucket}/work")
+    folder = store.work("locks")
+    assert folder.parent.parent == scratch
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert Store(f"{bucket}/work/").work_base == folder.parent
+    assert Store(f"{bucket}/other").work_base != folder.parent
+    somebody = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: somebody)
+    with pytest.raises(InputError, match="somebody else's"):
+        own_folder(folder.parent)
+
+
+def test_a_folder_that_others_may_have_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir(mode=0o700)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    (tmp_path / "file").touch(mode=0o600)
+    assert own_folder(tmp_path / "own") == tmp_path / "own"
+    for name in ("open", "link", "file"):
+        with pytest.raises(InputError, match=r"allowed: a folder of your own \(mode 0700\)"):
+            own_folder(tmp_path / name)
+
+
+def test_each_remote_store_has_its_own_instance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    homes = {Deployment(f"{bucket}/{name}", tmp_path / "s", PRESET).home for name in ("a", "a/", "b")}
+    assert len(homes) == 2
+    assert all(home.is_relative_to(tmp_path) for home in homes)
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(_registry, "s3", raising=False)
+    with pytest.raises(InputError, match=r"'s3://b/x'; allowed after: pip install melodygan\[s3\]"):
+        _ = Layout("s3://b/x").base
+    with pytest.raises(InputError, match="store is 'nosuch://b/x'; allowed: a folder, s3"):
+        _ = Layout("nosuch://b/x").base
+    assert fsspec.get_filesystem_class("memory") is type(Layout("memory://x").base.fs)
+
+
+def test_the_marker_of_every_folder_is_known() -> None:
+    from melodygan_core.separation.stems import MARKER
+
+    assert set(MARKERS) == {ARTIFACT_FILE, MARKER}
