@@ -25,7 +25,7 @@ VERSIONS = {
     "download": "2",
     "separation": "1",
     "features": "1",
-    "dataset": "2",
+    "dataset": "3",
     "autoencoder": "2",
     "latents": "1",
     "vocoder": "1",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def assemble(
         track, group = by_id[entry.track_id], found.of_track[entry.track_id]
         rows.append(
             {
-                **{k: v for k, v in asdict(entry).items() if k not in ("fingerprint", "sums")},
+                **{k: v for k, v in vars(entry).items() if k not in ("fingerprint", "sums")},
                 "group": group,
                 "split": split_of[group],
                 "title": track.title,
@@ -171,7 +171,7 @@ def assemble(
     places = ("shard", "row_start")
     content = {
         "rows": [{k: v for k, v in row.items() if k not in places} for row in rows],
-        "sums": {e.track_id: config_id(e.sums) for e in kept},
+        "sums": {e.track_id: hashlib.sha256(e.sums.tobytes()).hexdigest() for e in kept},
         "statistics": statistics,
     }
     version = config_id(shards_id, config_id(content), VERSIONS["dataset"])
@@ -226,5 +226,5 @@ def _statistics(entries: Sequence[Entry], config: FeatureConfig) -> dict[str, An
     total = np.zeros((len(STEMS), width))
     # Sorted, because sums of floats depend on their order and the version on every digit.
     for entry in sorted(entries, key=lambda e: e.track_id):
-        total += np.asarray(entry.sums).reshape(len(STEMS), width)
+        total += entry.sums.reshape(len(STEMS), width)
     return {stem: [float(v) for v in total[i]] for i, stem in enumerate(STEMS)}

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 from upath import UPath
 
-from melodygan_core import catalogue, features, fingerprint, listing
+from melodygan_core import catalogue, features
 from melodygan_core.config import SPLITS, STEMS, FeatureConfig
-from melodygan_core.dataset import groups, index
+from melodygan_core.dataset import index, leakage
 from melodygan_core.dataset.index import Entry
 from melodygan_core.dataset.reading import MIN_STD, moments
 from melodygan_core.store import Artifact, Store
@@ -100,7 +100,8 @@ def describe(store: Store, artifact: Artifact) -> Description:
     feature = FeatureConfig(**manifest["feature"])
     shards = store.at(manifest["shards"])
     entries = index.load(store, shards)
-    measured = _measure(store, shards, manifest["feature_id"], entries, {r["shard"] for r in rows})
+    sounds = leakage.sounds_of(store, [r["track_id"] for r in rows])
+    measured = _measure(store, shards, manifest["feature_id"], entries, {r["shard"] for r in rows}, sounds)
     silent, clipped = (
         _of_mix(measured["tracks"], titles, kind, share)
         for kind, share in (("silent", SILENT_SHARE), ("clipped", CLIPPED_SHARE))
@@ -112,7 +113,7 @@ def describe(store: Store, artifact: Artifact) -> Description:
         reasons=reasons,
         tracks_read=int(report["tracks_read"]),
         health=Health(
-            leaks=_leaks(store, rows),
+            leaks=leakage.leaks(rows, sounds, measured[leakage.NEAR]),
             misshapen=_misshapen(rows, feature, measured["shards"]),
             not_finite=_not_finite(rows, measured["shards"]),
             too_few=_too_few(rows, reasons),
@@ -132,11 +133,16 @@ def describe(store: Store, artifact: Artifact) -> Description:
 
 
 def _measure(
-    store: Store, shards: UPath, feature_id: str, entries: dict[str, Entry], used: set[str]
+    store: Store,
+    shards: UPath,
+    feature_id: str,
+    entries: dict[str, Entry],
+    used: set[str],
+    sounds: dict[str, str],
 ) -> dict[str, dict[str, Row]]:
-    """Figures of each shard in use and of the mix of each track; only what is new is read."""
+    """Figures of each shard in use, the mix of each track, which sounds are near; only what is new is read."""
     path = store.dataset_health(shards.name)
-    old = store.read_json(path) if path.exists() else {"shards": {}, "tracks": {}}
+    old = {"shards": {}, "tracks": {}, leakage.NEAR: {}} | (store.read_json(path) if path.exists() else {})
     by_shard = {name: old["shards"].get(name) or _scan(store, shards / name) for name in sorted(used)}
     by_track: dict[str, Row] = {}
     stale = {t for t, e in entries.items() if old["tracks"].get(t, {}).get("file") != e.fingerprint}
@@ -147,7 +153,7 @@ def _measure(
                 "file": entry.fingerprint,
                 **_mix_reasons(store.features(feature_id, track_id), store),
             }
-    new = {"shards": by_shard, "tracks": by_track}
+    new = {"shards": by_shard, "tracks": by_track, leakage.NEAR: leakage.near(store, sounds, old[leakage.NEAR])}
     if new != old:
         store.write_json(path, new)
     return new
@@ -179,42 +185,6 @@ def _mix_reasons(path: UPath, store: Store) -> Row:
 
 
 # What stops training.
-
-
-def _leaks(store: Store, rows: list[Row]) -> list[Row]:
-    # From the sound as it lies there now: the groups that made the splits may be older.
-    ids = [r["track_id"] for r in rows]
-    provenance = store.read_jsons([store.raw_json(t) for t in ids])
-    sound = {t: index.sound_of(made) for t, made in zip(ids, provenance, strict=True)}
-    split = {r["track_id"]: r["split"] for r in rows}
-    title = {r["track_id"]: r["title"] for r in rows}
-    found: list[tuple[str, str, str]] = []
-    first_of: dict[str, str] = {}
-    for track_id in split:
-        other = first_of.setdefault(sound[track_id], track_id)
-        found.append((other, track_id, "the same sound"))
-    printed = set(listing.names(store.fingerprint("").parent))
-    known = {t: sound[t] for t in split if store.fingerprint(t).name in printed}
-    made, _ = groups.prints(store, known)
-    names = list(made)
-    found += [
-        (names[p.earlier], names[p.later], f"nearly the same sound (bit error {p.bit_error:.3f})")
-        for p in fingerprint.pairs([made[n] for n in names])
-        if sound[names[p.earlier]] != sound[names[p.later]]
-    ]
-    return [
-        {
-            "track": b,
-            "title": title[b],
-            "split": split[b],
-            "what": what,
-            "other": a,
-            "other_title": title[a],
-            "other_split": split[a],
-        }
-        for a, b, what in found
-        if split[a] != split[b]
-    ]
 
 
 def _misshapen(rows: list[Row], feature: FeatureConfig, shards: dict[str, Row]) -> list[Row]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 from upath import UPath
 
@@ -40,8 +41,9 @@ class Entry:
     rows: int = 0
     rows_by_stem: list[int] = field(default_factory=lambda: [0] * len(STEMS))
     unusable: int = 0
-    # (stem, (count, sum, sum of squares)) over frames, flattened: float64, 3 x (1 + 2 x (n_mels + n_mfcc))
-    sums: list[float] = field(default_factory=list)
+    # (stem, (count, sum, sum of squares)) over frames, flattened: float64, 3 x (1 + 2 x (n_mels + n_mfcc)).
+    # They follow from the feature file, which the fingerprint is of.
+    sums: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), compare=False)
 
 
 SCHEMA = pa.schema(
@@ -74,7 +76,7 @@ def _listing(folder: UPath) -> dict[str, str]:
     }
 
 
-def _sums(table: pa.Table, config: FeatureConfig) -> list[float]:
+def _sums(table: pa.Table, config: FeatureConfig) -> NDArray[np.float64]:
     stem_of = np.asarray(table["stem"].to_pylist())
     values = [features.log_mel_of(table, config), features.mfcc_of(table, config)]
     result: list[float] = []
@@ -84,7 +86,7 @@ def _sums(table: pa.Table, config: FeatureConfig) -> list[float]:
         result.append(float(len(frames[0])))
         for f in frames:
             result += [*f.sum(axis=0), *(f * f).sum(axis=0)]
-    return result
+    return np.asarray(result)
 
 
 def adds_up(rows: pa.Table, entry: Entry) -> bool:
@@ -138,7 +140,7 @@ def pack(store: Store, folder: UPath, batch: list[tuple[Entry, pa.Table]]) -> No
     for entry, rows in batch:
         entry.row_start, start = start, start + rows.num_rows
         name_hash.update(f"{entry.track_id} {entry.group} {entry.rows} ".encode())
-        name_hash.update(np.asarray(entry.sums).tobytes())
+        name_hash.update(entry.sums.tobytes())
     name = f"{name_hash.hexdigest()[:16]}.arrow"
     if not (folder / name).exists():
         with (
@@ -208,10 +210,18 @@ def load(store: Store, folder: UPath) -> dict[str, Entry]:
     if not path.exists():
         return {}
     with store.reading(path) as local:
-        return {row["track_id"]: Entry(**row) for row in pq.read_table(local).to_pylist()}
+        table = pq.read_table(local)
+    # Hundreds of figures a track: as Python's numbers, thousands of tracks would take seconds.
+    column = table["sums"].combine_chunks()
+    figures, ends = column.flatten().to_numpy(), column.value_lengths().to_numpy().cumsum()
+    rows = table.drop_columns(["sums"]).to_pylist()
+    return {
+        row["track_id"]: Entry(**row, sums=figures[start:end])
+        for row, start, end in zip(rows, [0, *ends[:-1]], ends, strict=True)
+    }
 
 
 def save(store: Store, folder: UPath, entries: dict[str, Entry]) -> None:
     """Writes the index, after the shards it names."""
     with store.writing(folder / "index.parquet") as path:
-        pq.write_table(pa.Table.from_pylist([asdict(e) for e in entries.values()], SCHEMA), path)
+        pq.write_table(pa.Table.from_pylist([vars(e) for e in entries.values()], SCHEMA), path)
