@@ -153,5 +153,5 @@ def averaging(module: nn.Module) -> Callable[[Tensor], Tensor]:
         return lambda loss: loss
     # A part that stays as it is, such as an encoder beside its decoder, gets no gradient: not known in advance.
     return nn.parallel.DistributedDataParallel(
-        _Announced(module), broadcast_buffers=False, find_unused_parameters=True
+        _Announced(module), forward_sync_buffers=False, find_unused_parameters=True
     )
