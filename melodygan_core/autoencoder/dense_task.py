@@ -18,6 +18,7 @@ from melodygan_core.dataset import Batches, Dataset, Rows, Statistics, to_vector
 from melodygan_core.training import Batch, Update, Validation
 
 MAX_PCA_VECTORS = 20_000
+PCA_RUN = 8
 MAX_VALIDATION_VECTORS = 4096
 
 
@@ -48,9 +49,12 @@ class Vectors:
         mfcc[:, :, :1] += 2 * gain * np.float32(math.sqrt(self.dataset.feature.n_mels))
         return torch.from_numpy(to_vectors(log_mel, mfcc, self.statistics, self.time_bins))
 
-    def spread(self, at_most: int) -> Vectors:
-        """Those of rows spread evenly over these."""
-        picked = np.linspace(0, len(self) - 1, min(len(self), at_most)).round().astype(np.int64)
+    def spread(self, at_most: int, run: int = 1) -> Vectors:
+        """Those of rows spread evenly over these, in runs of so many, which a disk reads at once."""
+        run = min(run, len(self))
+        runs = at_most // run if at_most < len(self) else -(-len(self) // run)
+        starts = np.linspace(0, len(self) - run, runs).round().astype(np.int64)
+        picked = np.unique(starts[:, None] + np.arange(run))
         return Vectors(self.dataset, self.rows.take(picked), self.statistics, self.time_bins)
 
     def blocks(self, size: int = 1024) -> Iterator[Tensor]:
@@ -81,7 +85,7 @@ class DenseTask:
         self._training, held, self._test = (vectors(dataset, split, config) for split in SPLITS)
         self._held = held.spread(MAX_VALIDATION_VECTORS)
         self.model = DenseAutoencoder(config, dataset.feature).to(device)
-        sample = (block.to(device) for block in self._training.spread(MAX_PCA_VECTORS).blocks())
+        sample = (block.to(device) for block in self._training.spread(MAX_PCA_VECTORS, PCA_RUN).blocks())
         self._mean, self._components = pca(sample, config.latent_dim)
         self.model.initialise(self._mean, self._components, self._training.statistics)
         self._batches = Batches(len(self._training), config.optimizer.batch_size, config.optimizer.seed)
