@@ -3,9 +3,9 @@
     python benchmarks/training_input.py [--hours 1 100] [--preset small] [--folder /tmp]
 
 Makes a dataset of each size (62 MB an hour with `small`), measures, and deletes it. Of each family, in a
-process of its own: seconds from opening the dataset, out of the page cache, to the first batch; batches a second
-of the loader alone; steps a second with the loader and with one batch that stays in memory, in turn, the best
-round of each; and the highest memory that is no mapped file.
+process of its own: seconds from opening the dataset, out of the page cache, to the first batch; batches a
+second of the loader alone; steps a second with the loader and with one batch that stays in memory, in turn, the
+best round of each; and the highest memory that is no mapped file.
 """
 
 from __future__ import annotations

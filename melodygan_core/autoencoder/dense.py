@@ -127,8 +127,7 @@ def pca(blocks: Iterable[Tensor], components: int) -> tuple[Tensor, Tensor]:
     for block in blocks:
         seen.add(block)
     k = min(components, seen.count, len(seen.mean))
-    # An iteration on the covariance is two on the vectors.
-    _, _, v = torch.svd_lowrank(seen.covariance.float(), q=min(k + 16, len(seen.mean)), niter=2)
+    _, _, v = torch.svd_lowrank(seen.covariance.float(), q=min(k + 16, len(seen.mean)), niter=4)
     return seen.mean.float(), v[:, :k].T
 
 
