@@ -38,7 +38,7 @@ class Stat:
 def names(folder: UPath) -> list[str]:
     """Paths of all files below a folder, relative to it; none where there is no such folder."""
     if folder.protocol in ("", "file"):
-        return [path.relative_to(folder.path).as_posix() for path in _walk(Path(folder.path))]
+        return list(_walk(folder.path))
     return [name for name, _ in _found(folder)]
 
 
@@ -56,19 +56,21 @@ def below(folder: UPath, without: Collection[str] = ()) -> dict[str, Stat]:
             if name.split("/")[0] not in without
         }
     result = {}
-    for path in _walk(Path(folder.path), without):
+    for name in _walk(folder.path, without):
         # Another run may rename or remove it meanwhile.
         with contextlib.suppress(FileNotFoundError):
-            status = path.stat(follow_symlinks=False)
-            result[path.relative_to(folder.path).as_posix()] = Stat(status.st_size, status.st_mtime)
+            status = Path(folder.path, name).stat(follow_symlinks=False)
+            result[name] = Stat(status.st_size, status.st_mtime)
     return result
 
 
-def _walk(root: Path, without: Collection[str] = ()) -> Iterator[Path]:
+def _walk(root: str, without: Collection[str] = ()) -> Iterator[str]:
+    # As text: to make a Path of each of many thousand files takes seconds.
     for folder, folders, files in os.walk(root):
-        if Path(folder) == root:
+        if folder == root:
             folders[:] = [f for f in folders if f not in without]
-        yield from (Path(folder) / name for name in files)
+        below = folder[len(root) :].replace(os.sep, "/").strip("/")
+        yield from (f"{below}/{name}" if below else name for name in files)
 
 
 def _found(folder: UPath) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melodygan_core import processes
+from melodygan_core.autoencoder.covariance import Covariance
 from melodygan_core.config import DenseAutoencoderConfig, FeatureConfig
 from melodygan_core.dataset import Statistics
 from melodygan_core.errors import InputError
@@ -17,7 +20,7 @@ def _mlp(sizes: list[int], dropout: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         if i:
-            layers += [nn.LayerNorm(n_in), nn.GELU(), nn.Dropout(dropout)]
+            layers += [nn.LayerNorm(n_in), nn.GELU(), processes.Dropout(dropout)]
         layers.append(nn.Linear(n_in, n_out))
     return nn.Sequential(*layers)
 
@@ -67,11 +70,10 @@ class DenseAutoencoder(nn.Module):
         return (self.feature.n_mels + self.feature.n_mfcc) * self.config.time_bins
 
     @torch.no_grad()
-    def initialise(self, vectors: Tensor, statistics: Statistics) -> None:
-        """Starts the shortcut as the PCA of some training vectors (n, vector_dim)."""
+    def initialise(self, mean: Tensor, components: Tensor, statistics: Statistics) -> None:
+        """Starts the shortcut as a PCA of training vectors: mean (vector_dim,), components (k, vector_dim)."""
         for name in ("log_mel_mean", "log_mel_std", "mfcc_mean", "mfcc_std"):
             getattr(self, name).copy_(torch.from_numpy(getattr(statistics, name)))
-        mean, components = pca(vectors, self.config.latent_dim)
         self.center.copy_(mean)
         self.shortcut_in.weight.zero_()
         self.shortcut_in.weight[: len(components)] = components
@@ -111,25 +113,37 @@ class DenseAutoencoder(nn.Module):
         return F.interpolate(binned, size=frames or self.feature.segment_frames, mode="linear")
 
 
-def pca(vectors: Tensor, components: int) -> tuple[Tensor, Tensor]:
-    """Principal components by randomised SVD (Halko et al. 2011, arXiv 0909.4061), four power iterations.
+def pca(blocks: Iterable[Tensor], components: int) -> tuple[Tensor, Tensor]:
+    """Principal components by randomised SVD (Halko et al. 2011, arXiv 0909.4061) of the covariance.
 
     Args:
-        vectors: (n, dim)
-        components: Wanted; fewer come back when n or dim is smaller.
+        blocks: (n, dim) each, at least one; they need not be in memory together.
+        components: Wanted; fewer come back when there are fewer vectors or dimensions.
 
     Returns:
-        mean (dim,) and orthonormal components (k, dim), largest variance first.
+        mean (dim,) and orthonormal components (k, dim), largest variance first, on the blocks' device.
     """
-    mean = vectors.mean(dim=0)
-    x = vectors - mean
-    k = min(components, *x.shape)
-    _, _, v = torch.svd_lowrank(x, q=min(k + 16, *x.shape), niter=4)
-    return mean, v[:, :k].T
+    seen = Covariance()
+    for block in blocks:
+        seen.add(block)
+    k = min(components, seen.count, len(seen.mean))
+    _, _, v = torch.svd_lowrank(seen.covariance.float(), q=min(k + 16, len(seen.mean)), niter=4)
+    return seen.mean.float(), v[:, :k].T
 
 
-def explained_variance(vectors: Tensor, vectors_hat: Tensor, mean: Tensor) -> float:
-    """1 - squared error / squared distance to `mean` (that of the training vectors); 1 is perfect."""
-    error = (vectors - vectors_hat).square().sum(dtype=torch.float64)
-    total = (vectors - mean).square().sum(dtype=torch.float64)
-    return float(1 - error / total)
+def errors(pairs: Iterable[tuple[Tensor, Tensor]], mean: Tensor) -> tuple[float, float]:
+    """How far reconstructions are from what they are of.
+
+    Args:
+        pairs: Vectors and their reconstructions, (n, dim) each.
+        mean: (dim,) of the training vectors.
+
+    Returns:
+        Mean squared error, and the explained variance: 1 - squared error / squared distance to `mean`.
+    """
+    squared, total, values = 0.0, 0.0, 0
+    for vector, vector_hat in pairs:
+        squared += float((vector_hat - vector).square().sum(dtype=torch.float64))
+        total += float((vector - mean).square().sum(dtype=torch.float64))
+        values += vector.numel()
+    return squared / values, 1 - squared / total

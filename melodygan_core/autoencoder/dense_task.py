@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from melodygan_core.autoencoder.dense import DenseAutoencoder, explained_variance, pca
-from melodygan_core.config import DenseAutoencoderConfig
+from melodygan_core.autoencoder.dense import DenseAutoencoder, errors, pca
+from melodygan_core.config import SPLITS, DenseAutoencoderConfig
 from melodygan_core.dataset import Batches, Dataset, Rows, Statistics, to_vectors
-from melodygan_core.training import Update, Validation
+from melodygan_core.training import Batch, Update, Validation
 
 MAX_PCA_VECTORS = 20_000
+PCA_RUN = 8
+MAX_VALIDATION_VECTORS = 4096
 
 
 class Vectors:
@@ -42,13 +44,18 @@ class Vectors:
         log_mel, mfcc = self.dataset.shifted(self.rows.take(indices), offset)
         # A gain adds to every band of the log-mel; of the orthonormal cepstrum it moves the first coefficient.
         gain = rng.normal(0, config.gain_db * math.log(10) / 20, (len(indices), 1, 1)).astype(np.float32)
-        log_mel = np.maximum(log_mel + gain, np.float32(math.log(self.dataset.feature.log_floor)))
+        log_mel += gain
+        np.maximum(log_mel, np.float32(math.log(self.dataset.feature.log_floor)), out=log_mel)
         mfcc[:, :, :1] += 2 * gain * np.float32(math.sqrt(self.dataset.feature.n_mels))
         return torch.from_numpy(to_vectors(log_mel, mfcc, self.statistics, self.time_bins))
 
-    def sample(self, at_most: int) -> Tensor:
-        """Vectors spread evenly over the rows."""
-        return self[np.linspace(0, len(self) - 1, min(len(self), at_most)).round().astype(np.int64)]
+    def spread(self, at_most: int, run: int = 1) -> Vectors:
+        """Those of rows spread evenly over these, in runs of so many, which a disk reads at once."""
+        run = min(run, len(self))
+        runs = at_most // run if at_most < len(self) else -(-len(self) // run)
+        starts = np.linspace(0, len(self) - run, runs).round().astype(np.int64)
+        picked = np.unique(starts[:, None] + np.arange(run))
+        return Vectors(self.dataset, self.rows.take(picked), self.statistics, self.time_bins)
 
     def blocks(self, size: int = 1024) -> Iterator[Tensor]:
         """All vectors, in order, in blocks."""
@@ -75,48 +82,48 @@ class DenseTask:
 
     def __init__(self, dataset: Dataset, config: DenseAutoencoderConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.data = {split: vectors(dataset, split, config) for split in ("train", "validation", "test")}
-        training = self.data["train"]
-        self.model = DenseAutoencoder(config, dataset.feature)
-        sample = training.sample(MAX_PCA_VECTORS)
-        self.model.initialise(sample, training.statistics)
-        self.model.to(device)
+        self._training, held, self._test = (vectors(dataset, split, config) for split in SPLITS)
+        self._held = held.spread(MAX_VALIDATION_VECTORS)
+        self.model = DenseAutoencoder(config, dataset.feature).to(device)
+        sample = (block.to(device) for block in self._training.spread(MAX_PCA_VECTORS, PCA_RUN).blocks())
         self._mean, self._components = pca(sample, config.latent_dim)
-        self._batches = Batches(len(training), config.optimizer.batch_size, config.optimizer.seed)
+        self.model.initialise(self._mean, self._components, self._training.statistics)
+        self._batches = Batches(len(self._training), config.optimizer.batch_size, config.optimizer.seed)
 
         self.kept, self.trained, self.carried = self.model, {"model": self.model}, {}
 
-    def updates(self, step: int) -> Iterator[Update]:
+    def draw(self, step: int) -> Batch:
+        """`vector` (batch_size, vector_dim)."""
+        return {"vector": self._training.augmented(self._batches[step], self.config, step)}
+
+    def updates(self, step: int, batch: Batch) -> Iterator[Update]:
         """Mean squared error of a batch."""
-        vector = self.data["train"].augmented(self._batches[step], self.config, step).to(self.device)
+        vector = batch["vector"]
         loss = F.mse_loss(self.model(vector), vector)
         yield Update("model", loss, {"loss": loss})
 
     def validate(self, step: int) -> Validation:
-        """Mean squared error and explained variance of all validation segments."""
-        figures = self._judge("validation")
-        return Validation(figures["loss"], figures)
+        """Mean squared error and explained variance of validation segments."""
+        loss, explained = self._judge(self._held, self.model)
+        return Validation(loss, {"loss": loss, "explained_variance": explained})
 
     @torch.no_grad()
-    def _judge(self, split: str) -> dict[str, float]:
-        data = self.data[split]
+    def _judge(self, data: Vectors, reconstruct: Callable[[Tensor], Tensor]) -> tuple[float, float]:
         self.model.eval()
-        vector = torch.cat(list(data.blocks()))
-        vector_hat = torch.cat([self.model(block.to(self.device)).cpu() for block in data.blocks()])
+        blocks = (block.to(self.device) for block in data.blocks())
+        found = errors(((block, reconstruct(block)) for block in blocks), self._mean)
         self.model.train()
-        return {
-            "loss": float(F.mse_loss(vector_hat, vector)),
-            "explained_variance": explained_variance(vector, vector_hat, self._mean),
-        }
+        return found
+
+    def _by_pca(self, vector: Tensor) -> Tensor:
+        return self._mean + (vector - self._mean) @ self._components.T @ self._components
 
     def report(self) -> dict[str, Any]:
         """Explained variance of the test segments, beside PCA of the same size, and sizes."""
-        vector = torch.cat(list(self.data["test"].blocks()))
-        projected = self._mean + (vector - self._mean) @ self._components.T @ self._components
         return {
-            "test/explained_variance": self._judge("test")["explained_variance"],
-            "test/explained_variance_pca": explained_variance(vector, projected, self._mean),
+            "test/explained_variance": self._judge(self._test, self.model)[1],
+            "test/explained_variance_pca": self._judge(self._test, self._by_pca)[1],
             "vector_dim": self.model.vector_dim,
             "latent_dim": self.config.latent_dim,
-            "train_segments": len(self.data["train"]),
+            "train_segments": len(self._training),
         }

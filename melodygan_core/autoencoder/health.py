@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from melodygan_core import metrics
+from melodygan_core.autoencoder.covariance import Covariance
 from melodygan_core.autoencoder.dense import DenseAutoencoder
 from melodygan_core.autoencoder.dense_task import vectors
 from melodygan_core.autoencoder.train import Autoencoder, load
@@ -23,6 +24,7 @@ MIN_ALIVE = 2
 # A constant output has 0; 0.3 leaves a tenth of the variance.
 MIN_SPREAD = 0.3
 MAX_SEGMENTS = 2048
+_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class Health:
 
 def shares(latents: NDArray[np.float32]) -> NDArray[np.float64]:
     """The share of the variance of (n, latent_dim) that each principal direction holds, largest first."""
-    centred = (latents - latents.mean(axis=0)).astype(np.float64)
-    variance = np.linalg.svd(centred, compute_uv=False) ** 2
+    seen = Covariance()
+    for start in range(0, len(latents), _BLOCK):
+        seen.add(torch.from_numpy(latents[start : start + _BLOCK].astype(np.float64)))
+    variance = torch.linalg.eigvalsh(seen.covariance).clamp_min(0).numpy()[::-1]
     return variance / max(variance.sum(), np.finfo(np.float64).tiny)
 
 
@@ -81,7 +85,7 @@ def examine(checkpoint: Artifact, dataset: Artifact, store: Store) -> Health:
 def _sent(model: Autoencoder, dataset: Dataset) -> tuple[Tensor, Tensor, Tensor]:
     """Test segments through a model: what went in (n, values), latents (n, latent_dim), what came out."""
     if isinstance(model, DenseAutoencoder):
-        real = vectors(dataset, "test", model.config).sample(MAX_SEGMENTS)
+        real = torch.cat([*vectors(dataset, "test", model.config).spread(MAX_SEGMENTS).blocks()])
         latents = torch.cat([model.encode(part) for part in real.split(512)])
         return real, latents, torch.cat([model.decode(part) for part in latents.split(512)])
     frames = model.config.crop_tokens * model.config.token_frames

@@ -21,7 +21,7 @@ from melodygan_core.autoencoder.temporal import TemporalAutoencoder
 from melodygan_core.config import TemporalAutoencoderConfig
 from melodygan_core.dataset import Dataset, Stretches
 from melodygan_core.networks import Critic, adversarial, feature_matching, hinge
-from melodygan_core.training import Update, Validation, autocast
+from melodygan_core.training import Batch, Update, Validation, autocast
 
 VALIDATION_CROPS = 256
 
@@ -60,19 +60,20 @@ class TemporalTask:
             self._real = self._embedded(torch.from_numpy(self._training.spread(VALIDATION_CROPS)))
             self._kad_floor = metrics.kad(self._real, self._embedded(self._held["validation"]))
 
-    def crops(self, step: int) -> NDArray[np.float32]:
-        """Log-mel (batch_size, frames, n_mels) of that step, each at a level of its own."""
+    def draw(self, step: int) -> Batch:
+        """`log_mel` (batch_size, frames, n_mels), each at a level of its own."""
         rng = np.random.default_rng((self.config.optimizer.seed, step))
         log_mel = self._training.draw(self.config.optimizer.batch_size, rng)
         gain = rng.normal(0, self.config.gain_db * math.log(10) / 20, (len(log_mel), 1, 1))
-        return np.maximum(log_mel + gain.astype(np.float32), np.float32(self._floor))
+        log_mel += gain.astype(np.float32)
+        return {"log_mel": torch.from_numpy(np.maximum(log_mel, np.float32(self._floor), out=log_mel))}
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, wanted=self.config.bfloat16)
 
-    def updates(self, step: int) -> Iterator[Update]:
+    def updates(self, step: int, batch: Batch) -> Iterator[Update]:
         """Mean absolute error of a batch, in standardised log-mel; later what the critic says of it as well."""
-        log_mel = torch.from_numpy(self.crops(step)).to(self.device)
+        log_mel = batch["log_mel"]
         critic = self._critic if step >= self._joins else None
         tokens = self.model.tokens(log_mel)
         with self._autocast():

@@ -25,7 +25,7 @@ from melodygan_core.config import (
 )
 from melodygan_core.dataset import Dataset
 from melodygan_core.store import Artifact, Store
-from melodygan_core.training import Observer, fit, ignore, resolve_device, seed_everything
+from melodygan_core.training import Observer, fit, ignore, once, resolve_device, seed_everything
 
 Autoencoder = DenseAutoencoder | TemporalAutoencoder
 AutoencoderConfig = DenseAutoencoderConfig | TemporalAutoencoderConfig
@@ -73,20 +73,19 @@ def train(dataset: Artifact, store: Store, config: AutoencoderConfig, observe: O
         MelodyGANError: training diverged.
     """
     version = config_id(training_id(config), dataset.version, VERSIONS["autoencoder"])
-    work = f"{config.family}.autoencoder.{version}"
 
-    def build(folder: Path) -> dict[str, Any]:
-        return _run(Dataset(store, dataset), store.work(work), folder, config, observe)
+    def build(work: Path, folder: Path) -> dict[str, Any]:
+        return _run(Dataset(store, dataset), work, folder, config, observe)
 
-    artifact = store.once(
+    return once(
         name_of(config.family),
+        store,
         store.model(config.family, "autoencoder", version),
+        f"{config.family}.autoencoder.{version}",
         build,
         config=to_dict(config),
         inputs={"feature_table": dataset.version},
     )
-    store.drop_work(work)
-    return artifact
 
 
 def _run(

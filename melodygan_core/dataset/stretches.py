@@ -58,7 +58,8 @@ class Stretches:
         self._places = Places(self._first, length, fewest_frames)
         if not self._places:
             raise InputError(f"{split} has no {fewest_frames} frames of consecutive usable {', '.join(stems)}")
-        self._found = found
+        self._shard = np.array([s.shard for s in found])
+        self._begins = np.array([s.row for s in found]) * dataset.feature.segment_frames
         self.all = [found[k] for k in self._places.stretch]
 
     def __len__(self) -> int:
@@ -87,9 +88,8 @@ class Stretches:
         return self._pieces(*self._places.spread(at_most))
 
     def _pieces(self, places: NDArray[np.int64], which: NDArray[np.int64]) -> NDArray[np.float32]:
-        starts = places - self._first[which]
-        return np.stack(
-            [self.read(self._found[w], int(s), self.fewest_frames) for w, s in zip(which, starts, strict=True)]
+        return self.dataset.pieces(
+            self._shard[which], self._begins[which] + places - self._first[which], self.fewest_frames
         )
 
 

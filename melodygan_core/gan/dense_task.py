@@ -16,6 +16,7 @@ from melodygan_core.dataset import Batches
 from melodygan_core.gan.conditions import Conditions
 from melodygan_core.gan.dense import Discriminator, Generator
 from melodygan_core.latents import LatentTable
+from melodygan_core.training import Batch
 
 VALIDATION_SAMPLES = 512
 
@@ -81,11 +82,12 @@ class DenseTask:
     def _moved(self, condition: Tensor | None) -> Tensor | None:
         return None if condition is None else condition.to(self.device)
 
-    def real(self, step: int) -> tuple[Tensor, Tensor | None]:
-        """Standardised latents (batch, latent_dim) of that step, and a condition (batch,) of each."""
+    def draw(self, step: int) -> Batch:
+        """`latents` (batch_size, latent_dim), standardised, and `condition` (batch_size,), if there are any."""
         rows = self._rows[self._batches[step]]
         condition = self.conditions.draw(rows, np.random.default_rng((self.config.optimizer.seed, step)))
-        return self._latents[rows].to(self.device), self._moved(condition)
+        batch = {"latents": self._latents[rows]}
+        return batch if condition is None else batch | {"condition": condition}
 
     def fake(self, count: int, condition: Tensor | None) -> Tensor:
         """What the generator makes now (count, latent_dim), with gradients."""

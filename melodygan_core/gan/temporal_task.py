@@ -18,6 +18,7 @@ from melodygan_core.gan.conditions import Conditions
 from melodygan_core.gan.noise import coordinates
 from melodygan_core.gan.temporal import Discriminator, Generator
 from melodygan_core.latents import LatentTable
+from melodygan_core.training import Batch
 
 VALIDATION_PAIRS = 64
 WINDOW_S = 3.0
@@ -108,11 +109,12 @@ class TemporalTask:
     def _moved(self, condition: Tensor | None) -> Tensor | None:
         return None if condition is None else condition.to(self.device)
 
-    def real(self, step: int) -> tuple[Tensor, Tensor | None]:
-        """Standardised pairs (batch, 2 * patch_tokens, latent_dim) of that step, and a condition of each."""
+    def draw(self, step: int) -> Batch:
+        """`latents` (batch_size, 2 * patch_tokens, latent_dim), standardised pairs, and `condition`, if any."""
         rng = np.random.default_rng((self.config.optimizer.seed, step))
         latents, rows = self._training.draw(self.config.optimizer.batch_size, rng)
-        return latents.to(self.device), self._moved(self.conditions.draw(rows, rng))
+        condition = self.conditions.draw(rows, rng)
+        return {"latents": latents} if condition is None else {"latents": latents, "condition": condition}
 
     def noise(self, count: int, rng: torch.Generator | None = None) -> Tensor:
         """Input of two patches with margins, anywhere between anchors (count, tokens, noise_dim)."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from melodygan_core import autoencoder, latents
+from melodygan_core import autoencoder, latents, processes
 from melodygan_core.autoencoder import Autoencoder, DenseAutoencoder
 from melodygan_core.checkpoint import blaming, load_config, load_weights, save_weights
 from melodygan_core.config import (
@@ -32,12 +32,14 @@ from melodygan_core.latents import LatentTable
 from melodygan_core.store import Artifact, Store
 from melodygan_core.training import (
     EMA,
+    Batch,
     Observer,
     Update,
     Validation,
     autocast,
     fit,
     ignore,
+    once,
     resolve_device,
     seed_everything,
 )
@@ -125,26 +127,27 @@ def train(
         observe: Called after every validation.
 
     Raises:
-        InputError: too few latents, or fewer than two conditions to tell apart.
+        InputError: too few latents, fewer than two conditions to tell apart, or several processes.
         MelodyGANError: training diverged.
     """
+    # The discriminators see how much a batch varies: half a batch in another process would be another training.
+    require(processes.count() == 1, "processes of a GAN's training", processes.count(), "1")
     version = config_id(training_id(config), latent_table.version, checkpoint.version, VERSIONS["gan"])
-    work = f"{config.family}.gan.{version}"
 
-    def build(folder: Path) -> dict[str, Any]:
+    def build(work: Path, folder: Path) -> dict[str, Any]:
         with store.reading(store.at(checkpoint.uri)) as local:
             decoder = autoencoder.load(local, config.optimizer.device)
-        return _run(latents.load(latent_table, store), decoder, store.work(work), folder, config, observe)
+        return _run(latents.load(latent_table, store), decoder, work, folder, config, observe)
 
-    artifact = store.once(
+    return once(
         name_of(config.family),
+        store,
         store.model(config.family, "gan", version),
+        f"{config.family}.gan.{version}",
         build,
         config=to_dict(config),
         inputs={latent_table.name: latent_table.version, checkpoint.name: checkpoint.version},
     )
-    store.drop_work(work)
-    return artifact
 
 
 def task_of(
@@ -179,10 +182,14 @@ class _Duel:
         device = next(self._generator.parameters()).device
         return autocast(device, wanted=enabled and self.material.bfloat16)
 
-    def updates(self, step: int) -> Iterator[Update]:
+    def draw(self, step: int) -> Batch:
+        """What is real at a step."""
+        return self.material.draw(step)
+
+    def updates(self, step: int, batch: Batch) -> Iterator[Update]:
         """The discriminator's, then the generator's; the gradient penalty at every `r1_every`-th step."""
         config, discriminator, shown = self.config, self._discriminator, self.material.shown
-        real, condition = self.material.real(step)
+        real, condition = batch["latents"], batch.get("condition")
         penalised = step % config.r1_every == 0
         real.requires_grad_(penalised)
         with self._autocast():

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melodygan_core import processes
+
 _EPSILON = 1e-5
 # What a critic says of one batch: the features of each layer, its logits last.
 Judgement = list[Tensor]
@@ -57,7 +59,7 @@ def adversarial(fake: Sequence[Judgement]) -> Tensor:
 def feature_matching(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
     """Mean absolute difference of the critics' features, relative to those of the real pictures."""
     distances = [
-        F.l1_loss(f, r.detach()) / r.detach().abs().mean().clamp_min(_EPSILON)
+        F.l1_loss(f, r.detach()) / processes.mean(r.abs().mean()).clamp_min(_EPSILON)
         for one, other in zip(real, fake, strict=True)
         for r, f in zip(one[:-1], other[:-1], strict=True)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from melodygan_core import processes
 from melodygan_core.config import OptimizerConfig
 from melodygan_core.errors import MelodyGANError
+from melodygan_core.training.batches import Batch, ahead
 from melodygan_core.training.optimizer import learning_rate, optimizer_for, update
 from melodygan_core.training.state import Best, Resumable
 
@@ -70,10 +73,17 @@ class Task(Protocol):
         """Modules without optimizer whose state goes on from step to step."""
         ...
 
-    def updates(self, step: int) -> Iterator[Update]:
+    def draw(self, step: int) -> Batch:
+        """The whole batch of a step, on the CPU; by the step alone, for it is asked for ahead, in a thread."""
+        ...
+
+    def updates(self, step: int, batch: Batch) -> Iterator[Update]:
         """The updates of a step, in order; each is done before the next is asked for.
 
-        What is drawn depends on the step and torch's generator alone.
+        Args:
+            step: Which.
+            batch: What was drawn for it, on the device of what is trained. All else that is random is torch's
+                generator's.
         """
         ...
 
@@ -112,7 +122,8 @@ class Fitted:
 
 def steps(name: str, first: int, last: int) -> Iterable[int]:
     """A progress bar over optimizer updates."""
-    return tqdm(range(first, last), desc=name, unit="step", initial=first, total=last, mininterval=1.0)
+    bar = {"desc": name, "unit": "step", "initial": first, "total": last, "mininterval": 1.0}
+    return tqdm(range(first, last), disable=not processes.leads(), **bar)
 
 
 def fit(
@@ -141,31 +152,35 @@ def fit(
     recent: list[dict[str, Tensor]] = []
     parts = {**task.trained, **task.carried, **{f"{part}_optimizer": o for part, o in optimizers.items()}}
     state = Resumable(work / "state.pt", config.checkpoint_every_s, parts, recent)
+    averaged = {part: processes.averaging(module) for part, module in task.trained.items()}
     first = state.load(best, history)
     if first == 0:
         # Shown, but no candidate: what was never trained is not what anybody asked for.
-        history.append({"step": 0, **_row("validation", task.validate(0).figures)})
+        history.append({"step": 0, **_row("validation", processes.told(task.validate(0)).figures)})
     started = time.monotonic()
 
-    for step in steps(name, first, config.max_steps):
-        losses: dict[str, Tensor] = {}
-        for part, loss, figures in task.updates(step):
-            rate = learning_rate(step, config)
-            update(optimizers[part], loss, rate, config.clip_norm, step, f"{name} ({part})")
-            losses |= figures
-        recent.append({k: v.detach() for k, v in losses.items()})
-        if (step + 1) % config.eval_every == 0 or step + 1 == config.max_steps:
-            loss_now, shown = task.validate(step + 1)
-            row = _row("train", means(recent)) | _row("validation", shown)
-            if wrong := {k: v for k, v in row.items() if not math.isfinite(v)}:
-                raise MelodyGANError(f"the {name} diverged by step {step + 1}: {wrong}")
-            best.offer(math.inf if loss_now is None else loss_now, step + 1, task.kept)
-            history.append({"step": step + 1, **row})
-            recent.clear()
-            observe(step + 1, row)
-            if best.stale >= config.patience:
-                break
-        state.save(step + 1, best, history)
+    device = next(task.kept.parameters()).device
+    with closing(ahead(task.draw, range(first, config.max_steps), device)) as batches:
+        for step, batch in zip(steps(name, first, config.max_steps), batches, strict=True):
+            losses: dict[str, Tensor] = {}
+            for part, loss, figures in task.updates(step, batch):
+                rate = learning_rate(step, config)
+                update(optimizers[part], averaged[part](loss), rate, config.clip_norm, step, f"{name} ({part})")
+                losses |= figures
+            recent.append(_of_whole_batch(losses))
+            if (step + 1) % config.eval_every == 0 or step + 1 == config.max_steps:
+                # All judge, so that all have drawn alike; the leader's last digits decide when to stop.
+                loss_now, shown = processes.told(task.validate(step + 1))
+                row = _row("train", means(recent)) | _row("validation", shown)
+                if wrong := {k: v for k, v in row.items() if not math.isfinite(v)}:
+                    raise MelodyGANError(f"the {name} diverged by step {step + 1}: {wrong}")
+                best.offer(math.inf if loss_now is None else loss_now, step + 1, task.kept)
+                history.append({"step": step + 1, **row})
+                recent.clear()
+                observe(step + 1, row)
+                if best.stale >= config.patience:
+                    break
+            state.save(step + 1, best, history)
 
     # Where no validation was a candidate the last weights are kept, and checks on what they make fail.
     if best.step >= 0:
@@ -177,6 +192,13 @@ def fit(
 
 def _row(kind: str, figures: dict[str, float]) -> dict[str, float]:
     return {f"{kind}/{k}": v for k, v in figures.items()}
+
+
+def _of_whole_batch(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    parts = {k: v.detach() for k, v in losses.items()}
+    if processes.count() == 1:
+        return parts
+    return dict(zip(parts, processes.mean(torch.stack([*parts.values()])).unbind(), strict=True))
 
 
 def means(rows: list[dict[str, Tensor]]) -> dict[str, float]:

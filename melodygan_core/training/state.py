@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from melodygan_core import processes
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -91,13 +93,8 @@ class Resumable:
 
     def load(self, best: Best, history: list[dict[str, float]]) -> int:
         """Restores everything and returns the next step; 0 when there is nothing to resume."""
-        if not self._path.exists():
-            return 0
-        try:
-            state = torch.load(self._path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            # A disk that was full or lost power: the work is lost, but must not stand in the way for ever.
-            warnings.warn(f"{self._path} cannot be read ({error}); training starts again", stacklevel=2)
+        state = processes.told(self._read() if processes.leads() else None)
+        if state is None:
             return 0
         if set(state["parts"]) != set(self._parts):
             warnings.warn(f"{self._path} is of another version; training starts again", stacklevel=2)
@@ -109,11 +106,26 @@ class Resumable:
         history[:], self._recent[:] = state["history"], state.get("recent", [])
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+            if processes.count() == 1:
+                torch.cuda.set_rng_state_all(state["cuda_rng"])
+            else:  # The leader drew with its first GPU, and all draw alike.
+                torch.cuda.set_rng_state(state["cuda_rng"][0])
         return int(state["step"])
+
+    def _read(self) -> dict[str, Any] | None:
+        if not self._path.exists():
+            return None
+        try:
+            return torch.load(self._path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            # A disk that was full or lost power: the work is lost, but must not stand in the way for ever.
+            warnings.warn(f"{self._path} cannot be read ({error}); training starts again", stacklevel=2)
+            return None
 
     def save(self, step: int, best: Best, history: list[dict[str, float]], *, force: bool = False) -> None:
         """Saves, atomically, if enough time has passed since the last save; `step` is the next to do."""
+        if not processes.leads():
+            return
         if not force and time.monotonic() - self._last < self._every_s:
             return
         state = {

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melodygan_core import processes
 from melodygan_core.networks.critic import Critic, Judgement
 
 RESOLUTIONS = ((512, 128), (1024, 256), (2048, 512))
@@ -30,7 +31,7 @@ def stft_distance(wav_hat: Tensor, wav: Tensor) -> Tensor:
     total = wav.new_zeros(())
     for n_fft, hop_length in RESOLUTIONS:
         made, real = magnitude(wav_hat, n_fft, hop_length), magnitude(wav, n_fft, hop_length)
-        convergence = (real - made).norm() / real.norm().clamp_min(_EPSILON)
+        convergence = processes.norm(real - made) / processes.norm(real).clamp_min(_EPSILON)
         total = total + convergence + F.l1_loss(made.log(), real.log())
     return total / len(RESOLUTIONS)
 

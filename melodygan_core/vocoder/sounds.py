@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from melodygan_core import audio
+from melodygan_core import audio, processes
 from melodygan_core.config import STEMS
 from melodygan_core.dataset import Dataset, Places, Stretches
 from melodygan_core.errors import InputError
@@ -51,8 +51,9 @@ class Sounds:
                 f"{split} has no {samples / feature.sample_rate:.1f} s of usable {', '.join(stems)}"
             )
         path = folder / f"{dataset.version}-{split}-{'-'.join(stems)}.i16"
-        if not path.exists() or path.stat().st_size != 2 * int(length.sum()):
-            _decode(dataset, store, stretches, segment, path)
+        with processes.leader_first():
+            if not path.exists() or path.stat().st_size != 2 * int(length.sum()):
+                _decode(dataset, store, stretches, segment, path)
         self._values = np.memmap(path, dtype="<i2", mode="r")
         self.samples = samples
 

@@ -17,7 +17,7 @@ from melodygan_core.dataset import Dataset
 from melodygan_core.features import mel_filterbank
 from melodygan_core.networks import adversarial, feature_matching, hinge
 from melodygan_core.store import Store
-from melodygan_core.training import Update, Validation
+from melodygan_core.training import Batch, Update, Validation
 from melodygan_core.vocoder.losses import Critics, magnitude, stft_distance
 from melodygan_core.vocoder.neural import NeuralVocoder
 from melodygan_core.vocoder.sounds import Sounds, longest
@@ -85,10 +85,14 @@ class VocoderTask:
         )
         self._kad_floor = metrics.kad(self._real, self._embedded(self._held))
 
-    def updates(self, step: int) -> Iterator[Update]:
+    def draw(self, step: int) -> Batch:
+        """`wav` (batch_size, samples)."""
+        opt = self.config.optimizer
+        return {"wav": self._training.draw(opt.batch_size, np.random.default_rng((opt.seed, step)))}
+
+    def updates(self, step: int, batch: Batch) -> Iterator[Update]:
         """The critics', once they have joined, and the vocoder's."""
-        config, opt = self.config, self.config.optimizer
-        wav = self._training.draw(opt.batch_size, np.random.default_rng((opt.seed, step))).to(self.device)
+        config, wav = self.config, batch["wav"]
         log_mel = self._log_mel(wav)
         wav_hat = self.model(log_mel)
         figures = {

@@ -19,7 +19,7 @@ from melodygan_core.config import (
 )
 from melodygan_core.dataset import Dataset
 from melodygan_core.store import Artifact, Store
-from melodygan_core.training import Observer, fit, ignore, resolve_device, seed_everything
+from melodygan_core.training import Observer, fit, ignore, once, resolve_device, seed_everything
 from melodygan_core.vocoder.comparison import beside_griffin_lim
 from melodygan_core.vocoder.neural import NeuralVocoder
 from melodygan_core.vocoder.task import VocoderTask
@@ -61,21 +61,20 @@ def train(dataset: Artifact, store: Store, config: VocoderConfig, observe: Obser
         MelodyGANError: training diverged.
     """
     version = config_id(training_id(config), dataset.version, VERSIONS["vocoder"])
-    # Family and stage like any other training: what looks for killed ones, or for a track's sound, finds it.
-    work = f"vocoder.vocoder.{version}"
 
-    def build(folder: Path) -> dict[str, Any]:
-        return _run(Dataset(store, dataset), store, store.work(work), folder, config, observe)
+    def build(work: Path, folder: Path) -> dict[str, Any]:
+        return _run(Dataset(store, dataset), store, work, folder, config, observe)
 
-    artifact = store.once(
+    return once(
         NAME,
+        store,
         store.model("vocoder", "vocoder", version),
+        # Family and stage as of any training: what looks for killed ones, or for a track's sound, finds it.
+        f"vocoder.vocoder.{version}",
         build,
         config=to_dict(config),
         inputs={"feature_table": dataset.version},
     )
-    store.drop_work(work)
-    return artifact
 
 
 def _run(

@@ -9,11 +9,12 @@ import click
 from melodygan_core.errors import MelodyGANError
 from melodygan_dagster.cli.graph import demo, run, ui
 from melodygan_dagster.cli.store import doctor, forget, retry
+from melodygan_dagster.cli.train import train
 from melodygan_dagster.cli.use import augment, generate, interpolate, reconstruct, transfer
 
 USES = (generate, reconstruct, interpolate, transfer, augment)
 
-__all__ = ["USES", "demo", "doctor", "forget", "main", "retry", "run", "ui"]
+__all__ = ["USES", "demo", "doctor", "forget", "main", "retry", "run", "train", "ui"]
 
 
 class _Group(click.Group):
@@ -31,5 +32,5 @@ def main() -> None:
     """From a list of URLs to new music."""
 
 
-for command in (demo, run, ui, doctor, forget, retry, *USES):
+for command in (demo, run, train, ui, doctor, forget, retry, *USES):
     main.add_command(command)

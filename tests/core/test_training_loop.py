@@ -13,7 +13,7 @@ from torch import nn
 
 from melodygan_core.config import OptimizerConfig
 from melodygan_core.errors import MelodyGANError
-from melodygan_core.training import Fitted, Update, Validation, fit, ignore
+from melodygan_core.training import Batch, Fitted, Update, Validation, fit, ignore
 
 CONFIG = OptimizerConfig(max_steps=8, eval_every=2, patience=2, warmup_steps=0, learning_rate=0.1)
 
@@ -30,7 +30,11 @@ class Told:
         self.validated: dict[int, torch.Tensor] = {}
         self.order: list[str] = []
 
-    def updates(self, step: int) -> Iterator[Update]:
+    def draw(self, step: int) -> Batch:
+        return {"step": torch.tensor([step])}
+
+    def updates(self, step: int, batch: Batch) -> Iterator[Update]:
+        assert batch["step"].tolist() == [step]
         before = self.first.weight.detach().clone()
         loss = self.first(torch.ones(1, 2)).square().sum()
         self.order.append("first")
@@ -93,10 +97,10 @@ def test_a_figure_that_is_no_number_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("killed", [3, 4, 7])
 def test_a_killed_one_goes_on_where_it_was(tmp_path: Path, killed: int) -> None:
     class Dies(Told):
-        def updates(self, step: int) -> Iterator[Update]:
+        def updates(self, step: int, batch: Batch) -> Iterator[Update]:
             if step == killed:
                 raise KeyboardInterrupt
-            return super().updates(step)
+            return super().updates(step, batch)
 
     losses: dict[int, float | None] = {0: 1.0, 2: None, 4: 2.0, 6: 1.0, 8: 3.0}
     often = replace(CONFIG, checkpoint_every_s=0.0)

@@ -1,0 +1,177 @@
+"""Whether training waits for its input: made-up features on disk, and the steps of the autoencoders on them.
+
+    python benchmarks/training_input.py [--hours 1 100] [--preset small] [--folder /tmp]
+
+Makes a dataset of each size (62 MB an hour with `small`), measures, and deletes it. Of each family, in a
+process of its own: seconds from opening the dataset, out of the page cache, to the first batch; batches a
+second of the loader alone; steps a second with the loader and with one batch that stays in memory, in turn, the
+best round of each; and the highest memory that is no mapped file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from melodygan_core.autoencoder.dense_task import DenseTask
+from melodygan_core.autoencoder.temporal_task import TemporalTask
+from melodygan_core.config import STEMS, FeatureConfig, to_dict
+from melodygan_core.dataset import Dataset, index
+from melodygan_core.dataset.index import Entry
+from melodygan_core.presets import PRESETS
+from melodygan_core.store import Artifact, Store, dump_json
+from melodygan_core.training import Batch, ahead, optimizer_for, resolve_device, seed_everything, update
+
+TRACK_S = 240.0
+ROUNDS, ROUND_S = 3, 8.0
+MEAN, STD = -4.0, 2.0
+
+
+def made_up(store: Store, hours: float, feature: FeatureConfig) -> Artifact:
+    """A dataset of so many hours of mixes, in the shards and the manifest that `assemble` would write."""
+    rng = np.random.default_rng(0)
+    segments = round(TRACK_S / feature.segment_s)
+    widths = [feature.segment_frames * n for n in (feature.n_mels, feature.n_mfcc)]
+    # Each track is a piece of one noise: to draw all anew would take longer than what is measured.
+    noise = rng.normal(MEAN, STD, 2 * segments * max(widths)).astype(np.float16)
+    half = pa.field("element", pa.float16(), nullable=False)
+    entries = []
+    for number in range(max(10, round(hours * 3600 / TRACK_S))):
+        columns = {
+            "track_id": pa.array([f"{number:05d}"] * segments),
+            "stem": pa.array(["mix"] * segments),
+            "index": pa.array(np.arange(segments, dtype=np.int32)),
+        }
+        for name, width in zip(("log_mel", "mfcc"), widths, strict=True):
+            first = rng.integers(0, len(noise) - segments * width)
+            values = pa.array(noise[first : first + segments * width])
+            columns[name] = pa.FixedSizeListArray.from_arrays(values, type=pa.list_(half, width))
+        entry = Entry(f"{number:05d}", "", f"{number:05d}", TRACK_S, rows=segments, sums=[float(number)])
+        entries.append((entry, pa.table(columns)))
+    size = PRESETS["small"].dataset.shard_tracks
+    for start in range(0, len(entries), size):
+        index.pack(store, store.shards("made"), entries[start : start + size])
+    return _version(store, [entry for entry, _ in entries], feature)
+
+
+def _version(store: Store, entries: list[Entry], feature: FeatureConfig) -> Artifact:
+    splits = ("train",) * 8 + ("validation", "test")
+    rows = [{**asdict(e), "split": splits[k % 10], "tags": ["made"]} for k, e in enumerate(entries)]
+    bands = feature.n_mels, feature.n_mfcc
+    sums = [value for n in bands for moment in (MEAN, MEAN**2 + STD**2) for value in [moment] * n]
+    manifest = {
+        "feature": to_dict(feature),
+        "separation": "none",
+        "shards": store.uri(store.shards("made")),
+        "statistics": {stem: [1.0, *sums] for stem in STEMS},
+    }
+    folder = store.dataset("made")
+    with store.writing_folder(folder) as out:
+        pq.write_table(pa.Table.from_pylist(rows), out / "tracks.parquet")
+        dump_json(out / "manifest.json", manifest)
+    return Artifact("feature_table", "made", store.uri(folder), "", 0)
+
+
+def forget_pages(folder: Path) -> None:
+    """Takes the files of a folder out of the page cache."""
+    for path in folder.rglob("*.arrow"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def anonymous_mb() -> float:
+    """Memory of this process that is no mapped file."""
+    found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+def watch(peak: list[float], ended: threading.Event) -> None:
+    """Notes the highest of `anonymous_mb` until it is told that all has ended."""
+    while not ended.wait(0.02):
+        peak[0] = max(peak[0], anonymous_mb())
+
+
+def rate(step: Callable[[Batch], None], batches: Iterator[Batch]) -> float:
+    """Batches a second, for a while."""
+    count, started = 0, time.perf_counter()
+    while (elapsed_s := time.perf_counter() - started) < ROUND_S:
+        step(next(batches))
+        count += 1
+    return count / elapsed_s
+
+
+def measure(root: str, made: Artifact, preset: str, family: str) -> str:
+    """The line of one family."""
+    config = getattr(PRESETS[preset], family).autoencoder
+    device = resolve_device("auto")
+    seed_everything(0)
+    peak, ended = [anonymous_mb()], threading.Event()
+    watcher = threading.Thread(target=watch, args=(peak, ended))
+    watcher.start()
+    before = peak[0]
+    started = time.perf_counter()
+    dataset = Dataset(Store(root), made)
+    task = DenseTask(dataset, config, device) if family == "dense" else TemporalTask(dataset, config, device)
+    with closing(ahead(task.draw, range(10**9), device)) as batches:
+        cached = next(batches)
+        first_s = time.perf_counter() - started
+        optimizer = optimizer_for(task.model, config.optimizer, task.betas)
+
+        def step(batch: Batch) -> None:
+            for _, loss, _ in task.updates(0, batch):
+                update(optimizer, loss, 1e-4, 1.0, 0, family)
+
+        rate(step, itertools.repeat(cached))
+        alone = rate(lambda batch: None, batches)
+        rounds = [(rate(step, batches), rate(step, itertools.repeat(cached))) for _ in range(ROUNDS)]
+    ended.set()
+    watcher.join()
+    loaded, same = (max(r) for r in zip(*rounds, strict=True))
+    return (
+        f"{family}: first batch after {first_s:.1f} s, loader alone {alone:.0f} batches/s, step with it "
+        f"{loaded:.2f}/s, on one cached batch {same:.2f}/s, ratio {loaded / same:.3f}, "
+        f"anonymous memory at most {peak[0]:.0f} MB ({before:.0f} MB before)"
+    )
+
+
+def main() -> None:
+    """Prints a line for each size and family."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hours", type=float, nargs="+", default=[1, 100])
+    parser.add_argument("--preset", choices=list(PRESETS), default="small")
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="Where the files are made.")
+    options = parser.parse_args()
+    feature = PRESETS[options.preset].features
+    print(f"{resolve_device('auto')}, {torch.get_num_threads()} threads, preset {options.preset}")
+    for hours in options.hours:
+        frame_bytes = 2 * (feature.n_mels + feature.n_mfcc)
+        print(f"{hours:g} h: {hours * 3600 * feature.frame_rate * frame_bytes / 1e9:.2f} GB", flush=True)
+        with tempfile.TemporaryDirectory(prefix="melodygan-input-", dir=options.folder) as root:
+            made = made_up(Store(root), hours, feature)
+            for family in ("dense", "temporal"):
+                forget_pages(Path(root))
+                with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                    print(
+                        "  " + process.submit(measure, root, made, options.preset, family).result(), flush=True
+                    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""`melodygan train`: one model, by as many processes as torchrun starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from melodygan_core.config import FAMILIES
+from melodygan_core.presets import PRESETS
+
+if TYPE_CHECKING:
+    from melodygan_core.store import Artifact, Store
+
+VOCODER = "vocoder_checkpoint"
+ASSETS = (*(f"{family}/autoencoder_checkpoint" for family in FAMILIES), VOCODER)
+
+
+@click.command()
+@click.argument("asset", type=click.Choice(ASSETS))
+@click.option("--store", envvar="MELODYGAN_STORE", default="data", help="Root of the store.")
+@click.option(
+    "--preset", envvar="MELODYGAN_PRESET", type=click.Choice(list(PRESETS)), default="small", help="Of models."
+)
+@click.option(
+    "--config",
+    envvar="MELODYGAN_CONFIG",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="YAML of settings that differ from the preset's.",
+)
+def train(asset: str, store: str, preset: str, config: Path | None) -> None:
+    """Trains a model on the dataset in use, where a run of the graph finds it and trains nothing again.
+
+    By several processes, a GPU each, with the result of one:
+    torchrun --standalone --nproc-per-node 2 --no-python melodygan train vocoder_checkpoint
+    """
+    from melodygan_core import processes
+    from melodygan_core.store import Store
+
+    with processes.together():
+        made = _trained(asset, Store(store), preset, config)
+        if processes.leads():
+            click.echo(f"{made.name} {made.version}: {made.uri}")
+
+
+def _trained(asset: str, store: Store, preset: str, config: Path | None) -> Artifact:
+    from melodygan_core import autoencoder, vocoder
+    from melodygan_core.dataset.assemble import NAME
+    from melodygan_core.presets import configured
+
+    wanted = configured(preset, config)
+    table = store.record(NAME)
+    if table is None:
+        raise click.ClickException(f"{store.root} has no {NAME} yet: make it by `melodygan run`")
+    if asset == VOCODER:
+        return vocoder.train(table, store, wanted.vocoder)
+    return autoencoder.train(table, store, getattr(wanted, asset.split("/", maxsplit=1)[0]).autoencoder)

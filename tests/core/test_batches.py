@@ -1,0 +1,68 @@
+"""Batches drawn ahead of the steps that they are for."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+
+from melodygan_core.autoencoder.covariance import Covariance
+from melodygan_core.training import Batch, ahead
+
+CPU = torch.device("cpu")
+
+
+def threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("batches")]
+
+
+def test_every_step_has_its_own_batch_wherever_it_begins() -> None:
+    def draw(step: int) -> Batch:
+        return {"x": torch.full((2,), step)}
+
+    assert [b["x"].tolist() for b in ahead(draw, range(5), CPU)] == [[k, k] for k in range(5)]
+    assert [b["x"].tolist() for b in ahead(draw, range(3, 5), CPU)] == [[3, 3], [4, 4]]
+    assert list(ahead(draw, range(5, 5), CPU)) == []
+    assert threads() == []
+
+
+def test_two_are_ready_and_no_more_and_leaving_ends_the_thread() -> None:
+    drawn, third = [], threading.Event()
+
+    def draw(step: int) -> Batch:
+        drawn.append(step)
+        if step == 2:
+            third.set()
+        return {"x": torch.tensor([step])}
+
+    with closing(ahead(draw, range(100), CPU)) as batches:
+        next(batches)
+        assert third.wait(10)
+        assert len(threads()) == 1
+    assert drawn == [0, 1, 2]
+    assert threads() == []
+
+
+def test_what_a_draw_raises_comes_at_its_step() -> None:
+    def draw(step: int) -> Batch:
+        if step == 2:
+            raise ValueError("torn shard")
+        return {"x": torch.tensor([step])}
+
+    batches = ahead(draw, range(9), CPU)
+    assert [next(batches)["x"].item() for _ in range(2)] == [0, 1]
+    with pytest.raises(ValueError, match="torn shard"):
+        next(batches)
+    assert threads() == []
+
+
+def test_a_covariance_in_blocks_is_that_of_all() -> None:
+    x = torch.randn(1000, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 100
+    seen = Covariance()
+    for block in x.split(77):
+        seen.add(block)
+    np.testing.assert_allclose(seen.mean, x.mean(dim=0), rtol=1e-12)
+    np.testing.assert_allclose(seen.covariance, np.cov(x.numpy().T, bias=True), rtol=1e-9, atol=1e-12)

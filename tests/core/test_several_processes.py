@@ -1,0 +1,169 @@
+"""Two processes on loopback, started by torchrun, train what one does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from melodygan_core import autoencoder, features, processes
+from melodygan_core.catalogue.tracks import save
+from melodygan_core.checkpoint import WEIGHTS_FILE
+from melodygan_core.errors import InputError
+from melodygan_core.presets import configured
+from melodygan_core.store import Artifact, Store
+from tests.core.made import FEATURE, SEPARATION, assemble, put_sound, track
+from tests.core.several import train_all
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+COMMAND = ["--no-python", sys.executable, "-c", "from melodygan_dagster.cli import main; main()"]
+SETTINGS = """
+dense:
+  autoencoder:
+    time_bins: 4
+    hidden_sizes: [32, 8]
+    optimizer: {max_steps: 200, batch_size: 8, eval_every: 50, checkpoint_every_s: 0, device: cpu, patience: 99}
+"""
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join(sys.path)
+    return os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": path}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a dataset of sound."""
+    root = tmp_path_factory.mktemp("several") / "store"
+    store = Store(str(root))
+    names = [f"made-{i:02d}" for i in range(6)]
+    for i, name in enumerate(names):
+        put_sound(store, name, i)
+    save(store, [track(n) for n in names])
+    assert not features.extract(names, store, FEATURE, SEPARATION).failed
+    store.write_record(assemble(store, feature=FEATURE))
+    return root
+
+
+def copy(filled: Path, to: Path) -> Store:
+    shutil.copytree(filled, to)
+    return Store(str(to))
+
+
+def artifacts(store: Store) -> dict[str, Path]:
+    return {p.parent.name: p.parent for p in Path(store.root).glob("models/*/*/*/artifact.json")}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / WEIGHTS_FILE)
+
+
+def same_curve(one: Artifact, other: Artifact) -> None:
+    for a, b in zip(one.metrics["history"], other.metrics["history"], strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert b[name] == pytest.approx(a[name], rel=1e-4, abs=1e-6), (name, a["step"])
+
+
+def test_two_processes_train_what_one_does(filled: Path, tmp_path: Path) -> None:
+    alone = copy(filled, tmp_path / "alone")
+    expected = train_all(alone)
+    both = copy(filled, tmp_path / "both")
+    subprocess.run(
+        [*TORCHRUN, "-m", "tests.core.several", both.root], check=True, env=environment(), timeout=120
+    )
+    # The same versions: what is there already is not trained again.
+    found = train_all(both)
+    assert set(artifacts(both)) == set(artifacts(alone)) and len(found) == 3
+    for one, other in zip(expected, found, strict=True):
+        assert (one.version, one.inputs) == (other.version, other.inputs)
+        assert other.metrics["steps"] == 12
+        same_curve(one, other)
+        one_of, other_of = (weights(Path(store.root) / a.uri) for store, a in ((alone, one), (both, other)))
+        for name, value in one_of.items():
+            assert torch.allclose(value, other_of[name], rtol=1e-3, atol=1e-5), (one.name, name)
+    assert not list((Path(both.root) / "work").glob("*.*.*"))
+
+
+def arguments(store: Store, settings: Path) -> list[str]:
+    where = ["--store", store.root, "--preset", "demo", "--config", str(settings)]
+    return ["train", "dense/autoencoder_checkpoint", *where]
+
+
+def launch(store: Store, settings: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*TORCHRUN, *COMMAND, *arguments(store, settings)],
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_one_of_two_killed_ends_the_run_and_it_goes_on(filled: Path, tmp_path: Path) -> None:
+    store = copy(filled, tmp_path / "store")
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(SETTINGS, "utf-8")
+    run = launch(store, settings)
+    work = Path(store.root) / "work"
+    deadline = time.monotonic() + 60
+    while not list(work.glob("dense.autoencoder.*/state.pt")):
+        assert run.poll() is None and time.monotonic() < deadline, run.communicate()
+        time.sleep(0.02)
+    os.kill(children(run.pid)[-1], signal.SIGKILL)
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode != 0, said
+    assert artifacts(store) == {}
+    (state,) = work.glob("dense.autoencoder.*/state.pt")
+    step = torch.load(state, weights_only=True)["step"]
+    assert 0 < step < 200
+
+    again = launch(store, settings)
+    said, _ = again.communicate(timeout=90)
+    assert again.returncode == 0, said
+    ((version, folder),) = artifacts(store).items()
+    assert f"dense/autoencoder_checkpoint {version}: models/dense/autoencoder/{version}" in said
+    # One process, undisturbed, trains the same.
+    alone = copy(filled, tmp_path / "alone")
+    table = alone.record("feature_table")
+    assert table is not None
+    made = autoencoder.train(table, alone, configured("demo", settings).dense.autoencoder)
+    assert made.version == version
+    for name, value in weights(artifacts(alone)[version]).items():
+        assert torch.allclose(value, weights(folder)[name], rtol=1e-3, atol=1e-4), name
+
+
+def test_parts_are_equal_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = torch.arange(6)
+    assert torch.equal(processes.mine(whole), whole)
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    parts = []
+    for number in range(3):
+        monkeypatch.setattr(processes, "number", lambda number=number: number)
+        parts.append(processes.mine(whole))
+    assert np.array_equal(torch.cat(parts), whole) and {len(p) for p in parts} == {2}
+    with pytest.raises(InputError, match="batch_size is 7; allowed: multiples of 3"):
+        processes.mine(torch.arange(7))
+
+
+def test_one_process_is_not_changed() -> None:
+    with processes.together():
+        assert (processes.count(), processes.number(), processes.leads()) == (1, 0, True)
+        x = torch.tensor([3.0, 4.0], requires_grad=True)
+        assert processes.norm(x) == 5.0
+        assert not processes.mean(x).requires_grad
+        assert processes.averaging(torch.nn.Linear(1, 1))(x) is x
+        assert processes.told("x") == "x"
