@@ -13,6 +13,8 @@ from typing import Any
 
 from upath import UPath
 
+from melodygan_core.errors import InputError
+
 # Whatever is written without a lock (records, pictures, reports) takes moments.
 QUIET_S = 3600.0
 
@@ -74,7 +76,11 @@ def _walk(root: str, without: Collection[str] = ()) -> Iterator[str]:
 
 
 def _found(folder: UPath) -> Iterator[tuple[str, dict[str, Any]]]:
-    found: Any = folder.fs.find(folder.path, detail=True)
+    try:
+        found: Any = folder.fs.find(folder.path, detail=True)
+    except FileNotFoundError as error:
+        # A folder that is not there is empty; this is of what folders are in.
+        raise InputError(f"store has {str(folder)!r}; allowed: a bucket that is there ({error})") from error
     start = folder.path.rstrip("/")
     for path, info in found.items():
         name = path.removeprefix(start).lstrip("/")

@@ -392,6 +392,8 @@ def test_a_bucket_is_not_made_by_a_typing_error(bucket: str) -> None:
     store = Store("s3://bukcet/x")
     with pytest.raises(FileNotFoundError, match="bucket does not exist"):
         store.write_json(store.raw_json("t"), {})
+    with pytest.raises(InputError, match="'s3://bukcet/x'; allowed: a bucket that is there"):
+        listing.names(store.base)
     assert [b["Name"] for b in boto3.client("s3").list_buckets()["Buckets"]] == [BUCKET]
 
 
