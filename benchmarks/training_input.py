@@ -62,7 +62,9 @@ def made_up(store: Store, hours: float, feature: FeatureConfig) -> Artifact:
             first = rng.integers(0, len(noise) - segments * width)
             values = pa.array(noise[first : first + segments * width])
             columns[name] = pa.FixedSizeListArray.from_arrays(values, type=pa.list_(half, width))
-        entry = Entry(f"{number:05d}", "", f"{number:05d}", TRACK_S, rows=segments, sums=np.array([float(number)]))
+        entry = Entry(
+            f"{number:05d}", "", f"{number:05d}", TRACK_S, rows=segments, sums=np.array([float(number)])
+        )
         entries.append((entry, pa.table(columns)))
     size = PRESETS["small"].dataset.shard_tracks
     for start in range(0, len(entries), size):

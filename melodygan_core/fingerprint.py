@@ -39,6 +39,7 @@ MIN_VOTES = 2
 # Most earlier sounds that one sub-fingerprint calls up: that of silence is in every track.
 MAX_CALLED = 64
 _BATCH = 256
+_IGNORED_BITS = np.uint32(10)
 _TIMEOUT_S = 600.0
 
 
@@ -152,16 +153,24 @@ def bit_error(one: Print, other: Print, offset: int) -> float:
 
 
 class _Index:
-    """Every distinct sub-fingerprint of every sound, where it first stands, sorted by value and sound."""
+    """Distinct sub-fingerprints of every sound, where they first stand, sorted by value and sound.
 
-    def __init__(self, prints: Sequence[Print]) -> None:
+    Of sounds before `first_new` only those that may be in a later one, by their first bits: a few new sounds
+    are found among thousands without sorting all that these consist of.
+    """
+
+    def __init__(self, prints: Sequence[Print], first_new: int) -> None:
         self.prints = prints
+        wanted = np.zeros(1 << (32 - _IGNORED_BITS), bool)
+        for values in prints[first_new:]:
+            wanted[values >> _IGNORED_BITS] = True
         keys, places = [], []
         for number, values in enumerate(prints):
             if speaks(values):
-                distinct, place = np.unique(values, return_index=True)
+                there = np.flatnonzero(wanted[values >> _IGNORED_BITS])
+                distinct, place = np.unique(values[there], return_index=True)
                 keys.append(distinct.astype(np.uint64) << np.uint64(32) | np.uint64(number))
-                places.append(place.astype(np.int32))
+                places.append(there[place].astype(np.int32))
         self.keys = np.concatenate(keys) if keys else np.empty(0, np.uint64)
         self.places = np.concatenate(places) if places else np.empty(0, np.int32)
         order = np.argsort(self.keys)
@@ -199,7 +208,7 @@ def pairs(prints: Sequence[Print], first_new: int = 0) -> list[Pair]:
     Returns:
         Sorted by later, then bit error.
     """
-    index = _Index(prints)
+    index = _Index(prints, first_new)
     best: dict[tuple[int, int], float] = {}
     for first in range(first_new, len(prints), _BATCH):
         tried: dict[tuple[int, int], int] = {}
