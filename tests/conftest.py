@@ -229,7 +229,15 @@ def copied(family: Family, root: Path) -> Family:
 
 
 # Files that take minutes: they begin first, so that no core waits for them at the end.
-LONG = ("test_daemon.py", "test_pipeline.py", "test_kills.py", "test_runner.py")
+LONG = (
+    "test_daemon.py",
+    "test_several_processes.py",
+    "test_pipeline.py",
+    "test_ray.py",
+    "test_remote_stores.py",
+    "test_kills.py",
+    "test_runner.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

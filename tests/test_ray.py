@@ -140,7 +140,7 @@ def serial(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sto
 # there without the instrumental, the table has one stem of three.
 MOMENTS = {
     "download": ("melodygan_core.download.sha256_of", 1),
-    "stems": ("melodygan_core.separation.stems.sha256_of", 1),
+    "stems": ("melodygan_core.separation.stems.loudness_lufs", 1),
     "features": ("melodygan_core.features.tracks.stem_table", 2),
 }
 
