@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -108,18 +106,10 @@ class FeatureExtractor:
         log_mel = padded.new_empty(frames, config.n_mels)
         mfcc = padded.new_empty(frames, config.n_mfcc)
 
-        def run(first: int, last: int) -> None:
-            # Each thread has a stretch of its own and its own room for one block of spectra.
-            spectra = padded.new_empty(2, min(self.block_frames, last - first), half + 1)
-            for start in range(first, last, self.block_frames):
-                block = slice(start, min(start + self.block_frames, last))
-                self._block(framed[block], constants, spectra, log_mel[block], mfcc[block])
-
-        threads = torch.get_num_threads() if padded.device.type == "cpu" else 1
-        if threads == 1:
-            run(0, frames)
-        else:
-            _spread(run, frames, threads)
+        spectra = padded.new_empty(2, min(self.block_frames, frames), half + 1)
+        for start in range(0, frames, self.block_frames):
+            block = slice(start, start + self.block_frames)
+            self._block(framed[block], constants, spectra, log_mel[block], mfcc[block])
         return log_mel.T, mfcc.T
 
     @torch.no_grad()
@@ -141,18 +131,3 @@ class FeatureExtractor:
             bands = _band_groups(self.filterbank.to(device))
             self._constants[device] = _Constants(self.window.to(device), bands, self.dct.to(device))
         return self._constants[device]
-
-
-def _spread(run: Callable[[int, int], None], frames: int, threads: int) -> None:
-    """Gives each thread one stretch of the frames, and torch's own threads none of it.
-
-    An operation on one block takes microseconds: shared between torch's threads it waits for the slowest of
-    them every time, and beside another busy process that cost more than ten times the work.
-    """
-    edges = [frames * i // threads for i in range(threads + 1)]
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(run, edges[:-1], edges[1:]))
-    finally:
-        # The workers' setting is their own, but it is also the default of threads that start later.
-        torch.set_num_threads(threads)
