@@ -30,9 +30,17 @@ format: $(INSTALLED) ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Side by side with peers
+bench: $(INSTALLED) ## Side by side with peers, an hour and a half; needs 20 GB of disk and a quiet machine
 	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/separation.py
+	$(BIN)/python benchmarks/pipeline.py script
+	$(BIN)/python benchmarks/pipeline.py orchestration
 	$(BIN)/python benchmarks/vocoder.py
+	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/training_input.py
+	$(BIN)/python benchmarks/scale.py increment
+	$(BIN)/python benchmarks/scale.py tracks
 
 lock: $(INSTALLED) ## Newest allowed versions into the lock file
 	$(BIN)/uv pip compile --universal --no-header --no-annotate --upgrade --quiet pyproject.toml --group dev --all-extras -o requirements.lock

@@ -26,8 +26,13 @@ def magnitude_and_power(spectrum: Tensor, magnitude: Tensor, power: Tensor) -> N
     if spectrum.device.type == "cpu":
         _kernel()(*(x.view(-1).numpy() for x in (parts, magnitude, power)))
     else:
-        torch.sum(parts.square(), -1, out=power)
-        torch.sqrt(power, out=magnitude)
+        _by_torch(parts, magnitude, power)
+
+
+def _by_torch(parts: Tensor, magnitude: Tensor, power: Tensor) -> None:
+    """The same on any device, in several passes."""
+    torch.sum(parts.square(), -1, out=power)
+    torch.sqrt(power, out=magnitude)
 
 
 @cache

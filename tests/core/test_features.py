@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from melodygan_core import audio, features
 from melodygan_core.config import FeatureConfig, SeparationConfig
 from melodygan_core.errors import InputError
+from melodygan_core.features import power
 from melodygan_core.store import Store
 
 SMALL = FeatureConfig()
@@ -70,6 +71,17 @@ def test_equals_torchaudio_for_any_config(config: FeatureConfig, samples: int) -
     torch.testing.assert_close(log_mel, log_mel_there, atol=5e-4, rtol=0)
     torch.testing.assert_close(mfcc, mfcc_there, atol=5e-4, rtol=0)
     assert log_mel.dtype == mfcc.dtype == torch.float32
+
+
+def test_a_gpu_would_get_the_same_spectra() -> None:
+    spectrum = torch.randn(7, 33, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    spectrum[0, :3] = torch.tensor([0, 1e-20, 3 + 4j])
+    compiled, other = torch.empty(2, 2, 7, 33)
+    power.magnitude_and_power(spectrum, *compiled)
+    power._by_torch(torch.view_as_real(spectrum), *other)
+    torch.testing.assert_close(compiled, other, rtol=1e-6, atol=1e-30)
+    torch.testing.assert_close(compiled[0], spectrum.abs(), rtol=1e-6, atol=1e-19)
+    assert compiled[:, 0, 2].tolist() == [5.0, 25.0]
 
 
 def test_block_boundaries_do_not_matter() -> None:
