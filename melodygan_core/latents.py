@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +18,17 @@ from tqdm.auto import tqdm
 
 from melodygan_core import autoencoder
 from melodygan_core.autoencoder import Autoencoder, DenseAutoencoder, TemporalAutoencoder
+from melodygan_core.autoencoder.covariance import Covariance
 from melodygan_core.autoencoder.dense_task import vectors
 from melodygan_core.autoencoder.health import alive, shares
 from melodygan_core.config import SPLITS, STEMS, VERSIONS, config_id, require
 from melodygan_core.dataset import Dataset, Rows, Stretches
 from melodygan_core.store import Artifact, Store, dump_json
 
+FILE = "latents.parquet"
 MIN_STD = 1e-4
+# 16 MB of the temporal family's.
+_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -78,85 +85,102 @@ def encode(checkpoint: Artifact, dataset: Artifact, store: Store) -> Artifact:
 
 
 @torch.no_grad()
-def _dense(model: DenseAutoencoder, dataset: Dataset, split: str) -> tuple[Rows, NDArray[np.float32]]:
+def _dense(model: DenseAutoencoder, dataset: Dataset, split: str) -> Iterator[NDArray[np.float32]]:
     data = vectors(dataset, split, model.config)
-    blocks = tqdm(data.blocks(), desc=f"latents of {split}", total=-(-len(data) // 1024), unit="block")
-    return data.rows, np.concatenate([model.encode(block).numpy() for block in blocks])[:, None]
+    for block in tqdm(data.blocks(), desc=f"latents of {split}", total=-(-len(data) // 1024), unit="block"):
+        yield model.encode(block).numpy()[:, None]
 
 
 @torch.no_grad()
-def _temporal(model: TemporalAutoencoder, dataset: Dataset, split: str) -> tuple[Rows, NDArray[np.float32]]:
+def _temporal(model: TemporalAutoencoder, dataset: Dataset, split: str) -> Iterator[NDArray[np.float32]]:
     frames, token = dataset.feature.segment_frames, model.config.token_frames
     require(frames % token == 0, "token_frames", token, f"a divisor of segment_frames = {frames}")
     stretches = Stretches(dataset, split, model.config.stems)
-    latents = []
     # A stretch at once: a segment's latents know what came before and after it.
     for stretch in tqdm(stretches.all, desc=f"latents of {split}", unit="stretch"):
         made = model.encode(torch.from_numpy(stretches.read(stretch))[None])[0].numpy()
-        latents.append(made.reshape(stretch.segments, frames // token, -1))
-    return dataset.rows(split, model.config.stems), np.concatenate(latents)
+        yield made.reshape(stretch.segments, frames // token, -1)
 
 
-def _encoded(model: Autoencoder, dataset: Dataset, split: str) -> tuple[Rows, NDArray[np.float32]]:
-    """Rows of a split and their latents (n, tokens, latent_dim)."""
-    if isinstance(model, DenseAutoencoder):
-        return _dense(model, dataset, split)
-    return _temporal(model, dataset, split)
+def _encoded(model: Autoencoder, dataset: Dataset, split: str) -> Iterator[NDArray[np.float32]]:
+    """Latents (n, tokens, latent_dim) of a split's rows, in their order, a few thousand at a time."""
+    dense = isinstance(model, DenseAutoencoder)
+    made = _dense(model, dataset, split) if dense else _temporal(model, dataset, split)
+    few: list[NDArray[np.float32]] = []
+    for latents in made:
+        few.append(latents)
+        if sum(map(len, few)) >= _BLOCK_ROWS:
+            yield np.concatenate(few)
+            few.clear()
+    if few:
+        yield np.concatenate(few)
+
+
+def _table(dataset: Dataset, split: str, rows: Rows, latents: NDArray[np.float32]) -> pa.Table:
+    tracks = [dataset.tracks[t] for t in rows.track]
+    values = pa.array(latents.reshape(-1), pa.float32())
+    return pa.table(
+        {
+            "track_id": [t["track_id"] for t in tracks],
+            "split": [split] * len(rows),
+            "stem": [STEMS[s] for s in rows.stem],
+            "index": dataset.start(rows),
+            "tags": pa.array([t["tags"] for t in tracks], pa.list_(pa.string())),
+            "latents": pa.FixedSizeListArray.from_arrays(values, latents.shape[1] * latents.shape[2]),
+        }
+    )
 
 
 def _run(checkpoint: Artifact, dataset: Dataset, store: Store, folder: Path) -> dict[str, Any]:
     with store.reading(store.at(checkpoint.uri)) as local:
         model = autoencoder.load(local)
-    parts: list[pa.Table] = []
-    tokens = dim = 0
-    for split in SPLITS:
-        rows, latents = _encoded(model, dataset, split)
-        tokens, dim = latents.shape[1:]
-        tracks = [dataset.tracks[t] for t in rows.track]
-        values = pa.array(latents.reshape(-1), pa.float32())
-        parts.append(
-            pa.table(
-                {
-                    "track_id": [t["track_id"] for t in tracks],
-                    "split": [split] * len(rows),
-                    "stem": [STEMS[s] for s in rows.stem],
-                    "index": dataset.start(rows),
-                    "tags": pa.array([t["tags"] for t in tracks], pa.list_(pa.string())),
-                    "latents": pa.FixedSizeListArray.from_arrays(values, tokens * dim),
-                }
-            )
-        )
-    table = pa.concat_tables(parts)
-    pq.write_table(table, folder / "latents.parquet", compression="zstd")
-    training = _matrix(parts[0]).reshape(-1, dim)
-    mean, std = training.mean(axis=0), np.maximum(training.std(axis=0), MIN_STD)
+    training, count, tokens = Covariance(), 0, 0
+    with ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        for split in SPLITS:
+            rows, start = dataset.rows(split, model.config.stems), 0
+            for latents in _encoded(model, dataset, split):
+                tokens = latents.shape[1]
+                if split == "train":
+                    training.add(torch.from_numpy(latents.reshape(-1, latents.shape[2])).double())
+                table = _table(dataset, split, rows.take(np.arange(start, start + len(latents))), latents)
+                start, count = start + len(latents), count + len(latents)
+                if writer is None:
+                    path = folder / FILE
+                    writer = stack.enter_context(pq.ParquetWriter(path, table.schema, compression="zstd"))
+                writer.write_table(table)
+            assert start == len(rows), "every row has latents"
+    mean, std = training.mean, training.covariance.diagonal().sqrt().clamp(min=MIN_STD)
     dump_json(folder / "statistics.json", {"mean": mean.tolist(), "std": std.tolist()})
     share = shares(training)
     return {
-        "rows": table.num_rows,
+        "rows": count,
         "tokens": tokens,
-        "latent_dim": dim,
+        "latent_dim": len(mean),
         "alive_dims": alive(share),
         "dims_for_95_percent": int(np.searchsorted(np.cumsum(share), 0.95) + 1),
         "explained_by_component": [float(v) for v in share[:64]],
     }
 
 
-def _matrix(table: pa.Table) -> NDArray[np.float32]:
-    column = table["latents"].combine_chunks()
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
-
-
 def load(artifact: Artifact, store: Store) -> LatentTable:
-    """The latent table, standardised."""
+    """The latent table, standardised. The latents lie in a nameless file that goes with them, not in memory."""
     folder = store.at(artifact.uri)
-    with store.reading(folder / "latents.parquet") as path:
-        table = pq.read_table(path)
     statistics = store.read_json(folder / "statistics.json")
     mean = np.asarray(statistics["mean"], dtype=np.float32)
     std = np.asarray(statistics["std"], dtype=np.float32)
+    with store.reading(folder / FILE) as path, tempfile.TemporaryFile(dir=store.work("scratch")) as file:
+        table = pq.read_table(path, columns=["split", "stem", "index", "track_id", "tags"])
+        source = pq.ParquetFile(path)
+        shape = len(table), source.schema_arrow.field("latents").type.list_size // len(mean), len(mean)
+        latents = np.memmap(file, np.float32, "w+", shape=shape)
+        start = 0
+        for batch in source.iter_batches(_BLOCK_ROWS, columns=["latents"]):
+            values = batch["latents"].flatten().to_numpy(zero_copy_only=False).reshape(-1, *shape[1:])
+            latents[start : start + len(values)] = (values - mean) / std
+            start += len(values)
     return LatentTable(
-        latents=(_matrix(table).reshape(len(table), -1, len(mean)) - mean) / std,
+        latents=latents,
         split=np.asarray(table["split"].to_pylist()),
         stem=np.asarray(table["stem"].to_pylist()),
         index=table["index"].to_numpy(),

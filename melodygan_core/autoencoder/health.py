@@ -24,7 +24,6 @@ MIN_ALIVE = 2
 # A constant output has 0; 0.3 leaves a tenth of the variance.
 MIN_SPREAD = 0.3
 MAX_SEGMENTS = 2048
-_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,8 @@ class Health:
         return not (self.alive_dims >= MIN_ALIVE and self.spread >= MIN_SPREAD)
 
 
-def shares(latents: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The share of the variance of (n, latent_dim) that each principal direction holds, largest first."""
-    seen = Covariance()
-    for start in range(0, len(latents), _BLOCK):
-        seen.add(torch.from_numpy(latents[start : start + _BLOCK].astype(np.float64)))
+def shares(seen: Covariance) -> NDArray[np.float64]:
+    """The share of the variance of latents that each principal direction holds, largest first."""
     variance = torch.linalg.eigvalsh(seen.covariance).clamp_min(0).numpy()[::-1]
     return variance / max(variance.sum(), np.finfo(np.float64).tiny)
 
@@ -79,7 +75,9 @@ def examine(checkpoint: Artifact, dataset: Artifact, store: Store) -> Health:
     if not bool(latents.isfinite().all() and made.isfinite().all()):
         return Health(finite=False, alive_dims=0, spread=0.0)
     apart = [metrics.mean_distance(v.double().numpy()) for v in (made, real)]
-    return Health(True, alive(shares(latents.numpy())), apart[0] / apart[1])
+    seen = Covariance()
+    seen.add(latents.double())
+    return Health(True, alive(shares(seen)), apart[0] / apart[1])
 
 
 def _sent(model: Autoencoder, dataset: Dataset) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,7 +27,7 @@ VERSIONS = {
     "features": "1",
     "dataset": "3",
     "autoencoder": "2",
-    "latents": "1",
+    "latents": "2",
     "vocoder": "1",
     "gan": "2",
     "generation": "2",
