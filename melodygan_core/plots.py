@@ -18,10 +18,10 @@ SPECTROGRAM_ROWS = 200
 LOWEST_HZ = 50.0
 
 
-def _png(figure: Figure, dpi: int = 80) -> bytes:
+def _png(figure: Figure, dpi: int = 80, *, tight: bool = True) -> bytes:
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight" if tight else None)
     return buffer.getvalue()
 
 
@@ -147,19 +147,24 @@ def stems_png(segments: Sequence[NDArray[np.float16]], names: Sequence[str], fra
         names: Of the stems.
         frame_rate: In frames a second.
     """
-    figure = Figure(figsize=(4.2, 2.4))
-    rows = np.atleast_1d(figure.subplots(len(names), 1, sharex=True))
-    for axes, name, values in zip(rows, names, segments, strict=True):
+    pictures = []
+    for values in segments:
         log_mel = values.reshape(-1, values.shape[-1]).T.astype(np.float32)
-        step = max(1, log_mel.shape[1] // 600)
-        axes.imshow(
-            log_mel[:, ::step],
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            extent=(0, log_mel.shape[1] / frame_rate, 0, len(log_mel)),
-        )
-        axes.set_yticks([])
-        axes.set_ylabel(name, fontsize=6)
-        axes.tick_params(labelsize=6)
-    return _png(figure, dpi=50)
+        low, high = log_mel.min(), log_mel.max()
+        pictures.append((log_mel[::-1, :: max(1, log_mel.shape[1] // 600)] - low) / max(high - low, 1e-6))
+    # One pair of axes at a fixed place, because each more and each measuring of labels costs more than the rest.
+    figure = Figure(figsize=(4.2, 2.4))
+    axes = figure.add_axes((0.19, 0.1, 0.79, 0.87))
+    seconds = segments[0].shape[0] * segments[0].shape[1] / frame_rate
+    axes.imshow(
+        np.concatenate(pictures),
+        aspect="auto",
+        cmap="magma",
+        vmin=0,
+        vmax=1,
+        extent=(0, seconds, len(names), 0),
+    )
+    axes.hlines(range(1, len(names)), 0, seconds, colors="white", lw=1.5)
+    axes.set_yticks(np.arange(len(names)) + 0.5, names)
+    axes.tick_params(labelsize=6, left=False)
+    return _png(figure, dpi=50, tight=False)
