@@ -152,7 +152,7 @@ def stems_png(segments: Sequence[NDArray[np.float16]], names: Sequence[str], fra
         log_mel = values.reshape(-1, values.shape[-1]).T.astype(np.float32)
         low, high = log_mel.min(), log_mel.max()
         pictures.append((log_mel[::-1, :: max(1, log_mel.shape[1] // 600)] - low) / max(high - low, 1e-6))
-    # One pair of axes at a fixed place, because each more and each measuring of labels costs more than the rest.
+    # One pair of axes at a fixed place: each one more, and to measure labels, costs more than all the rest.
     figure = Figure(figsize=(4.2, 2.4))
     axes = figure.add_axes((0.19, 0.1, 0.79, 0.87))
     seconds = segments[0].shape[0] * segments[0].shape[1] / frame_rate
