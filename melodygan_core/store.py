@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,8 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 from upath import UPath
 
-from melodygan_core.errors import InputError, TransientError
+from melodygan_core.errors import TransientError
+from melodygan_core.files import own_folder, replacing, synced
 from melodygan_core.layout import Layout
 
 ARTIFACT_FILE = "artifact.json"
@@ -74,51 +74,8 @@ def dump_json(path: Path, value: object) -> None:
     path.write_text(text + "\n", "utf-8")
 
 
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _local(path: UPath) -> Path:
     return Path(path.path)
-
-
-def own_folder(path: Path) -> Path:
-    """A folder that is the user's alone, made if missing.
-
-    Raises:
-        InputError: somebody else made it, or may write into it.
-    """
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o700, parents=True)
-    found = path.lstat()
-    private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
-    if not private:
-        raise InputError(
-            f"{path} is somebody else's, or open to others; allowed: a folder of your own (mode 0700). "
-            "Remove it, or set TMPDIR to a folder of yours"
-        )
-    return path
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside a local file; when the block ends well it becomes the file, atomically.
-
-    The temporary name keeps the suffix, because encoders choose the format by it.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{uuid.uuid4().hex[:8]}-{target.name}"
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(target)
-        _sync(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -195,11 +152,11 @@ class Store(Layout):
         try:
             yield temporary
             for path_inside in (*temporary.rglob("*"), temporary):
-                _sync(path_inside)
+                synced(path_inside)
             # Half of a folder, or another writer's of the same version: replace it whole.
             self.remove(path)
             temporary.replace(target)
-            _sync(target.parent)
+            synced(target.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -27,8 +27,9 @@ from melodygan_core import inspection, listing
 from melodygan_core.dataset import Dataset
 from melodygan_core.demo import songs
 from melodygan_core.errors import InputError
+from melodygan_core.files import own_folder
 from melodygan_core.layout import Layout
-from melodygan_core.store import ARTIFACT_FILE, MARKERS, Artifact, Store, own_folder
+from melodygan_core.store import ARTIFACT_FILE, MARKERS, Artifact, Store
 from melodygan_dagster import todo
 from melodygan_dagster.cli import main
 from melodygan_dagster.deployment import Deployment

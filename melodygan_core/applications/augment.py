@@ -31,9 +31,10 @@ from melodygan_core.applications.sound import (
 from melodygan_core.applications.transfer import towards
 from melodygan_core.config import AugmentConfig, to_dict
 from melodygan_core.errors import InputError
+from melodygan_core.files import replacing
 from melodygan_core.generation import Models
 from melodygan_core.release import Release
-from melodygan_core.store import dump_json, replacing, sha256_of
+from melodygan_core.store import dump_json, sha256_of
 
 # A folder that `datasets` does not look into: how the set was made, and a row for each finished file.
 STATE = ".melodygan"

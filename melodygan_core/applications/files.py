@@ -16,9 +16,10 @@ from melodygan_core.applications.transfer import transfer
 from melodygan_core.catalogue.tracks import slug
 from melodygan_core.config import GenerationConfig, require
 from melodygan_core.errors import InputError
+from melodygan_core.files import replacing
 from melodygan_core.gan import condition_index
 from melodygan_core.release import Release
-from melodygan_core.store import dump_json, replacing, sha256_of
+from melodygan_core.store import dump_json, sha256_of
 
 Row = dict[str, Any]
 

@@ -3,8 +3,9 @@
 from melodygan_core.dataset.assemble import assemble
 from melodygan_core.dataset.health import Description, Health, describe
 from melodygan_core.dataset.places import Places
-from melodygan_core.dataset.reading import Batches, Dataset, Rows, Statistics, to_vectors
+from melodygan_core.dataset.reading import Batches, Dataset, Rows
 from melodygan_core.dataset.stretches import Stretch, Stretches
+from melodygan_core.dataset.vectors import Statistics, to_vectors
 
 __all__ = [
     "Batches",

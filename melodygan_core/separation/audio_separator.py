@@ -24,7 +24,7 @@ from melodygan_core import ffmpeg
 from melodygan_core.audio import Wav
 from melodygan_core.config import SeparationConfig, require
 from melodygan_core.errors import InputError, MelodyGANError
-from melodygan_core.separation import centre
+from melodygan_core.separation import centre, parameters
 from melodygan_core.store import sha256_of
 
 SAMPLE_RATE = 44_100
@@ -34,33 +34,6 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 _NAMES = {
     "vocals": ("vocals", "vocal"),
     "instrumental": ("instrumental", "inst", "no vocals", "no_vocals"),
-}
-# What audio-separator 0.47 takes, by architecture; a test compares it with the installed version.
-PARAMETERS: dict[str, dict[str, type]] = {
-    "MDX": {
-        "hop_length": int,
-        "segment_size": int,
-        "overlap": float,
-        "batch_size": int,
-        "enable_denoise": bool,
-    },
-    "VR": {
-        "batch_size": int,
-        "window_size": int,
-        "aggression": int,
-        "enable_tta": bool,
-        "enable_post_process": bool,
-        "post_process_threshold": float,
-        "high_end_process": bool,
-    },
-    "Demucs": {"segment_size": int, "shifts": int, "overlap": float, "segments_enabled": bool},
-    "MDXC": {
-        "segment_size": int,
-        "override_model_segment_size": bool,
-        "batch_size": int,
-        "overlap": int,
-        "pitch_shift": int,
-    },
 }
 
 
@@ -75,9 +48,7 @@ class Separator:
     def __init__(self, config: SeparationConfig) -> None:
         require(config.device in DEVICES, "device", config.device, ", ".join(DEVICES))
         require(Path(config.model).name == config.model, "model", config.model, "a file name without folder")
-        known = sorted({name for names in PARAMETERS.values() for name in names})
-        for name, _value in config.parameters:
-            require(name in known, "a separation parameter", name, ", ".join(known))
+        parameters.check_names(config)
         self.config = config
         self.description: dict[str, Any] = {}
         self._instance: Any = None
@@ -130,7 +101,7 @@ class Separator:
                 raise _load_error(error, file, folder) from error
         instance = separator.model_instance
         architecture = type(instance).__name__.removesuffix("Separator")
-        _check_parameters(self.config, architecture)
+        parameters.check(self.config, architecture)
         self._own_stem = _own_stem(instance, architecture, self.config.model)
         # Otherwise audio-separator scales down whatever exceeds 1, each stem by another factor.
         instance.normalization_threshold = math.inf
@@ -204,8 +175,10 @@ def _make_separator(config: SeparationConfig, folder: Path, own: Mapping[str, Ma
 
     signature = inspect.signature(Separator).parameters
     tables = {}
-    for architecture, types in PARAMETERS.items():
-        chosen = {name: _convert(types[name], value) for name, value in config.parameters if name in types}
+    for architecture, types in parameters.PARAMETERS.items():
+        chosen = {
+            name: parameters.convert(types[name], value) for name, value in config.parameters if name in types
+        }
         usable = {name: value for name, value in chosen.items() if value is not None}
         argument = f"{architecture.lower()}_params"
         tables[argument] = {**signature[argument].default, **own.get(architecture, {}), **usable}
@@ -233,23 +206,6 @@ def _download(download: Any, url: str, output_path: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _convert(kind: type, value: float) -> Any:
-    # None where the value is none of that type's.
-    if kind is float:
-        return float(value)
-    if value != int(value) or (kind is bool and value not in (0, 1)):
-        return None
-    return kind(value)
-
-
-def _check_parameters(config: SeparationConfig, architecture: str) -> None:
-    types = PARAMETERS[architecture]
-    for name, value in config.parameters:
-        allowed = f"of {config.model} ({architecture}): {', '.join(sorted(types))}"
-        require(name in types, "a separation parameter", name, allowed)
-        require(_convert(types[name], value) is not None, name, value, f"{types[name].__name__} values")
 
 
 def _set_device(separator: Any, device: str, file: str) -> None:

@@ -12,7 +12,7 @@ from melodygan_core import catalogue, dataset
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.config import STEMS, DatasetConfig
 from melodygan_core.dataset import Batches, Dataset, Statistics, to_vectors
-from melodygan_core.dataset.reading import MIN_STD
+from melodygan_core.dataset.vectors import MIN_STD
 from melodygan_core.errors import InputError
 from melodygan_core.store import Artifact, Store
 from tests.core.made import SEPARATION, TINY, assemble, put_features, put_tracks, track

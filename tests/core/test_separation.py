@@ -19,7 +19,7 @@ from melodygan_core.config import SeparationConfig
 from melodygan_core.demo.songs import Song, render
 from melodygan_core.errors import InputError
 from melodygan_core.parallel import Report
-from melodygan_core.separation import audio_separator, centre, separate
+from melodygan_core.separation import audio_separator, centre, parameters, separate
 from melodygan_core.store import Store
 
 RATE = 44_100
@@ -354,7 +354,7 @@ def test_known_parameters_are_those_of_the_installed_audio_separator() -> None:
     from audio_separator.separator import Separator
 
     signature = inspect.signature(Separator).parameters
-    for architecture, types in audio_separator.PARAMETERS.items():
+    for architecture, types in parameters.PARAMETERS.items():
         assert set(types) == set(signature[f"{architecture.lower()}_params"].default)
 
 
