@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from melodygan_core.autoencoder.covariance import Covariance
+from melodygan_core.autoencoder.dense_task import vectors
+from melodygan_core.dataset import Batches, Dataset
 from melodygan_core.training import Batch, ahead
+from tests.core.made import AUTOENCODER, Family
 
 CPU = torch.device("cpu")
 
@@ -66,3 +69,12 @@ def test_a_covariance_in_blocks_is_that_of_all() -> None:
         seen.add(block)
     np.testing.assert_allclose(seen.mean, x.mean(dim=0), rtol=1e-12)
     np.testing.assert_allclose(seen.covariance, np.cov(x.numpy().T, bias=True), rtol=1e-9, atol=1e-12)
+
+
+def test_a_batch_is_drawn_over_all_tracks_and_an_epoch_has_each_segment_once(family: Family) -> None:
+    data = vectors(Dataset(family.store, family.dataset), "train", AUTOENCODER)
+    batches = Batches(len(data), 16, seed=0)
+    epoch = [batches[k] for k in range(len(data) // 16)]
+    assert len(set(np.concatenate(epoch).tolist())) == 16 * len(epoch)
+    for batch in epoch:
+        assert len(set(data.rows.track[batch].tolist())) >= 3

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from melodygan_core import audio, catalogue, download, ffmpeg
+from melodygan_core import audio, catalogue, download, ffmpeg, files
 from melodygan_core.config import CatalogueConfig, DownloadConfig
 from melodygan_core.errors import StorageError, TrackError, TransientError, storage_reason
 from melodygan_core.parallel import map_tracks
@@ -68,7 +68,7 @@ def test_the_disk_is_blamed_and_not_the_track(
         raise OSError(code, os.strerror(code), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("melodygan_core.store._sync", fail)
+        patch.setattr(files, "synced", fail)
         (outcome,) = download.fetch(listed, store, DownloadConfig()).outcomes
     assert outcome.error.startswith(f"{says} ({tmp_path}")
     assert (outcome.error.endswith(AGAIN), outcome.permanent) == (True, False)
