@@ -70,6 +70,47 @@ def mine(whole: Tensor) -> Tensor:
     return whole.tensor_split(count())[number()]
 
 
+def drawn(count_here: int, draw: Callable[[int], Tensor]) -> Tensor:
+    """This process's part of what is drawn at random for the whole batch: who has an example changes nothing.
+
+    Args:
+        count_here: Examples in this process's part.
+        draw: Given how many examples the whole batch has, draws something for each.
+    """
+    return mine(draw(count() * count_here))
+
+
+class _Whole(torch.autograd.Function):
+    # The transpose of putting parts together is to sum what all have for a part; each is the other's gradient,
+    # to any order, for a gradient penalty is differentiated twice.
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(count())]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Part.apply(gradients[0])
+
+
+class _Part(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor) -> Tensor:
+        total = whole.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return mine(total)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Whole.apply(gradients[0])
+
+
+def whole(part: Tensor) -> Tensor:
+    """All processes' parts, in order, as one batch; its gradients are the sums of those of all losses."""
+    return part if count() == 1 else _Whole.apply(part)
+
+
 def told(value: T) -> T:
     """What the leader has here, for all; every process must ask."""
     if count() == 1:
@@ -125,8 +166,8 @@ class Dropout(nn.Dropout):
         """(batch, ...) -> the same shape."""
         if count() == 1 or not self.training:
             return super().forward(input)
-        ones = torch.ones(count() * len(input), *input.shape[1:], dtype=input.dtype, device=input.device)
-        return input * mine(F.dropout(ones, self.p))
+        shape = input.shape[1:]
+        return input * drawn(len(input), lambda n: F.dropout(input.new_ones(n, *shape), self.p))
 
 
 class _Announced(nn.Module):

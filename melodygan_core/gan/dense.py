@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from melodygan_core.config import DenseGanConfig
+from melodygan_core.gan.spread import spread
 
 
 class _Block(nn.Module):
@@ -59,8 +60,6 @@ class Discriminator(nn.Module):
         conditions: How many conditions there are; 0 for none.
     """
 
-    GROUP = 8
-
     def __init__(self, config: DenseGanConfig, latent_dim: int, conditions: int) -> None:
         super().__init__()
         width = config.hidden_size
@@ -73,17 +72,9 @@ class Discriminator(nn.Module):
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (n, latent_dim), condition (n,) or None -> logits (n,)."""
         h = self.blocks(latents)
-        h = self.last(torch.cat([h, self._spread(h)], dim=1))
+        h = self.last(torch.cat([h, spread(h)], dim=1))
         logits = self.head(h).squeeze(1)
         if self.embedding is not None:
             assert condition is not None
             logits = logits + (self.embedding(condition) * h).sum(dim=1) / h.shape[1] ** 0.5
         return logits
-
-    def _spread(self, h: Tensor) -> Tensor:
-        group = min(self.GROUP, len(h))
-        usable = len(h) // group * group
-        split = h[:usable].reshape(group, -1, h.shape[1])
-        std = (split.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=1)
-        spread = std.repeat(group)
-        return torch.cat([spread, spread.new_full((len(h) - usable,), float(std.detach().mean()))]).unsqueeze(1)

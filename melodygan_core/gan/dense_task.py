@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from melodygan_core import metrics
+from melodygan_core import metrics, processes
 from melodygan_core.autoencoder import DenseAutoencoder
 from melodygan_core.config import DenseGanConfig, require
 from melodygan_core.dataset import Batches
@@ -91,7 +91,10 @@ class DenseTask:
 
     def fake(self, count: int, condition: Tensor | None) -> Tensor:
         """What the generator makes now (count, latent_dim), with gradients."""
-        return self.generator(torch.randn(count, self.config.noise_dim, device=self.device), condition)
+        dim = self.config.noise_dim
+        return self.generator(
+            processes.drawn(count, lambda n: torch.randn(n, dim, device=self.device)), condition
+        )
 
     def shown(self, latents: Tensor) -> Tensor:
         """What the discriminator sees of latents: all, as they are."""

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melodygan_core import processes
+
 
 def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
     """The discriminator's loss on logits of any shape.
@@ -62,6 +64,6 @@ class R1Weight(nn.Module):
         """Moves the weight by a step, within a hundredth and a hundred times what it started as."""
         if self._target is None:
             return
-        up = float(real_logits.sign().mean()) > self._target
+        up = float(processes.mean(real_logits.sign().mean())) > self._target
         moved = self.gamma * (self.RATE if up else 1 / self.RATE)
         self.gamma.copy_(moved.clamp(self._first / self.RANGE, self._first * self.RANGE))

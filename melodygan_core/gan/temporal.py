@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melodygan_core.config import TemporalGanConfig
+from melodygan_core.gan.spread import spread
 
 _START = 4
 _NOISE_SCALE = 0.1
@@ -107,8 +108,6 @@ class Discriminator(nn.Module):
         conditions: How many conditions there are; 0 for none.
     """
 
-    GROUP = 8
-
     def __init__(self, config: TemporalGanConfig, latent_dim: int, conditions: int) -> None:
         super().__init__()
         width = config.width
@@ -125,20 +124,10 @@ class Discriminator(nn.Module):
         h = self.start(latents.transpose(1, 2))
         for block in self.blocks:
             h = F.leaky_relu(block(h), 0.2)
-        h = torch.cat([h, _spread(h, self.GROUP)], dim=1).flatten(1)
+        h = torch.cat([h, spread(h)], dim=1).flatten(1)
         h = F.leaky_relu(self.last(h), 0.2)
         logits = self.head(h).squeeze(1)
         if self.embedding is not None:
             assert condition is not None
             logits = logits + (self.embedding(condition) * h).sum(dim=1) / h.shape[1] ** 0.5
         return logits
-
-
-def _spread(h: Tensor, group: int) -> Tensor:
-    """How much groups of the batch vary at each place (n, width, t) -> (n, 1, t) (arXiv 1710.10196)."""
-    group = min(group, len(h))
-    usable = len(h) // group * group
-    std = (h[:usable].reshape(group, -1, *h.shape[1:]).var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=1)
-    spread = std.repeat(group, 1)
-    rest = spread.detach().mean(dim=0, keepdim=True).expand(len(h) - usable, -1)
-    return torch.cat([spread, rest])[:, None]

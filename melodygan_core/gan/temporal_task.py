@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from melodygan_core import metrics
+from melodygan_core import metrics, processes
 from melodygan_core.autoencoder import TemporalAutoencoder
 from melodygan_core.config import TemporalGanConfig
 from melodygan_core.dataset import Places
@@ -130,7 +130,7 @@ class TemporalTask:
 
     def fake(self, count: int, condition: Tensor | None) -> Tensor:
         """What the generator makes now (count, 2 * patch_tokens, latent_dim), with gradients."""
-        return self.generator(self.noise(count), condition)
+        return self.generator(processes.drawn(count, self.noise), condition)
 
     def shown(self, latents: Tensor) -> Tensor:
         """What the discriminator sees of real and generated pairs: other levels, and some channels not at all.
@@ -139,9 +139,9 @@ class TemporalTask:
         """
         if not self.config.augment:
             return latents
-        shape = (len(latents), 1, latents.shape[2])
-        gain = 1 + self.config.augment * torch.randn((len(latents), 1, 1), device=self.device)
-        kept = torch.rand(shape, device=self.device) >= self.config.augment
+        augment, device, (count, _, dim) = self.config.augment, self.device, latents.shape
+        gain = 1 + augment * processes.drawn(count, lambda n: torch.randn(n, 1, 1, device=device))
+        kept = processes.drawn(count, lambda n: torch.rand(n, 1, dim, device=device)) >= augment
         return latents * gain * kept
 
     @torch.no_grad()

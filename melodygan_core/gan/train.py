@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from melodygan_core import autoencoder, latents, processes
+from melodygan_core import autoencoder, latents
 from melodygan_core.autoencoder import Autoencoder, DenseAutoencoder
 from melodygan_core.checkpoint import blaming, load_config, load_weights, save_weights
 from melodygan_core.config import (
@@ -127,11 +127,9 @@ def train(
         observe: Called after every validation.
 
     Raises:
-        InputError: too few latents, fewer than two conditions to tell apart, or several processes.
+        InputError: too few latents, or fewer than two conditions to tell apart.
         MelodyGANError: training diverged.
     """
-    # The discriminators see how much a batch varies: half a batch in another process would be another training.
-    require(processes.count() == 1, "processes of a GAN's training", processes.count(), "1")
     version = config_id(training_id(config), latent_table.version, checkpoint.version, VERSIONS["gan"])
 
     def build(work: Path, folder: Path) -> dict[str, Any]:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from melodygan_core.store import Artifact, Store
 
 VOCODER = "vocoder_checkpoint"
-ASSETS = (*(f"{family}/autoencoder_checkpoint" for family in FAMILIES), VOCODER)
+AUTOENCODER, GAN = "autoencoder_checkpoint", "gan_checkpoint"
+ASSETS = (*(f"{family}/{part}" for family in FAMILIES for part in (AUTOENCODER, GAN)), VOCODER)
 
 
 @click.command()
@@ -32,6 +33,8 @@ ASSETS = (*(f"{family}/autoencoder_checkpoint" for family in FAMILIES), VOCODER)
 def train(asset: str, store: str, preset: str, config: Path | None) -> None:
     """Trains a model on the dataset in use, where a run of the graph finds it and trains nothing again.
 
+    What a GAN needs is made before it: its autoencoder, in the same way, and the latents.
+
     By several processes, a GPU each, with the result of one:
     torchrun --standalone --nproc-per-node 2 --no-python melodygan train vocoder_checkpoint
     """
@@ -45,7 +48,7 @@ def train(asset: str, store: str, preset: str, config: Path | None) -> None:
 
 
 def _trained(asset: str, store: Store, preset: str, config: Path | None) -> Artifact:
-    from melodygan_core import autoencoder, vocoder
+    from melodygan_core import autoencoder, gan, latents, processes, vocoder
     from melodygan_core.dataset.assemble import NAME
     from melodygan_core.presets import configured
 
@@ -55,4 +58,11 @@ def _trained(asset: str, store: Store, preset: str, config: Path | None) -> Arti
         raise click.ClickException(f"{store.root} has no {NAME} yet: make it by `melodygan run`")
     if asset == VOCODER:
         return vocoder.train(table, store, wanted.vocoder)
-    return autoencoder.train(table, store, getattr(wanted, asset.split("/", maxsplit=1)[0]).autoencoder)
+    family, _, part = asset.partition("/")
+    configs = getattr(wanted, family)
+    checkpoint = autoencoder.train(table, store, configs.autoencoder)
+    if part == AUTOENCODER:
+        return checkpoint
+    with processes.leader_first():
+        latent_table = latents.encode(checkpoint, table, store)
+    return gan.train(latent_table, checkpoint, store, configs.gan)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from melodygan_core import autoencoder, processes, vocoder
+from melodygan_core import autoencoder, gan, latents, processes, vocoder
 from melodygan_core.config import OptimizerConfig
 from melodygan_core.store import Artifact, Store
-from tests.core.made import AUTOENCODER, TEMPORAL_AUTOENCODER, VOCODER
+from tests.core.made import AUTOENCODER, GAN, TEMPORAL_AUTOENCODER, TEMPORAL_GAN, VOCODER
 
 # Critics join half way, dropout and levels are drawn, and the temporal encoder stays as it is from then on.
 STEPS = OptimizerConfig(
@@ -20,15 +20,23 @@ TEMPORAL = replace(TEMPORAL_AUTOENCODER, critic_channels=4, bfloat16=False, opti
 SOUND = replace(VOCODER, adversarial_from=0.5, optimizer=replace(STEPS, learning_rate=1e-5))
 
 
+# The gradient penalty comes at every fourth step, its weight moves, and levels and channels are drawn.
+DUEL = replace(STEPS, learning_rate=1e-4)
+DENSE_GAN = replace(GAN, r1_every=4, optimizer=DUEL)
+TEMPORAL_GAN_ = replace(TEMPORAL_GAN, r1_every=4, r1_target=0.0, augment=0.2, bfloat16=False, optimizer=DUEL)
+
+
 def train_all(store: Store) -> list[Artifact]:
-    """A dense and a temporal autoencoder and a vocoder, on the dataset in use."""
+    """A vocoder, and of each family an autoencoder and a GAN, on the dataset in use."""
     table = store.record("feature_table")
     assert table is not None
-    return [
-        autoencoder.train(table, store, DENSE),
-        autoencoder.train(table, store, TEMPORAL),
-        vocoder.train(table, store, SOUND),
-    ]
+    made = [vocoder.train(table, store, SOUND)]
+    for encoding, adversary in ((DENSE, DENSE_GAN), (TEMPORAL, TEMPORAL_GAN_)):
+        checkpoint = autoencoder.train(table, store, encoding)
+        with processes.leader_first():
+            encoded = latents.encode(checkpoint, table, store)
+        made += [checkpoint, gan.train(encoded, checkpoint, store, adversary)]
+    return made
 
 
 if __name__ == "__main__":

@@ -135,14 +135,21 @@ def test_an_untrained_one_scores_as_pca(own_family: Family) -> None:
     assert 0.3 < metrics["test/explained_variance_pca"] < 1
 
 
-def test_training_improves_validation_and_says_what_it_did(family: Family) -> None:
+def test_a_training_says_what_it_did(family: Family) -> None:
     metrics = family.autoencoder.metrics
     losses = [row["validation/loss"] for row in metrics["history"]]
     assert [row["step"] for row in metrics["history"]] == [0, 10, 20, 30, 40]
-    assert metrics["validation/loss"] == min(losses) < losses[0]
+    assert metrics["validation/loss"] == min(losses)
     assert metrics["steps"] == 40
     assert (metrics["vector_dim"], metrics["latent_dim"]) == (200, 8)
     assert family.autoencoder.inputs == {"feature_table": family.dataset.version}
+
+
+def test_training_improves_on_the_pca_that_it_starts_from(own_family: Family) -> None:
+    # Of six seeds the least gain was a tenth.
+    longer = config(learning_rate=3e-3, max_steps=120, eval_every=30)
+    metrics = autoencoder.train(own_family.dataset, own_family.store, longer).metrics
+    assert metrics["validation/loss"] < 0.95 * metrics["history"][0]["validation/loss"]
 
 
 def test_the_best_weights_are_kept_not_the_last(own_family: Family) -> None:

@@ -20,6 +20,7 @@ from melodygan_core.gan.conditions import Conditions, condition_index
 from melodygan_core.gan.dense import Discriminator, Generator
 from melodygan_core.gan.dense_task import DenseTask
 from melodygan_core.gan.losses import discriminator_loss, generator_loss, r1_penalty
+from melodygan_core.gan.spread import spread
 from melodygan_core.gan.temporal_task import TemporalTask
 from melodygan_core.gan.train import DIVERSITY_RANGE, task_of
 from melodygan_core.latents import LatentTable
@@ -85,14 +86,13 @@ def test_r1_of_a_linear_discriminator_is_half_its_squared_norm() -> None:
 # Models.
 
 
-def test_the_spread_of_a_batch_tells_a_collapsed_one() -> None:
-    torch.manual_seed(0)
-    critic = Discriminator(GAN, 8, 0)
-    varied = critic._spread(critic.blocks(torch.randn(32, 8)))
-    collapsed = critic._spread(critic.blocks(torch.randn(1, 8).expand(32, 8)))
-    assert varied.shape == collapsed.shape == (32, 1)
-    assert float(collapsed.detach().max()) < 1e-3
-    assert float(varied.detach().min()) > 0.05
+@pytest.mark.parametrize("places", [(), (4,)])
+def test_the_spread_of_a_batch_tells_a_collapsed_one(places: tuple[int, ...]) -> None:
+    # Groups of eight: every fourth of the first 32; within one, half are at -2 and half at 2.
+    varied = torch.tensor([-2.0, 2.0]).repeat_interleave(4).repeat(4).reshape(32, 1, *[1] * len(places))
+    varied = varied.expand(32, 16, *places)
+    assert torch.allclose(spread(torch.cat([varied, varied[:3]])), torch.full((35, 1, *places), 2.0))
+    assert torch.allclose(spread(varied[:1].expand(32, 16, *places)), torch.full((32, 1, *places), 1e-4))
 
 
 @pytest.mark.parametrize("n", [1, 3, 8, 11])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from melodygan_core import autoencoder, features, processes
@@ -21,6 +22,7 @@ from melodygan_core.checkpoint import WEIGHTS_FILE
 from melodygan_core.errors import InputError
 from melodygan_core.presets import configured
 from melodygan_core.store import Artifact, Store
+from melodygan_dagster.cli import main
 from tests.core.made import FEATURE, SEPARATION, assemble, put_sound, track
 from tests.core.several import train_all
 
@@ -32,6 +34,9 @@ dense:
     time_bins: 4
     hidden_sizes: [32, 8]
     optimizer: {max_steps: 200, batch_size: 8, eval_every: 50, checkpoint_every_s: 0, device: cpu, patience: 99}
+  gan:
+    hidden_size: 16
+    optimizer: {max_steps: 8, batch_size: 8, eval_every: 4, device: cpu}
 """
 
 
@@ -48,7 +53,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [f"made-{i:02d}" for i in range(6)]
     for i, name in enumerate(names):
         put_sound(store, name, i)
-    save(store, [track(n) for n in names])
+    save(store, [track(n, tags=("slow" if i % 2 else "fast",)) for i, n in enumerate(names)])
     assert not features.extract(names, store, FEATURE, SEPARATION).failed
     store.write_record(assemble(store, feature=FEATURE))
     return root
@@ -83,7 +88,7 @@ def test_two_processes_train_what_one_does(filled: Path, tmp_path: Path) -> None
     )
     # The same versions: what is there already is not trained again.
     found = train_all(both)
-    assert set(artifacts(both)) == set(artifacts(alone)) and len(found) == 3
+    assert set(artifacts(both)) == set(artifacts(alone)) and len(found) == 5
     for one, other in zip(expected, found, strict=True):
         assert (one.version, one.inputs) == (other.version, other.inputs)
         assert other.metrics["steps"] == 12
@@ -94,9 +99,8 @@ def test_two_processes_train_what_one_does(filled: Path, tmp_path: Path) -> None
     assert not list((Path(both.root) / "work").glob("*.*.*"))
 
 
-def arguments(store: Store, settings: Path) -> list[str]:
-    where = ["--store", store.root, "--preset", "demo", "--config", str(settings)]
-    return ["train", "dense/autoencoder_checkpoint", *where]
+def arguments(store: Store, settings: Path, asset: str = "dense/autoencoder_checkpoint") -> list[str]:
+    return ["train", asset, "--store", store.root, "--preset", "demo", "--config", str(settings)]
 
 
 def launch(store: Store, settings: Path) -> subprocess.Popen[str]:
@@ -144,6 +148,20 @@ def test_one_of_two_killed_ends_the_run_and_it_goes_on(filled: Path, tmp_path: P
     assert made.version == version
     for name, value in weights(artifacts(alone)[version]).items():
         assert torch.allclose(value, weights(folder)[name], rtol=1e-3, atol=1e-4), name
+
+
+def test_the_command_makes_what_a_gan_needs_and_nothing_twice(filled: Path, tmp_path: Path) -> None:
+    store = copy(filled, tmp_path / "store")
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(SETTINGS.replace("max_steps: 200", "max_steps: 20"), "utf-8")
+    asked = arguments(store, settings, "dense/gan_checkpoint")
+    first = CliRunner().invoke(main, asked, catch_exceptions=False)
+    (version,) = [v for v, folder in artifacts(store).items() if folder.parent.name == "gan"]
+    assert f"dense/gan_checkpoint {version}: models/dense/gan/{version}" in first.stdout
+    assert {folder.parent.name for folder in artifacts(store).values()} == {"autoencoder", "latents", "gan"}
+    made = {v: (folder / "artifact.json").stat().st_mtime_ns for v, folder in artifacts(store).items()}
+    assert CliRunner().invoke(main, asked, catch_exceptions=False).stdout == first.stdout
+    assert {v: (folder / "artifact.json").stat().st_mtime_ns for v, folder in artifacts(store).items()} == made
 
 
 def test_parts_are_equal_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

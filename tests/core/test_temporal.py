@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from melodygan_core import processes
 from melodygan_core.autoencoder import TemporalAutoencoder
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.config import FeatureConfig, TemporalAutoencoderConfig, TemporalGanConfig
@@ -189,7 +190,7 @@ def test_the_discriminator_judges_batches_of_any_size(n: int) -> None:
     assert bool(logits.isfinite().all())
 
 
-def test_the_penalty_rises_while_the_discriminator_is_too_sure() -> None:
+def test_the_penalty_rises_while_the_discriminator_is_too_sure(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = R1Weight(1.0, 0.5)
     for _ in range(10):
         weight.update(torch.ones(8))
@@ -197,6 +198,12 @@ def test_the_penalty_rises_while_the_discriminator_is_too_sure() -> None:
     for _ in range(10_000):
         weight.update(-torch.ones(8))
     assert float(weight.gamma) == pytest.approx(1 / R1Weight.RANGE)
+    # Half a batch in another process counts as well.
+    weight = R1Weight(1.0, 0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "mean", lambda part: (part + 1) / 2)
+        weight.update(torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0]))
+    assert float(weight.gamma) == pytest.approx(R1Weight.RATE)
     constant = R1Weight(3.0, None)
     constant.update(torch.ones(8))
     assert float(constant.gamma) == 3.0
