@@ -67,7 +67,7 @@ WAYS = {
 }
 
 
-def adversary(config: GanConfig, preset: Preset, device: torch.device) -> Task:
+def adversary(config: GanConfig, preset: Preset, device: torch.device, *, bfloat16: bool) -> Task:
     """A GAN on latents of noise and an untrained autoencoder."""
     dense = config.family == "dense"
     feature, rng = preset.features, np.random.default_rng(0)
@@ -88,7 +88,9 @@ def adversary(config: GanConfig, preset: Preset, device: torch.device) -> Task:
         mean=np.zeros(dim, np.float32),
         std=np.ones(dim, np.float32),
     )
-    return _Duel(task_of(table, decoder.to(device).eval(), config, device), config)
+    material = task_of(table, decoder.to(device).eval(), config, device)
+    material.bfloat16 = bfloat16
+    return _Duel(material, config)
 
 
 def task_for(
@@ -97,9 +99,8 @@ def task_for(
     """The task of a step, on made-up data, as its preset has it but for the precision."""
     kind = name.split(",", maxsplit=1)[0]
     if kind.endswith("GAN"):
-        family = getattr(preset, kind.split()[0])
-        config = family.gan if kind == "dense GAN" else replace(family.gan, bfloat16=way.bfloat16)
-        return adversary(config, preset, device), config.optimizer
+        config = getattr(preset, kind.split()[0]).gan
+        return adversary(config, preset, device, bfloat16=way.bfloat16), config.optimizer
     store = Store(str(root))
     made = made_up(store, HOURS, preset.features)
     dataset = Dataset(store, made)
@@ -112,10 +113,8 @@ def task_for(
         return VocoderTask(
             dataset, store, preset.vocoder, device, store.work("vocoder")
         ), preset.vocoder.optimizer
-    if kind == "dense":
-        return DenseTask(dataset, preset.dense.autoencoder, device), preset.dense.autoencoder.optimizer
-    config = replace(preset.temporal.autoencoder, bfloat16=way.bfloat16)
-    return TemporalTask(dataset, config, device), config.optimizer
+    config = replace(getattr(preset, kind).autoencoder, bfloat16=way.bfloat16)
+    return {"dense": DenseTask, "temporal": TemporalTask}[kind](dataset, config, device), config.optimizer
 
 
 def prepared(name: str, way: Way, preset: Preset, root: Path, device: torch.device) -> Callable[[], None]:
@@ -137,10 +136,10 @@ def prepared(name: str, way: Way, preset: Preset, root: Path, device: torch.devi
     batch = {key: t.to(device) for key, t in task.draw(0).items()}
     # An odd step, for a GAN's gradient penalty comes at every eighth.
     number = config.max_steps - 1 if STEPS[name] else 1
-    own = name.startswith("temporal") or name == "dense GAN"
+    # The others have a setting for it.
+    wanted = way.bfloat16 and name.startswith("vocoder")
 
     def precision() -> AbstractContextManager[object]:
-        wanted = way.bfloat16 and not own
         return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
     def losses() -> Iterator[tuple[str, torch.Tensor]]:
@@ -216,7 +215,7 @@ def report(name: str, ways: dict[str, Way], preset: Preset, device: torch.device
             f"  {label}: {best['plain'] / best[label]:.2f} x plain, {operations / best[label] / peak:.0%} of "
             f"{peak / 1e9:.0f} GFLOP/s ({str(precision).removeprefix('torch.')} product)"
         )
-    shipped = "bfloat16, fused" if name.startswith("temporal") else "fused"
+    shipped = "fused" if name.startswith("vocoder") or name == "dense GAN" else "bfloat16, fused"
     print(f"  {shipped}, time by operation: {held_by(steps[shipped], device)}", flush=True)
 
 

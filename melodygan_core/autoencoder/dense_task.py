@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from melodygan_core.autoencoder.dense import DenseAutoencoder, errors, pca
 from melodygan_core.config import SPLITS, DenseAutoencoderConfig
 from melodygan_core.dataset import Batches, Dataset, Rows, Statistics, to_vectors
-from melodygan_core.training import Batch, Update, Validation
+from melodygan_core.training import Batch, Update, Validation, autocast
 
 MAX_PCA_VECTORS = 20_000
 PCA_RUN = 8
@@ -99,7 +99,9 @@ class DenseTask:
     def updates(self, step: int, batch: Batch) -> Iterator[Update]:
         """Mean squared error of a batch."""
         vector = batch["vector"]
-        loss = F.mse_loss(self.model(vector), vector)
+        with autocast(self.device, wanted=self.config.bfloat16):
+            vector_hat = self.model(vector).float()
+        loss = F.mse_loss(vector_hat, vector)
         yield Update("model", loss, {"loss": loss})
 
     def validate(self, step: int) -> Validation:

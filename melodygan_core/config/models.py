@@ -106,6 +106,7 @@ class DenseAutoencoderConfig:
         dropout: On the inputs of hidden layers.
         random_shift: Train on segments that begin anywhere, not only where the table cuts.
         gain_db: Standard deviation of a random level added to each training segment, in dB.
+        bfloat16: Matrix products of the training in bfloat16, where the device is faster with it.
         optimizer: See OptimizerConfig.
     """
 
@@ -116,6 +117,7 @@ class DenseAutoencoderConfig:
     dropout: float = 0.1
     random_shift: bool = True
     gain_db: float = 6.0
+    bfloat16: bool = True
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(max_steps=1000, learning_rate=2e-4)
     )

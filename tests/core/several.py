@@ -14,7 +14,7 @@ from tests.core.made import AUTOENCODER, GAN, TEMPORAL_AUTOENCODER, TEMPORAL_GAN
 STEPS = OptimizerConfig(
     max_steps=12, batch_size=8, learning_rate=1e-3, warmup_steps=2, eval_every=3, device="cpu"
 )
-DENSE = replace(AUTOENCODER, dropout=0.3, optimizer=STEPS)
+DENSE = replace(AUTOENCODER, dropout=0.3, bfloat16=False, optimizer=STEPS)
 TEMPORAL = replace(TEMPORAL_AUTOENCODER, critic_channels=4, bfloat16=False, optimizer=STEPS)
 # Of a gradient that is nearly nothing Adam takes the sign, which is that of its last digits.
 SOUND = replace(VOCODER, adversarial_from=0.5, optimizer=replace(STEPS, learning_rate=1e-5))

@@ -33,6 +33,7 @@ dense:
   autoencoder:
     time_bins: 4
     hidden_sizes: [32, 8]
+    bfloat16: false
     optimizer: {max_steps: 200, batch_size: 8, eval_every: 50, checkpoint_every_s: 0, device: cpu, patience: 99}
   gan:
     hidden_size: 16
