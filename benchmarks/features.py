@@ -25,7 +25,7 @@ from melodygan_core.config import FeatureConfig
 from melodygan_core.features import FeatureExtractor
 
 DURATION_S = 60
-ROUNDS = 15
+ROUNDS = 40
 RATE = 44_100
 # BLAS's threads go on spinning after their work, and would take a core from the way that comes next.
 REST_S = 0.2
