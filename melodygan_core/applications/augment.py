@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -72,13 +73,24 @@ def augment(release: Release, dataset: Path, out: Path, config: AugmentConfig) -
         Rows in the order of the set; a sound that cannot be read is named and the others go on.
 
     Raises:
-        InputError: a release of another family, no sound in the set, or a folder with something else in it.
+        InputError: a release of another family, no sound in the set, a folder with something else in it, or one
+            that another call is filling.
     """
     sequence_model(release.models)
     items = read_labelled(dataset, config.licence, config.rights)
     if not is_store(dataset) and out.resolve().is_relative_to(dataset.resolve()):
         raise InputError(f"out is {str(out)!r}; allowed: a folder outside of {dataset}")
     _claim(out, release, config)
+    try:
+        with FileLock(out / STATE / "lock", timeout=0):
+            return _fill(release, dataset, items, out, config)
+    except Timeout as error:
+        raise InputError(f"{out} is being filled; allowed: wait for that, or another folder") from error
+
+
+def _fill(
+    release: Release, dataset: Path, items: Sequence[Labelled], out: Path, config: AugmentConfig
+) -> Augmented:
     # What a killed run was writing; `datasets` does not look at hidden files, a person might.
     for half in (out / "data").rglob(".????????-*.wav"):
         half.unlink(missing_ok=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from melodygan_core.applications.sound import Samples, encoded, log_mel_of, sequence_model, sounding
 from melodygan_core.config import require
@@ -15,6 +17,9 @@ MAX_STEPS = 100
 
 def interpolate(models: Models, first: Samples, second: Samples, steps: int) -> Iterator[Samples]:
     """Sounds on the way from one to another, through the latents; made one by one.
+
+    Between two sounds a latent is nearer to the mean, and softer; the level goes evenly, in dB, from one's to
+    the other's.
 
     Args:
         models: Of the temporal family.
@@ -31,9 +36,21 @@ def interpolate(models: Models, first: Samples, second: Samples, steps: int) -> 
     mels = [log_mel_of(w[:samples], models.feature) for w in (first, second)]
     a, b = (encoded(model, m) for m in mels)
 
+    @torch.no_grad()
+    def between(share: float) -> Tensor:
+        return model.decode(torch.lerp(a, b, share))[0, : len(mels[0])]
+
+    level, last_level = (_level(between(share)) for share in (0.0, 1.0))
+
     def one(k: int) -> Samples:
-        with torch.no_grad():
-            made = model.decode(torch.lerp(a, b, k / (steps - 1)))[0, : len(mels[0])]
-        return sounding(models, made, samples)
+        share = k / (steps - 1)
+        made = between(share)
+        gain = torch.lerp(level, last_level, share) - _level(made)
+        return sounding(models, made + gain, samples)
 
     return (one(k) for k in range(steps))
+
+
+def _level(log_mel: Tensor) -> Tensor:
+    """Of (frames, n_mels), natural log of magnitude: half the log of the mean power."""
+    return 0.5 * (torch.logsumexp(2 * log_mel.flatten(), 0) - math.log(log_mel.numel()))

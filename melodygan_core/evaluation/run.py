@@ -125,7 +125,7 @@ def evaluate(
         name_of(checkpoint.family),
         store.evaluation(checkpoint.family, version),
         build,
-        config=to_dict(config),
+        config={**to_dict(config), "generation": to_dict(generation)},
         inputs={
             gan_checkpoint.name: gan_checkpoint.version,
             checkpoint.name: checkpoint.version,

@@ -163,6 +163,13 @@ def test_the_ends_of_an_interpolation_are_the_reconstructions(temporal: Release,
         applications.interpolate(temporal.models, melody, other, 1)
 
 
+def test_the_level_goes_evenly_from_one_end_to_the_other(temporal: Release, melody: np.ndarray) -> None:
+    quiet = np.float32(0.05) * tone(3.0, (330.0, 165.0))
+    made = applications.interpolate(temporal.models, melody, quiet, 5)
+    level_db = [10 * np.log10(np.square(w).mean()) for w in made]
+    assert level_db == pytest.approx(np.linspace(level_db[0], level_db[-1], 5), abs=1.5)
+
+
 def test_a_dense_release_says_what_it_is_not_for(
     family: Family, melody: np.ndarray, bright: styles.Style
 ) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from melodygan_core import applications, audio
+from melodygan_core.applications.augment import STATE
 from melodygan_core.applications.labelled import Labelled, read_labelled
 from melodygan_core.config import AugmentConfig
 from melodygan_core.errors import InputError
@@ -114,6 +116,17 @@ def test_more_copies_keep_the_first_and_another_seed_is_another_folder(
     message = r"was made with .*'seed': 0.*allowed: the same, not .*'seed': 1.*, or another folder"
     with pytest.raises(InputError, match=message):
         applications.augment(temporal, folder, out, AugmentConfig(seed=1))
+
+
+def test_two_do_not_fill_one_folder(temporal: Release, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    applications.augment(temporal, folder, out, AugmentConfig(copies=1))
+    half = out / "data" / "piano" / ".491a6961-a.02.wav"
+    half.write_bytes(b"what the other one is writing")
+    with FileLock(out / STATE / "lock"), pytest.raises(InputError, match="out is being filled; allowed: wait"):
+        applications.augment(temporal, folder, out, CONFIG)
+    assert half.exists()
+    assert applications.augment(temporal, folder, out, CONFIG).made == 3
 
 
 def test_a_changed_sound_is_varied_anew(temporal: Release, folder: Path, tmp_path: Path) -> None:

@@ -63,6 +63,12 @@ def test_evaluating_twice_gives_the_same_figures(family: Family, own_family: Fam
     assert evaluation.evaluate(*args).metrics == family.evaluation.metrics
 
 
+def test_it_says_how_what_it_judged_was_made(family: Family) -> None:
+    config = family.evaluation.config
+    assert (config["generated_count"], config["generation"]["count"]) == (6, 6)
+    assert config["generation"]["vocoder"] == "griffin_lim"
+
+
 def test_real_validation_is_nearer_than_noise(family: Family) -> None:
     data = Dataset(family.store, family.dataset)
     frames = round(0.7 * FEATURE.frame_rate)
