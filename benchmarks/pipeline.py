@@ -24,6 +24,8 @@ from melodygan_core.presets import PRESETS
 from melodygan_core.store import Store
 
 DURATION_S = 30.0
+# Of both sides of `orchestration`: the machine's swings are as large as the difference.
+TURNS = 2
 AUTOENCODER = "dense/autoencoder_checkpoint"
 
 
@@ -99,11 +101,14 @@ def against_script(base: Path, count: int = 8) -> None:
 
 
 def orchestration(base: Path, count: int = 64) -> None:
+    bare, whole = [], []
     with served(base, count):
-        core_s, bare = timed_python(__file__, "core", str(base), str(base / "core"))
-        graph_s, stages = timed_python(__file__, "graph", str(base), str(base / "graph"), "dataset")
-    print(f"{count} tracks of {DURATION_S:g} s, URLs to the dataset")
-    print(f"calls of the core: {core_s:.1f} s; {_said(bare)}")
+        for turn in range(TURNS):
+            bare.append(timed_python(__file__, "core", str(base), str(base / f"core{turn}")))
+            whole.append(timed_python(__file__, "graph", str(base), str(base / f"graph{turn}"), "dataset"))
+    (core_s, calls), (graph_s, stages) = (min(runs, key=lambda run: run[0]) for runs in (bare, whole))
+    print(f"{count} tracks of {DURATION_S:g} s, URLs to the dataset, best of {TURNS} turns")
+    print(f"calls of the core: {core_s:.1f} s; {_said(calls)}")
     print(f"the graph: {graph_s:.1f} s, {100 * (graph_s / core_s - 1):.0f} % more; {_said(stages)}")
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DB_RANGE = 80.0
 SPECTROGRAM_ROWS = 200
 LOWEST_HZ = 50.0
+# Pixels of the picture of a track: of each stem, of the names beside and the time below.
+_STEM, _NAMES, _TIME = (240, 48), 76, 14
 
 
 def _png(figure: Figure, dpi: int = 80, *, tight: bool = True) -> bytes:
@@ -140,31 +145,34 @@ def intervals_png(rows: Sequence[tuple[str, float, float, float]], label: str) -
 def stems_png(segments: Sequence[NDArray[np.float16]], names: Sequence[str], frame_rate: float) -> bytes:
     """A small picture of a track's stems, one log-mel above the other.
 
-    Small because one is kept in the event log for every track.
+    Every track has one, so it is painted without matplotlib, whose axes take ten times as long.
 
     Args:
         segments: For each stem (rows, segment_frames, n_mels).
         names: Of the stems.
         frame_rate: In frames a second.
     """
-    pictures = []
-    for values in segments:
+    picture = Image.new("RGB", (_NAMES + _STEM[0] + 8, len(names) * (_STEM[1] + 2) + _TIME), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
+    for k, (name, values) in enumerate(zip(names, segments, strict=True)):
         log_mel = values.reshape(-1, values.shape[-1]).T.astype(np.float32)
         low, high = log_mel.min(), log_mel.max()
-        pictures.append((log_mel[::-1, :: max(1, log_mel.shape[1] // 600)] - low) / max(high - low, 1e-6))
-    # One pair of axes at a fixed place: each one more, and to measure labels, costs more than all the rest.
-    figure = Figure(figsize=(4.2, 2.4))
-    axes = figure.add_axes((0.19, 0.1, 0.79, 0.87))
+        level = (255 * (log_mel[::-1] - low) / max(high - low, 1e-6)).astype(np.uint8)
+        top = k * (_STEM[1] + 2)
+        # 32 levels are as much to the eye and a third of the file.
+        scaled = np.asarray(Image.fromarray(level).resize(_STEM, Image.Resampling.BOX)) & 0xF8
+        picture.paste(Image.fromarray(_magma()[scaled]), (_NAMES, top))
+        draw.text((_NAMES - 5, top + _STEM[1] // 2), name, "black", font, anchor="rm")
     seconds = segments[0].shape[0] * segments[0].shape[1] / frame_rate
-    axes.imshow(
-        np.concatenate(pictures),
-        aspect="auto",
-        cmap="magma",
-        vmin=0,
-        vmax=1,
-        extent=(0, seconds, len(names), 0),
-    )
-    axes.hlines(range(1, len(names)), 0, seconds, colors="white", lw=1.5)
-    axes.set_yticks(np.arange(len(names)) + 0.5, names)
-    axes.tick_params(labelsize=6, left=False)
-    return _png(figure, dpi=50, tight=False)
+    for share in (0.0, 0.5, 1.0):
+        x, anchor = _NAMES + share * _STEM[0], "lmr"[round(2 * share)] + "b"
+        draw.text((x, picture.height), f"{share * seconds:.3g} s", "black", font, anchor=anchor)
+    buffer = io.BytesIO()
+    picture.save(buffer, "png")
+    return buffer.getvalue()
+
+
+@cache
+def _magma() -> NDArray[np.uint8]:
+    """Its colours (256, 3)."""
+    return colormaps["magma"](np.arange(256), bytes=True)[:, :3]

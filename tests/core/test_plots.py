@@ -72,11 +72,23 @@ def test_a_panel_without_figures_is_drawn_empty() -> None:
     pixels(plots.curves_png([], [["a"], ["b"]]))
 
 
-def test_intervals_and_stems_are_drawn() -> None:
+def test_intervals_are_drawn() -> None:
     rows = [("floor", 1.0, 0.5, 2.0), ("generated", 9.0, 7.0, 12.0)]
     assert (
         pixels(plots.intervals_png(rows * 3, "KAD")).shape[0]
         > pixels(plots.intervals_png(rows, "KAD")).shape[0]
     )
-    segments = [np.random.default_rng(i).normal(size=(3, 32, 40)).astype(np.float16) for i in range(3)]
-    pixels(plots.stems_png(segments, ["vocals", "instrumental", "mix"], 86.0))
+
+
+def test_stems_lie_one_above_the_other_low_bands_at_the_bottom() -> None:
+    high, low = np.zeros((2, 4, 32, 40), np.float16)
+    high[2:, :, 30:], low[:2, :, :10] = 1, 1
+    light = pixels(plots.stems_png([high, low], ["high", "low"], 86.0)).sum(axis=2)
+    left, right, top, bottom, below = 80, 300, 5, 42, 50
+    dark = [light[top, left], light[bottom, right], light[below + top, left], light[below + bottom, right]]
+    bright = [light[top, right], light[below + bottom, left]]
+    assert len(set(dark)) == len(set(bright)) == 1
+    assert dark[0] < 0.1
+    assert bright[0] > 2
+    # Nothing of one level is nothing at all, not an error.
+    pixels(plots.stems_png([np.zeros((1, 32, 40), np.float16)], ["mix"], 86.0))
