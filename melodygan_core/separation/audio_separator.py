@@ -5,9 +5,11 @@ audio-separator limits, rounds and subtracts stems before it writes them; here t
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import logging
 import math
+import sys
 import tempfile
 import uuid
 import warnings
@@ -108,6 +110,8 @@ class Separator:
         instance.final_process = self._keep
         if architecture != "VR":
             instance.prepare_mix = lambda _path: self._mix
+        if architecture == "MDX":
+            _without_lists(type(instance))
         if architecture == "MDX" and instance.torch_device.type == "cpu":
             # It collects garbage after each track: up to a second in a large process, for nothing here.
             instance.clear_gpu_cache = lambda: None
@@ -166,6 +170,25 @@ def _fit(stem: Wav, samples: int, model: str) -> Wav:
     if not np.isfinite(stem).all():
         raise MelodyGANError(f"{model} returned samples that are not finite")
     return np.pad(stem[:, :samples], ((0, 0), (0, max(0, samples - stem.shape[1]))))
+
+
+class _Torch:
+    """torch, but for lists of arrays: `torch.tensor` reads them number by number, half of what a track took."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("torch"), name)
+
+    def tensor(self, data: Any, **options: Any) -> Any:
+        """What torch makes of it; a list of arrays is joined first, to the same values."""
+        import torch
+
+        arrays = isinstance(data, list) and data and isinstance(data[0], np.ndarray)
+        return torch.tensor(np.stack(data) if arrays else data, **options)
+
+
+def _without_lists(separator: type) -> None:
+    """Lets the module of an architecture of audio-separator make its tensors by `_Torch`."""
+    sys.modules[separator.__module__].torch = _Torch()  # pyrefly: ignore[missing-attribute]
 
 
 def _make_separator(config: SeparationConfig, folder: Path, own: Mapping[str, Mapping[str, Any]]) -> Any:
