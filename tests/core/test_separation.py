@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import requests
 import soundfile
+import torch
 
 from melodygan_core.audio import Wav, read_wav, write_wav
 from melodygan_core.config import SeparationConfig
@@ -364,3 +365,11 @@ def test_the_built_in_model_is_the_same_bytes_every_time(tmp_path: Path) -> None
     assert folder == centre.write_model(tmp_path)
     assert sorted(f.name for f in folder.iterdir()) == sorted(centre.files())
     assert [f.name for f in tmp_path.iterdir()] == [folder.name]
+
+
+def test_arrays_become_the_tensors_that_they_would_have_become() -> None:
+    chunk = np.random.default_rng(0).standard_normal((2, 50)).astype(np.float32)
+    quick = audio_separator._Torch()
+    for data in ([chunk], [chunk, -chunk], chunk, [1.0, 2.0], 3):
+        assert torch.equal(quick.tensor(data), torch.tensor(data)) and quick.float32 is torch.float32
+        assert quick.tensor(data, dtype=torch.float64).dtype == torch.float64
