@@ -34,11 +34,11 @@ def write_release(folder: Path) -> None:
     import torch
 
     from melodygan_core import vocoder
-    from melodygan_core.autoencoder import TemporalAutoencoder
-    from melodygan_core.checkpoint import save_weights
+    from melodygan_core.codec import TemporalAutoencoder
     from melodygan_core.config import to_dict
-    from melodygan_core.gan import temporal
-    from melodygan_core.presets import PRESETS
+    from melodygan_core.config.presets import PRESETS
+    from melodygan_core.prior.gan import temporal
+    from melodygan_core.training.checkpoint import save_weights
 
     preset = PRESETS["small"]
     feature, latent_dim = to_dict(preset.features), preset.temporal.autoencoder.latent_dim

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from library import timed, timed_python, write_songs
 
+from melodygan_core.config.presets import PRESETS
 from melodygan_core.demo import server, site
-from melodygan_core.presets import PRESETS
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 DURATION_S = 30.0
 # Of both sides of `orchestration`: the machine's swings are as large as the difference.

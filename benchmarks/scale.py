@@ -27,11 +27,12 @@ from library import timed_python
 from scipy.io import wavfile
 from tqdm import tqdm
 
-from melodygan_core import audio, catalogue, download, features, fingerprint
+from melodygan_core import audio, catalogue, download, features
+from melodygan_core.audio import fingerprint
 from melodygan_core.config import CatalogueConfig, DownloadConfig
+from melodygan_core.config.presets import PRESETS
 from melodygan_core.demo import songs
-from melodygan_core.presets import PRESETS
-from melodygan_core.store import Store, sha256_of
+from melodygan_core.storage.store import Store, sha256_of
 from melodygan_dagster.deployment import Deployment
 
 RATE = 44_100

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from melodygan_core.ffmpeg import on_path
-from melodygan_core.presets import PRESETS
+from melodygan_core.config.presets import PRESETS
+from melodygan_core.sandbox.ffmpeg import on_path
 from melodygan_core.separation import centre
 
 FEATURE, MODEL = PRESETS["demo"].features, PRESETS["demo"].dense.autoencoder

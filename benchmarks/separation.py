@@ -17,9 +17,9 @@ from library import timed, timed_python, write_songs
 
 from melodygan_core import catalogue, download, separation
 from melodygan_core.config import CatalogueConfig, DownloadConfig, SeparationConfig
-from melodygan_core.ffmpeg import on_path
+from melodygan_core.sandbox.ffmpeg import on_path
 from melodygan_core.separation import centre
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 TRACKS, DURATION_S, ROUNDS = 8, 30.0, 1
 CONFIG = SeparationConfig(model="centre", device="cpu")

@@ -29,14 +29,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from melodygan_core.autoencoder.dense_task import DenseTask
-from melodygan_core.autoencoder.temporal_task import TemporalTask
+from melodygan_core.codec.dense.task import DenseTask
+from melodygan_core.codec.temporal.task import TemporalTask
 from melodygan_core.config import STEMS, FeatureConfig, to_dict
+from melodygan_core.config.presets import PRESETS
 from melodygan_core.dataset import Dataset, index
 from melodygan_core.dataset.index import Entry
-from melodygan_core.presets import PRESETS
-from melodygan_core.store import Artifact, Store, dump_json
-from melodygan_core.training import Batch, ahead, optimizer_for, resolve_device, seed_everything, update
+from melodygan_core.storage.store import Artifact, Store, dump_json
+from melodygan_core.training import Batch, optimizer_for, prefetch, resolve_device, seed_everything, update
 
 TRACK_S = 240.0
 ROUNDS, ROUND_S = 3, 8.0
@@ -131,13 +131,13 @@ def measure(root: str, made: Artifact, preset: str, family: str) -> str:
     started = time.perf_counter()
     dataset = Dataset(Store(root), made)
     task = DenseTask(dataset, config, device) if family == "dense" else TemporalTask(dataset, config, device)
-    with closing(ahead(task.draw, range(10**9), device)) as batches:
+    with closing(prefetch(task.get_batch, range(10**9), device)) as batches:
         cached = next(batches)
         first_s = time.perf_counter() - started
         optimizer = optimizer_for(task.model, config.optimizer, task.betas)
 
         def step(batch: Batch) -> None:
-            for _, loss, _ in task.updates(0, batch):
+            for _, loss, _ in task.training_step(0, batch):
                 update(optimizer, loss, 1e-4, 1.0, 0, family)
 
         rate(step, itertools.repeat(cached))

@@ -24,16 +24,14 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from training_input import made_up
 
-from melodygan_core.autoencoder.dense import DenseAutoencoder
-from melodygan_core.autoencoder.dense_task import DenseTask
-from melodygan_core.autoencoder.temporal import TemporalAutoencoder
-from melodygan_core.autoencoder.temporal_task import TemporalTask
+from melodygan_core.codec.dense.model import DenseAutoencoder
+from melodygan_core.codec.temporal.model import TemporalAutoencoder
 from melodygan_core.config import OptimizerConfig
+from melodygan_core.config.presets import PRESETS, Preset
 from melodygan_core.dataset import Dataset
-from melodygan_core.gan.train import BETAS, GanConfig, _Duel, task_of
 from melodygan_core.latents import LatentTable
-from melodygan_core.presets import PRESETS, Preset
-from melodygan_core.store import Store
+from melodygan_core.prior.gan.train import BETAS, GanConfig, GanTask, build_setup
+from melodygan_core.storage.store import Store
 from melodygan_core.training import Task, optimizer_for, resolve_device, seed_everything, update
 from melodygan_core.vocoder.task import VocoderTask
 
@@ -88,9 +86,9 @@ def adversary(config: GanConfig, preset: Preset, device: torch.device, *, bfloat
         mean=np.zeros(dim, np.float32),
         std=np.ones(dim, np.float32),
     )
-    material = task_of(table, decoder.to(device).eval(), config, device)
-    material.bfloat16 = bfloat16
-    return _Duel(material, config)
+    setup = build_setup(table, decoder.to(device).eval(), config, device)
+    setup.bfloat16 = bfloat16
+    return GanTask(setup, config)
 
 
 def task_for(
@@ -114,7 +112,9 @@ def task_for(
             dataset, store, preset.vocoder, device, store.work("vocoder")
         ), preset.vocoder.optimizer
     config = replace(getattr(preset, kind).autoencoder, bfloat16=way.bfloat16)
-    return {"dense": DenseTask, "temporal": TemporalTask}[kind](dataset, config, device), config.optimizer
+    return {"dense": DenseTask, "temporal": TemporalTask}[kind](
+        dataset, config, device
+    ), config.optimizer
 
 
 def prepared(name: str, way: Way, preset: Preset, root: Path, device: torch.device) -> Callable[[], None]:
@@ -122,18 +122,18 @@ def prepared(name: str, way: Way, preset: Preset, root: Path, device: torch.devi
     seed_everything(0)
     task, config = task_for(name, way, preset, root, device)
     betas = getattr(task, "betas", BETAS)
-    optimizers = {part: optimizer_for(module, config, betas) for part, module in task.trained.items()}
+    optimizers = {part: optimizer_for(module, config, betas) for part, module in task.optimized_modules.items()}
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["fused"], group["foreach"] = way.optimizer == "fused", way.optimizer == "foreach"
-    for module in task.trained.values():
+    for module in task.optimized_modules.values():
         for weight in module.parameters():
             if way.channels_last and weight.ndim == 4:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         if way.compiled:
             for child in module.children():
                 child.compile()
-    batch = {key: t.to(device) for key, t in task.draw(0).items()}
+    batch = {key: t.to(device) for key, t in task.get_batch(0).items()}
     # An odd step, for a GAN's gradient penalty comes at every eighth.
     number = config.max_steps - 1 if STEPS[name] else 1
     # The others have a setting for it.
@@ -143,7 +143,7 @@ def prepared(name: str, way: Way, preset: Preset, root: Path, device: torch.devi
         return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
     def losses() -> Iterator[tuple[str, torch.Tensor]]:
-        found = task.updates(number, batch)
+        found = task.training_step(number, batch)
         while True:
             with precision():
                 one = next(found, None)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import torch
 
+from melodygan_core.config.presets import PRESETS
 from melodygan_core.features import FeatureExtractor
-from melodygan_core.presets import PRESETS
 from melodygan_core.vocoder import GriffinLim, NeuralVocoder
 
 DURATION_S = 10

@@ -25,7 +25,7 @@ from melodygan_core import audio
 from melodygan_core.catalogue import load
 from melodygan_core.demo import songs
 from melodygan_core.demo.instruments import Note, Score
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 SONGS, SONG_S, WIDTH = 48, 40.0, 0.7
 # Name, words that its lexicon can sing, and octaves above where the demo's own voice lies.

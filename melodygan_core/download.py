@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from melodygan_core import audio, catalogue, ffmpeg, net, parallel
+from melodygan_core import audio, catalogue, parallel
 from melodygan_core.catalogue import Track
 from melodygan_core.config import DownloadConfig, to_dict
 from melodygan_core.errors import InputError, TrackError, TransientError
-from melodygan_core.store import Store, sha256_of
+from melodygan_core.sandbox import ffmpeg, net
+from melodygan_core.storage.store import Store, sha256_of
 
 # Sound, and videos that carry sound. Not among them: anything that names other files (hls, dash, concat, ...).
 DEMUXERS = (

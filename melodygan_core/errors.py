@@ -55,7 +55,7 @@ def storage_reason(error: BaseException | str) -> str:
 
 
 @contextmanager
-def blaming_storage() -> Iterator[None]:
+def storage_errors() -> Iterator[None]:
     """What the disk is to blame for inside leaves as a StorageError, which is one sentence and no traceback."""
     try:
         yield

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from melodygan_core import autoencoder
-from melodygan_core.autoencoder import Autoencoder, DenseAutoencoder, TemporalAutoencoder
-from melodygan_core.autoencoder.covariance import Covariance
-from melodygan_core.autoencoder.dense_task import vectors
-from melodygan_core.autoencoder.health import alive, shares
+from melodygan_core import codec
+from melodygan_core.codec import Autoencoder, DenseAutoencoder, TemporalAutoencoder
+from melodygan_core.codec.collapse import active_dims, shares
+from melodygan_core.codec.covariance import Covariance
+from melodygan_core.codec.dense.task import vectors
 from melodygan_core.config import SPLITS, STEMS, VERSIONS, config_id, require
-from melodygan_core.dataset import Dataset, Rows, Stretches
-from melodygan_core.store import Artifact, Store, dump_json
+from melodygan_core.dataset import Dataset, Rows, SpanDataset
+from melodygan_core.storage.store import Artifact, Store, dump_json
 
 FILE = "latents.parquet"
 MIN_STD = 1e-4
@@ -66,7 +66,7 @@ def encode(checkpoint: Artifact, dataset: Artifact, store: Store) -> Artifact:
     """Encodes all splits of the autoencoder's stems.
 
     Args:
-        checkpoint: What `autoencoder.train` returned.
+        checkpoint: What `codec.train` returned.
         dataset: The dataset it was trained on, or a later one of the same features.
         store: Where the table goes.
     """
@@ -75,7 +75,7 @@ def encode(checkpoint: Artifact, dataset: Artifact, store: Store) -> Artifact:
     def build(folder: Path) -> dict[str, Any]:
         return _run(checkpoint, Dataset(store, dataset), store, folder)
 
-    return store.once(
+    return store.get_or_build(
         name_of(checkpoint.family),
         store.model(checkpoint.family, "latents", version),
         build,
@@ -95,11 +95,11 @@ def _dense(model: DenseAutoencoder, dataset: Dataset, split: str) -> Iterator[ND
 def _temporal(model: TemporalAutoencoder, dataset: Dataset, split: str) -> Iterator[NDArray[np.float32]]:
     frames, token = dataset.feature.segment_frames, model.config.token_frames
     require(frames % token == 0, "token_frames", token, f"a divisor of segment_frames = {frames}")
-    stretches = Stretches(dataset, split, model.config.stems)
+    spans = SpanDataset(dataset, split, model.config.stems)
     # A stretch at once: a segment's latents know what came before and after it.
-    for stretch in tqdm(stretches.all, desc=f"latents of {split}", unit="stretch"):
-        made = model.encode(torch.from_numpy(stretches.read(stretch))[None])[0].numpy()
-        yield made.reshape(stretch.segments, frames // token, -1)
+    for span in tqdm(spans.all, desc=f"latents of {split}", unit="stretch"):
+        made = model.encode(torch.from_numpy(spans.read(span))[None])[0].numpy()
+        yield made.reshape(span.segments, frames // token, -1)
 
 
 def _encoded(model: Autoencoder, dataset: Dataset, split: str) -> Iterator[NDArray[np.float32]]:
@@ -133,7 +133,7 @@ def _table(dataset: Dataset, split: str, rows: Rows, latents: NDArray[np.float32
 
 def _run(checkpoint: Artifact, dataset: Dataset, store: Store, folder: Path) -> dict[str, Any]:
     with store.reading(store.at(checkpoint.uri)) as local:
-        model = autoencoder.load(local)
+        model = codec.load(local)
     training, count, tokens = Covariance(), 0, 0
     with ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
@@ -157,7 +157,7 @@ def _run(checkpoint: Artifact, dataset: Dataset, store: Store, folder: Path) -> 
         "rows": count,
         "tokens": tokens,
         "latent_dim": len(mean),
-        "alive_dims": alive(share),
+        "active_dims": active_dims(share),
         "dims_for_95_percent": int(np.searchsorted(np.cumsum(share), 0.95) + 1),
         "explained_by_component": [float(v) for v in share[:64]],
     }

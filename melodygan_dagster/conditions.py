@@ -1,7 +1,7 @@
 """What may start without a hand, and when: every automation condition and freshness policy in one place.
 
 The per-track stages have none: Dagster makes a run of each stretch of neighbours that a condition asks for,
-which after scattered failures is many runs. `todo.py` says what is due of them, in runs of many.
+which after scattered failures is many runs. `track_scheduling.py` says what is due of them, in runs of many.
 """
 
 from datetime import timedelta

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from melodygan_core.presets import configured
-from melodygan_core.store import Store
+from melodygan_core.config.presets import configured
+from melodygan_core.storage.store import Store
 
 if TYPE_CHECKING:
     import dagster as dg

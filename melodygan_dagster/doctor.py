@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from melodygan_core.errors import MelodyGANError
 
 if TYPE_CHECKING:
-    from melodygan_core.forgetting import Mark
-    from melodygan_core.inspection import Report
+    from melodygan_core.maintenance.erasure import Mark
+    from melodygan_core.maintenance.inspection import Report
 
 STALE_DAYS = 60
 # Of each kind; a store may hold a million files.
@@ -45,19 +45,19 @@ def findings(store: str, model_dir: str) -> list[Finding]:
     return [_ffmpeg(), *_yt_dlp(), *_torch(), *_models(model_dir), *_ray(), *_store(store)]
 
 
-def verify(root: str, *, quick: bool, mend: bool) -> tuple[list[str], bool]:
+def verify(root: str, *, quick: bool, repair: bool) -> tuple[list[str], bool]:
     """Inspects a store.
 
     Args:
         root: Of the store.
         quick: Hash nothing.
-        mend: Also remove what is not whole.
+        repair: Also remove what is not whole.
 
     Returns:
         What to say, line by line, the sum last; and whether all is well, or was mended.
     """
-    from melodygan_core import forgetting, inspection
-    from melodygan_core.store import Store
+    from melodygan_core.maintenance import erasure, inspection
+    from melodygan_core.storage.store import Store
 
     store = Store(root)
     if not store.base.exists():
@@ -67,10 +67,10 @@ def verify(root: str, *, quick: bool, mend: bool) -> tuple[list[str], bool]:
     for kind in dict.fromkeys(f.kind for f in report.findings):
         lines += _shown(kind, [f"{f.path}: {f.sentence}" for f in report.of(kind)])
     if not report.of("damaged"):
-        lines += _shown("made of forgotten tracks", [mark_line(m) for m in forgetting.marks(store)])
-    if not mend:
+        lines += _shown("made of forgotten tracks", [mark_line(m) for m in erasure.marks(store)])
+    if not repair:
         return [*lines, _sum(report)], report.good
-    removed = inspection.mend(store, report)
+    removed = inspection.repair(store, report)
     lines += _shown("mended (`melodygan run` makes again what is needed); removed", removed)
     after = inspection.inspect(store, hashes=False)
     # What was found by its hash and is still there was held by another run.
@@ -97,7 +97,7 @@ def mark_line(mark: Mark) -> str:
 
 
 def _sum(report: Report) -> str:
-    from melodygan_core.inspection import BAD
+    from melodygan_core.maintenance.inspection import BAD
 
     parts = [f"{len(report.of(k))} {k}" for k in BAD if report.of(k)] or ["nothing torn or damaged"]
     parts += [f"{len(report.of(k))} {k}" for k in ("stale", "orphaned", "superseded") if report.of(k)]
@@ -111,7 +111,7 @@ def _size(count: int) -> str:
 
 
 def _ffmpeg() -> Finding:
-    from melodygan_core import ffmpeg
+    from melodygan_core.sandbox import ffmpeg
 
     try:
         return Finding("ffmpeg", str(ffmpeg.executable()))
@@ -171,8 +171,9 @@ def _ray() -> Iterator[Finding]:
 
 
 def _store(root: str) -> Iterator[Finding]:
-    from melodygan_core import catalogue, listing
-    from melodygan_core.store import Store
+    from melodygan_core import catalogue
+    from melodygan_core.storage import listing
+    from melodygan_core.storage.store import Store
 
     store = Store(root)
     if not store.base.exists():

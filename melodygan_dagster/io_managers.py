@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from melodygan_core.store import Artifact
+from melodygan_core.storage.store import Artifact
 from melodygan_dagster.resources import StoreResource
 
 RECORD = dg.PythonObjectDagsterType(Artifact, name="Artifact", description="A finished folder of the store.")

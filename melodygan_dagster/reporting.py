@@ -13,7 +13,7 @@ from melodygan_dagster.resources import StoreResource
 
 if TYPE_CHECKING:
     from melodygan_core.parallel import Report
-    from melodygan_core.store import Artifact, Store
+    from melodygan_core.storage.store import Artifact, Store
 
 
 FAILED = "failed"
@@ -173,7 +173,7 @@ def artifact(
 
 
 def observer(context: dg.AssetExecutionContext) -> Callable[[int, dict[str, float]], None]:
-    """An Observer that puts a training's figures under Plots while it trains."""
+    """A MetricsCallback that puts a training's figures under Plots while it trains."""
 
     def observe(step: int, figures: dict[str, float]) -> None:
         context.log_event(dg.AssetObservation(context.asset_key, metadata={"step": step, **figures}))

@@ -16,10 +16,10 @@ from melodygan_core.config import (
     feature_id,
     require,
 )
+from melodygan_core.config.presets import Preset, configured
 from melodygan_core.errors import InputError
 from melodygan_core.parallel import Backend
-from melodygan_core.presets import Preset, configured
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 OWNER = "team:melodygan"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster._utils.error import SerializableErrorInfo
 
-from melodygan_dagster import dead_runs, todo
+from melodygan_dagster import dead_runs, track_scheduling
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import PER_TRACK
 from melodygan_dagster.reporting import FAILED
@@ -103,7 +103,9 @@ def run(deployment: Deployment) -> Iterator[StageResult]:
             return
         for stage in PER_TRACK:
             job = definitions.resolve_job_def(f"{stage}_job")
-            for batch in todo.pending(instance, stage, todo.made(deployment.opened, settings)):
+            for batch in track_scheduling.pending(
+                instance, stage, track_scheduling.made(deployment.opened, settings)
+            ):
                 yield _execute(job, instance, batch.tags)
         for name in ("dataset_job", "training_job"):
             result = _execute(definitions.resolve_job_def(name), instance)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from melodygan_core.errors import InputError
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 from melodygan_dagster.deployment import Deployment
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ from melodygan_core.config import (
     TemporalGanConfig,
     VocoderConfig,
 )
-from melodygan_core.presets import PRESETS
-from melodygan_core.store import Store
+from melodygan_core.config.presets import PRESETS
+from melodygan_core.storage.store import Store
 
 # The demo's ingest and features with models that train in seconds; it is set before anything imports the code
 # location, whose training assets take their defaults from the deployment's preset.
@@ -43,8 +43,8 @@ PRESETS[PRESET] = replace(
         width=24,
         blocks=1,
         crop_frames=32,
-        critic_channels=2,
-        adversarial_from=0.75,
+        disc_channels=2,
+        disc_start=0.75,
         optimizer=OptimizerConfig(
             max_steps=40, batch_size=4, learning_rate=2e-3, warmup_steps=5, eval_every=10
         ),

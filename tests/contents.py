@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from melodygan_core.config import VOCODERS
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 SPEED = ("duration_s", *(f"test/{vocoder}/times_real_time" for vocoder in VOCODERS))
 # What no two runs share, by file: keys of JSON, columns of Parquet. All else must be the same.

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import yaml
 
-from melodygan_core import inspection
 from melodygan_core.demo import songs
-from melodygan_core.store import Store
+from melodygan_core.maintenance import inspection
+from melodygan_core.storage.store import Store
 from tests import stages
 from tests.conftest import Site
 from tests.contents import contents, differences, hidden, relatives, split
@@ -174,7 +174,7 @@ class _Observer:
         self._doctor()
 
     def _doctor(self) -> None:
-        """`melodygan doctor` finds nothing wrong, and its --mend takes away what is left and nothing else."""
+        """`melodygan doctor` finds nothing wrong, and its --repair takes away what is left and nothing else."""
         store, before = Store(str(self.root)), contents(self.root)
         # It leaves alone what somebody may be writing: what is younger than an hour.
         for path in self.root.rglob("*"):
@@ -183,7 +183,7 @@ class _Observer:
         report = inspection.inspect(store, hashes=self.stage == WHOLE)
         problems = self.ground.tally.problems
         problems += [f"{self.stage}, doctor: {f.path} {f.kind}" for f in report.of(*inspection.BAD)]
-        inspection.mend(store, report)
+        inspection.repair(store, report)
         problems += [f"{self.stage}, mended: {d}" for d in differences(contents(self.root), before)]
         problems += [f"{self.stage}, mended: {path} is left" for path in split(self.root)[1]]
 

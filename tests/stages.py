@@ -20,14 +20,13 @@ from unittest import mock
 import torch
 
 from melodygan_core import (
-    autoencoder,
     catalogue,
+    codec,
     dataset,
     download,
     evaluation,
     features,
     gallery,
-    gan,
     generation,
     latents,
     parallel,
@@ -52,9 +51,10 @@ from melodygan_core.config import (
     TemporalGanConfig,
     VocoderConfig,
 )
-from melodygan_core.presets import PRESETS
-from melodygan_core.store import Artifact, Store
-from melodygan_core.training import Resumable
+from melodygan_core.config.presets import PRESETS
+from melodygan_core.prior import gan
+from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.training import TrainState
 
 PRESET = "kills"
 STEPS = 60
@@ -70,7 +70,7 @@ SETTINGS = PRESETS[PRESET] = replace(
         width=24,
         blocks=1,
         crop_frames=16,
-        critic_channels=2,
+        disc_channels=2,
         optimizer=replace(_OPTIMIZER, max_steps=40, batch_size=4, learning_rate=2e-3, eval_every=16),
     ),
     dense=DenseConfig(
@@ -194,7 +194,7 @@ def _of_family(family: str) -> dict[str, Callable[[Store], Artifact]]:
         return _of(store, f"{family}/autoencoder_checkpoint")
 
     return {
-        "autoencoder": lambda s: autoencoder.train(_of(s, "feature_table"), s, config.autoencoder),
+        "autoencoder": lambda s: codec.train(_of(s, "feature_table"), s, config.autoencoder),
         "latents": lambda s: latents.encode(encoder(s), _of(s, "feature_table"), s),
         "gan": lambda s: gan.train(_of(s, f"{family}/latent_table"), encoder(s), s, config.gan),
         "generation": lambda s: _generate(s, family),
@@ -253,9 +253,9 @@ def _stage(name: str, root: str, sources: Path, notes: Path, kill_before: int) -
     log = os.open(notes / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    load = Resumable.load
+    load = TrainState.load
 
-    def noted(self: Resumable, *args: Any) -> int:
+    def noted(self: TrainState, *args: Any) -> int:
         step = load(self, *args)
         with (notes / "resumed").open("a") as file:
             file.write(f"{step}\n")
@@ -263,7 +263,7 @@ def _stage(name: str, root: str, sources: Path, notes: Path, kill_before: int) -
 
     watch, store = _Watch(root, kill_before), Store(root)
     sys.addaudithook(watch)
-    with mock.patch.object(Resumable, "load", noted):
+    with mock.patch.object(TrainState, "load", noted):
         if name in _BY_TRACK:
             _BY_TRACK[name](store, sources)
         else:

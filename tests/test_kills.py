@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 from tests.conftest import serving
 from tests.killing import WHOLE, Ground, Kill, episode, lay, pair, whole
 from tests.kills import kill_stage

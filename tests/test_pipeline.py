@@ -18,7 +18,7 @@ import yaml
 from melodygan_core import catalogue
 from melodygan_core.config import FAMILIES
 from melodygan_core.demo import songs
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import PER_TRACK
 from melodygan_dagster.runner import StageResult, run

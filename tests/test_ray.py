@@ -20,11 +20,11 @@ import yaml
 
 from melodygan_core import catalogue, download, features, parallel, separation
 from melodygan_core.config import SeparationConfig
+from melodygan_core.config.presets import PRESETS
 from melodygan_core.demo import songs
 from melodygan_core.errors import InputError
 from melodygan_core.parallel import Backend, Report, map_tracks
-from melodygan_core.presets import PRESETS
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 from tests.conftest import PRESET
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def test_a_run_on_ray_makes_the_same_though_a_worker_of_each_stage_is_killed(
         assert len({pid for track_id, pid in attempts if track_id == min(there)}) == 2
         if stage == "stems":
             assert sorted((notes / stage / "loads").read_text().split()) == sorted({pid for _, pid in attempts})
-    # What a killed worker leaves has a name that nobody reads, until `melodygan doctor --mend`.
+    # What a killed worker leaves has a name that nobody reads, until `melodygan doctor --repair`.
     assert {k: v for k, v in _content(store).items() if "/." not in k} == _content(serial[0])
 
 

@@ -23,14 +23,15 @@ from click.testing import CliRunner
 from fsspec.registry import _registry
 from moto.server import ThreadedMotoServer
 
-from melodygan_core import inspection, listing
 from melodygan_core.dataset import Dataset
 from melodygan_core.demo import songs
 from melodygan_core.errors import InputError
-from melodygan_core.files import own_folder
-from melodygan_core.layout import Layout
-from melodygan_core.store import ARTIFACT_FILE, MARKERS, Artifact, Store
-from melodygan_dagster import todo
+from melodygan_core.maintenance import inspection
+from melodygan_core.storage import listing
+from melodygan_core.storage.files import own_folder
+from melodygan_core.storage.layout import Layout
+from melodygan_core.storage.store import ARTIFACT_FILE, MARKERS, Artifact, Store
+from melodygan_dagster import track_scheduling
 from melodygan_dagster.cli import main
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import PER_TRACK
@@ -115,7 +116,9 @@ def run(root: str, sources: Path, home: Path, assets: tuple[str, ...]) -> dict[s
             definitions, settings, computed = defs(), deployed_settings(), {}
             assert execute(definitions, instance, "catalogue_job").success
             for stage in PER_TRACK:
-                (batch,) = todo.pending(instance, stage, todo.made(deployment.opened, settings))
+                (batch,) = track_scheduling.pending(
+                    instance, stage, track_scheduling.made(deployment.opened, settings)
+                )
                 result = execute(definitions, instance, f"{stage}_job", batch.tags)
                 assert result.success
                 events = result.asset_materializations_for_node(stage)
@@ -198,7 +201,7 @@ def test_what_is_made_is_known_by_one_listing_a_stage(
     from melodygan_dagster.resources import deployed_settings
 
     settings = deployed_settings()
-    assert todo.made(on_s3[0], settings) == todo.made(on_disk[0], settings)
+    assert track_scheduling.made(on_s3[0], settings) == track_scheduling.made(on_disk[0], settings)
     assert [operation for operation, _ in requests] == ["ListObjectsV2"] * len(PER_TRACK)
 
 
@@ -258,8 +261,8 @@ def build(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def once(store: Store) -> Artifact:
-    return store.once("x/y", store.model("dense", "m", "v1"), build, config={}, inputs={})
+def get_or_build(store: Store) -> Artifact:
+    return store.get_or_build("x/y", store.model("dense", "m", "v1"), build, config={}, inputs={})
 
 
 def write_stems(store: Store, content: str) -> None:
@@ -307,8 +310,8 @@ def test_half_of_an_artifact_on_s3_passes_for_nothing(bucket: str, monkeypatch: 
         assert inspection.inspect(store).of("mismatch") == []
 
     # Each attempt first takes away what the last one left.
-    assert attempts(monkeypatch, lambda: once(store), check) >= 3
-    made = once(store)
+    assert attempts(monkeypatch, lambda: get_or_build(store), check) >= 3
+    made = get_or_build(store)
     assert sorted(listing.names(folder)) == ["a.txt", ARTIFACT_FILE, "z.txt"]
     assert sorted(made.files) == ["a.txt", "z.txt"]
 
@@ -329,7 +332,7 @@ def test_old_stems_never_stand_beside_new_ones(bucket: str, monkeypatch: pytest.
 KILLED = """
 import os, signal
 from aiobotocore.client import AioBaseClient
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 call = AioBaseClient._make_api_call
 async def killing(self, operation, arguments):
     if operation == "PutObject" and arguments["Key"].endswith("artifact.json"):
@@ -341,7 +344,7 @@ def build(folder):
         (folder / name).write_text(name)
     return {{}}
 store = Store({root!r})
-store.once("x/y", store.model("dense", "m", "v1"), build, config={{}}, inputs={{}})
+store.get_or_build("x/y", store.model("dense", "m", "v1"), build, config={{}}, inputs={{}})
 """
 
 
@@ -365,10 +368,10 @@ def test_what_a_killed_process_left_on_s3_is_found_and_mended(bucket: str, scrat
         "models/dense/m/v1": "torn",
         f"work/copies/{copy.name}": "orphaned",
     }
-    inspection.mend(store, report)
+    inspection.repair(store, report)
     assert listing.names(store.base) == []
     assert not copy.exists()
-    assert once(store).bytes == 10
+    assert get_or_build(store).bytes == 10
 
 
 # What S3 is told and asked.

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from melodygan_core import catalogue
 from melodygan_core.audio import write_wav
-from melodygan_dagster import todo
+from melodygan_dagster import track_scheduling
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import PER_TRACK, TRACKS, TRACKS_PER_RUN
 from melodygan_dagster.resources import deployed_settings
@@ -48,7 +48,7 @@ SMALL = {
     "vocoder": {
         "width": 24,
         "blocks": 1,
-        "critic_channels": 2,
+        "disc_channels": 2,
         "optimizer": {"max_steps": 20, "batch_size": 4},
     },
     "dense": {
@@ -177,12 +177,12 @@ def daemon(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             try:
                 process.wait(30)
             finally:
-                for pid in processes(os.environ["DAGSTER_HOME"]):
+                for pid in distributed(os.environ["DAGSTER_HOME"]):
                     os.kill(pid, signal.SIGKILL)
-                wait("every process to end", lambda: not processes(os.environ["DAGSTER_HOME"]), 60)
+                wait("every process to end", lambda: not distributed(os.environ["DAGSTER_HOME"]), 60)
 
 
-def processes(home: str) -> list[int]:
+def distributed(home: str) -> list[int]:
     """Processes, other than this one, that work on a Dagster instance."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -198,7 +198,7 @@ def processes(home: str) -> list[int]:
 def memory_mb(home: str) -> float:
     """What those processes hold in memory of their own, in megabytes."""
     total = 0
-    for pid in processes(home):
+    for pid in distributed(home):
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
         except OSError:
@@ -229,12 +229,12 @@ def in_dataset(instance: dg.DagsterInstance, world: World, models: bool = False)
     # However it ends: what so little sound teaches is not good enough for the checks of the models.
     if models and not instance.get_runs_count(dg.RunsFilter(job_name="training_job")):
         return False
-    unfinished = instance.get_runs_count(dg.RunsFilter(statuses=list(todo.NOT_FINISHED_STATUSES)))
+    unfinished = instance.get_runs_count(dg.RunsFilter(statuses=list(track_scheduling.NOT_FINISHED_STATUSES)))
     return unfinished == 0 and not any(due(instance, world).values())
 
 
-def due(instance: dg.DagsterInstance, world: World) -> dict[str, list[todo.Batch]]:
-    return todo.due(instance, world.deployment.opened, deployed_settings(), datetime.now(UTC))
+def due(instance: dg.DagsterInstance, world: World) -> dict[str, list[track_scheduling.Batch]]:
+    return track_scheduling.due(instance, world.deployment.opened, deployed_settings(), datetime.now(UTC))
 
 
 def runs_by_stage(instance: dg.DagsterInstance) -> dict[str, Counter[str]]:
@@ -266,7 +266,7 @@ def show(instance: dg.DagsterInstance, world: World, title: str, took_s: float) 
         table.add_row(stage, ended, str(counts["computed"] or ""), str(counts["found"] or ""))
     console.print(table)
     failed = Table("track", "stage", "reason", "tried again", title="Failed tracks")
-    for row in todo.failures(instance, world.deployment.opened, deployed_settings()):
+    for row in track_scheduling.failures(instance, world.deployment.opened, deployed_settings()):
         failed.add_row(row["title"], row["stage"], row["reason"][:90], row["next"][:40])
     console.print(failed)
     hits = world.hits()
@@ -290,18 +290,20 @@ def check(instance: dg.DagsterInstance, world: World) -> None:
     for stage in PER_TRACK:
         assert instance.get_materialized_partitions(dg.AssetKey(stage)) == good, stage
         assert computed(instance, stage).total() == len(good), (stage, computed(instance, stage))
-    named = todo.failures(instance, world.deployment.opened, deployed_settings())
+    named = track_scheduling.failures(instance, world.deployment.opened, deployed_settings())
     assert {row["track"] for row in named} == bad
-    assert all(row["stage"] == "raw_wav" and row["reason"] and row["next"] == todo.NEVER for row in named)
+    assert all(
+        row["stage"] == "raw_wav" and row["reason"] and row["next"] == track_scheduling.NEVER for row in named
+    )
     assert set(instance.get_dynamic_partitions(TRACKS)) == good | bad
     # A worker that was let go, or a run that never ended, would be here.
-    assert instance.get_runs_count(dg.RunsFilter(statuses=list(todo.NOT_FINISHED_STATUSES))) == 0
+    assert instance.get_runs_count(dg.RunsFilter(statuses=list(track_scheduling.NOT_FINISHED_STATUSES))) == 0
 
 
 def power_cut(instance: dg.DagsterInstance, job: str) -> str:
     """SIGKILL to everything of the instance while a job runs; the id of its run."""
     [run] = instance.get_runs(dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.STARTED]))
-    for pid in processes(os.environ["DAGSTER_HOME"]):
+    for pid in distributed(os.environ["DAGSTER_HOME"]):
         os.kill(pid, signal.SIGKILL)
     return run.run_id
 
@@ -334,7 +336,7 @@ def main(tracks: int, timeout_s: float) -> None:
             except BaseException:
                 print(f"see {folder}: daemon.log, store/dagster")
                 raise
-        assert not processes(os.environ["DAGSTER_HOME"])
+        assert not distributed(os.environ["DAGSTER_HOME"])
     shutil.rmtree(folder)
 
 
@@ -345,7 +347,9 @@ def story(instance: dg.DagsterInstance, made: World, timeout_s: float) -> None:
     check(instance, made)
     # Those that came to their tracks: on a busy machine the daemon may give up on a run before it starts.
     few = -(-(len(made.good) + len(made.bad)) // TRACKS_PER_RUN)
-    assert {stage: len(todo.spoken(instance, stage)) for stage in PER_TRACK} == dict.fromkeys(PER_TRACK, few)
+    assert {stage: len(track_scheduling.spoken(instance, stage)) for stage in PER_TRACK} == dict.fromkeys(
+        PER_TRACK, few
+    )
     before = made.hits()
 
     made.singles += made.songs(10)

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from melodygan_core import net
 from melodygan_core.catalogue.forgotten import forgotten, url_sha256
 from melodygan_core.catalogue.sources import Source, read_sources
 from melodygan_core.catalogue.tracks import Track, canonical_url, load, save, track_id
 from melodygan_core.config import CatalogueConfig
-from melodygan_core.errors import InputError, MelodyGANError, blaming_storage, storage_reason
-from melodygan_core.store import Store
+from melodygan_core.errors import InputError, MelodyGANError, storage_errors, storage_reason
+from melodygan_core.sandbox import net
+from melodygan_core.storage.store import Store
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def expand(sources_file: Path, store: Store, config: CatalogueConfig) -> Catalog
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         found = list(pool.map(look, sources))
-    with blaming_storage(), store.lock("catalogue"):
+    with storage_errors(), store.lock("catalogue"):
         before = load(store)
         merged, new = _merge(before, found)
         fresh = set(new)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from melodygan_core.errors import InputError
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from melodygan_core import net, plain_yaml
 from melodygan_core.catalogue.tracks import canonical_url, slug
-from melodygan_core.config import RIGHTS
+from melodygan_core.config import RIGHTS, plain_yaml
 from melodygan_core.errors import InputError
+from melodygan_core.sandbox import net
 
 _SOURCE_FIELDS = ("url", "path", "licence", "rights", "tags", "max_items")
 

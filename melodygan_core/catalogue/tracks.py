@@ -12,9 +12,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from melodygan_core import net
 from melodygan_core.errors import InputError
-from melodygan_core.store import Store
+from melodygan_core.sandbox import net
+from melodygan_core.storage.store import Store
 
 SCHEMA = pa.schema(
     [

@@ -59,10 +59,10 @@ class VocoderConfig:
         crop_frames: Frames in one training example.
         mel_weight: Of the error of the log-mel.
         stft_weight: Of the multi-resolution STFT distance.
-        adversarial_weight: Of what critics of its spectrograms say; 0 for no critics.
-        matching_weight: Of the distance of the critics' features.
-        adversarial_from: Part of the training after which the critics join.
-        critic_channels: Of the first layer of each of the three critics.
+        adv_weight: Of what critics of its spectrograms say; 0 for no critics.
+        feature_matching_weight: Of the distance of the critics' features.
+        disc_start: Part of the training after which the critics join.
+        disc_channels: Of the first layer of each of the three critics.
         optimizer: See OptimizerConfig.
     """
 
@@ -73,10 +73,10 @@ class VocoderConfig:
     crop_frames: int = 64
     mel_weight: float = 10.0
     stft_weight: float = 1.0
-    adversarial_weight: float = 0.1
-    matching_weight: float = 0.5
-    adversarial_from: float = 0.75
-    critic_channels: int = 8
+    adv_weight: float = 0.1
+    feature_matching_weight: float = 0.5
+    disc_start: float = 0.75
+    disc_channels: int = 8
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             max_steps=1600, batch_size=8, learning_rate=1e-3, eval_every=100, weight_decay=1e-2
@@ -85,14 +85,14 @@ class VocoderConfig:
 
     def __post_init__(self) -> None:
         require(len(self.stems) > 0 and set(self.stems) <= set(STEMS), "stems", self.stems, f"some of {STEMS}")
-        for name in ("width", "blocks", "critic_channels"):
+        for name in ("width", "blocks", "disc_channels"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.blocks <= 32, "blocks", self.blocks, "1 to 32")
         require(self.crop_frames >= 8, "crop_frames", self.crop_frames, "at least 8")
         require(self.kernel % 2 == 1 and self.kernel > 0, "kernel", self.kernel, "odd, at least 1")
-        for name in ("mel_weight", "stft_weight", "adversarial_weight", "matching_weight"):
+        for name in ("mel_weight", "stft_weight", "adv_weight", "feature_matching_weight"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 and more")
-        require(0 <= self.adversarial_from < 1, "adversarial_from", self.adversarial_from, "0 to below 1")
+        require(0 <= self.disc_start < 1, "disc_start", self.disc_start, "0 to below 1")
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ class TemporalAutoencoderConfig:
         latent_dim: Of each token's latent, bounded to (-1, 1).
         crop_tokens: Tokens in one training example.
         gain_db: Standard deviation of a random level added to each training example, in dB.
-        adversarial_weight: Of what a critic says of the decoder's log-mels; 0 for no critic.
-        matching_weight: Of the distance of the critic's features.
-        adversarial_from: Part of the training after which the critic joins and the encoder stays as it is.
-        critic_channels: Of the critic's first layer.
+        adv_weight: Of what a critic says of the decoder's log-mels; 0 for no critic.
+        feature_matching_weight: Of the distance of the critic's features.
+        disc_start: Part of the training after which the critic joins and the encoder stays as it is.
+        disc_channels: Of the critic's first layer.
         bfloat16: Matrix products of the training in bfloat16, where the device is faster with it.
         optimizer: See OptimizerConfig.
     """
@@ -39,10 +39,10 @@ class TemporalAutoencoderConfig:
     latent_dim: int = 64
     crop_tokens: int = 32
     gain_db: float = 6.0
-    adversarial_weight: float = 0.2
-    matching_weight: float = 1.0
-    adversarial_from: float = 0.5
-    critic_channels: int = 16
+    adv_weight: float = 0.2
+    feature_matching_weight: float = 1.0
+    disc_start: float = 0.5
+    disc_channels: int = 16
     bfloat16: bool = True
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
@@ -52,11 +52,11 @@ class TemporalAutoencoderConfig:
 
     def __post_init__(self) -> None:
         require(len(self.stems) > 0 and set(self.stems) <= set(STEMS), "stems", self.stems, f"some of {STEMS}")
-        for name in ("token_frames", "width", "blocks", "latent_dim", "crop_tokens", "critic_channels"):
+        for name in ("token_frames", "width", "blocks", "latent_dim", "crop_tokens", "disc_channels"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("adversarial_weight", "matching_weight"):
+        for name in ("adv_weight", "feature_matching_weight"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 and more")
-        require(0 <= self.adversarial_from < 1, "adversarial_from", self.adversarial_from, "0 to below 1")
+        require(0 <= self.disc_start < 1, "disc_start", self.disc_start, "0 to below 1")
         require(self.blocks <= 32, "blocks", self.blocks, "1 to 32")
         require(self.kernel % 2 == 1 and self.kernel > 0, "kernel", self.kernel, "odd, at least 1")
         require(0 <= self.gain_db <= 40, "gain_db", self.gain_db, "0 to 40")

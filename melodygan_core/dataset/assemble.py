@@ -29,7 +29,7 @@ from melodygan_core.config import (
 from melodygan_core.dataset import groups, index
 from melodygan_core.dataset.index import Entry
 from melodygan_core.errors import InputError
-from melodygan_core.store import Artifact, Store, dump_json
+from melodygan_core.storage.store import Artifact, Store, dump_json
 
 NAME = "feature_table"
 UNREADABLE = "its features cannot be read"
@@ -200,7 +200,7 @@ def assemble(
         "not_compared": found.not_compared,
     }
     store.write_json(store.dataset_report(), report)
-    return store.once(
+    return store.get_or_build(
         NAME,
         store.dataset(version),
         build,

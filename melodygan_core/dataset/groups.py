@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from melodygan_core import fingerprint, parallel
+from melodygan_core import parallel
+from melodygan_core.audio import fingerprint
+from melodygan_core.audio.fingerprint import Print
 from melodygan_core.dataset.index import Entry
-from melodygan_core.fingerprint import Print
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 
 @dataclass(frozen=True)

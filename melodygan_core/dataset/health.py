@@ -21,7 +21,7 @@ from melodygan_core.config import SPLITS, STEMS, FeatureConfig
 from melodygan_core.dataset import index, leakage
 from melodygan_core.dataset.index import Entry
 from melodygan_core.dataset.vectors import MIN_STD, moments
-from melodygan_core.store import Artifact, Store
+from melodygan_core.storage.store import Artifact, Store
 
 Row = dict[str, Any]
 

@@ -21,8 +21,8 @@ from upath import UPath
 from melodygan_core import catalogue, features
 from melodygan_core.config import STEMS, VERSIONS, DatasetConfig, FeatureConfig, SeparationConfig, config_id
 from melodygan_core.errors import InputError, MelodyGANError
-from melodygan_core.listing import below
-from melodygan_core.store import Store
+from melodygan_core.storage.listing import below
+from melodygan_core.storage.store import Store
 
 
 @dataclass

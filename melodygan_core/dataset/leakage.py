@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from melodygan_core import fingerprint, listing
+from melodygan_core.audio import fingerprint
 from melodygan_core.dataset import groups, index
-from melodygan_core.store import Store
+from melodygan_core.storage import listing
+from melodygan_core.storage.store import Store
 
 Row = dict[str, Any]
 

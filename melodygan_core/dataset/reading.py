@@ -20,8 +20,8 @@ from melodygan_core import features
 from melodygan_core.config import STEMS, FeatureConfig
 from melodygan_core.dataset.vectors import MIN_STD, Statistics, moments
 from melodygan_core.errors import InputError
-from melodygan_core.files import replacing
-from melodygan_core.store import Artifact, Store
+from melodygan_core.storage.files import replacing
+from melodygan_core.storage.store import Artifact, Store
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ class Dataset:
         for k in np.unique(shard):
             mask = shard == k
             # Rows are frame-major: consecutive rows are one stretch of memory, and a piece is a part of it.
-            stretch = self._values[k][which].reshape(-1)
-            out[mask] = sliding_window_view(stretch, frames * width)[::width][first[mask]]
+            span = self._values[k][which].reshape(-1)
+            out[mask] = sliding_window_view(span, frames * width)[::width][first[mask]]
         # numpy takes twenty times as long for this.
         return torch.from_numpy(out).float().numpy().reshape(len(first), frames, width)
 

@@ -228,10 +228,10 @@ def _smooth(steps: Track, time_s: float, rate: int) -> Track:
     return steps
 
 
-def _formants(source: Track, vowel: str, stretch: float, rate: int) -> Track:
+def _formants(source: Track, vowel: str, span: float, rate: int) -> Track:
     out = np.zeros_like(source)
     for centre_hz, bandwidth_hz, level in _VOWELS[vowel]:
-        b, a = signal.iirpeak(centre_hz * stretch, centre_hz * stretch / (1.5 * bandwidth_hz), fs=rate)
+        b, a = signal.iirpeak(centre_hz * span, centre_hz * span / (1.5 * bandwidth_hz), fs=rate)
         out += level * np.asarray(signal.lfilter(b, a, source))
     return out
 
@@ -264,11 +264,11 @@ def sing(score: Score, notes: Sequence[Note], octave: int, rng: np.random.Genera
     freq_hz = 440 * 2 ** ((_smooth(pitch, 0.02, rate) + 12 * octave + vibrato + drift - 69) / 12)
     glottal = _oscillator(np.cumsum(freq_hz) / rate, float(freq_hz.max()), 1.3, False, rate)
     source = (glottal + 0.02 * rng.standard_normal(n)) * _smooth(loud, 0.012, rate)
-    stretch = rng.uniform(0.95, 1.12)
+    span = rng.uniform(0.95, 1.12)
     voice = np.zeros(n)
     for vowel, weight in weights.items():
         if weight.any():
-            voice += _smooth(weight, 0.03, rate) * _formants(source, vowel, stretch, rate)
+            voice += _smooth(weight, 0.03, rate) * _formants(source, vowel, span, rate)
     return _room(voice + 0.25 * np.abs(voice).max() * noise, rate, rng)
 
 

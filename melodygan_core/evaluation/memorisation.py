@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from melodygan_core.dataset import Dataset, Stretches
+from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.errors import InputError
-from melodygan_core.generation import Models, Piece
+from melodygan_core.generation import Piece
+from melodygan_core.pipeline import Models
 
 # Frames that are averaged before comparing: a copy is found wherever it begins, within half of that.
 BIN_FRAMES = 8
@@ -75,9 +76,9 @@ def _decoded(dataset: Dataset, split: str, models: Models, size: int) -> Iterato
     """Every stretch of a split as the autoencoder decodes it, binned."""
     statistics, rows = dataset.statistics(models.stems), dataset.rows(split, models.stems)
     first = 0
-    for stretch in tqdm(Stretches(dataset, split, models.stems).all, desc=f"memorised {split}", unit="stretch"):
-        part = rows.take(np.arange(first, first + stretch.segments))
-        first += stretch.segments
+    for span in tqdm(SpanDataset(dataset, split, models.stems).all, desc=f"memorised {split}", unit="stretch"):
+        part = rows.take(np.arange(first, first + span.segments))
+        first += span.segments
         log_mel, mfcc = (
             torch.from_numpy(x).flatten(0, 1)[None] for x in (dataset.log_mel(part), dataset.mfcc(part))
         )

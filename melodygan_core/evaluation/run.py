@@ -25,8 +25,9 @@ from melodygan_core.evaluation.distances import compare
 from melodygan_core.evaluation.memorisation import memorisation
 from melodygan_core.evaluation.seams import seams
 from melodygan_core.evaluation.sets import windows_of
-from melodygan_core.generation import Models, pieces
-from melodygan_core.store import Artifact, Store
+from melodygan_core.generation import pieces
+from melodygan_core.pipeline import Models
+from melodygan_core.storage.store import Artifact, Store
 
 
 def name_of(family: str) -> str:
@@ -121,7 +122,7 @@ def evaluate(
             figures |= {f"{prefix}{row['set']}/{k}": v for k, v in row.items() if k not in ("set", "window_s")}
         return {**figures, **memorisation(data, models, made), **seams(models, made), "table": table}
 
-    return store.once(
+    return store.get_or_build(
         name_of(checkpoint.family),
         store.evaluation(checkpoint.family, version),
         build,

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from melodygan_core.config import TemporalGanConfig
 from melodygan_core.errors import InputError
-from melodygan_core.generation import Models, Piece
+from melodygan_core.generation import Piece
+from melodygan_core.pipeline import Models
 
 # Within this part of the lowest and the highest step between other places, a border cannot be told from them.
 TOLERANCE = 0.1

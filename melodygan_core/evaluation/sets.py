@@ -13,7 +13,8 @@ from melodygan_core import metrics
 from melodygan_core.config import EvaluationConfig
 from melodygan_core.dataset import Dataset, Rows
 from melodygan_core.features import FeatureExtractor
-from melodygan_core.generation import Models, Piece
+from melodygan_core.generation import Piece
+from melodygan_core.pipeline import Models
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from melodygan_core.store import Artifact
+from melodygan_core.storage.store import Artifact
 
 _ORDER = ("floor", "vocoder", "autoencoder", "generated")
 

@@ -21,7 +21,7 @@ from melodygan_core.config import STEMS, FeatureConfig, SeparationConfig, to_dic
 from melodygan_core.errors import MelodyGANError
 from melodygan_core.features.segments import Sound, load, segment_loudness
 from melodygan_core.features.table import VERSION, feature_id, footer, schema, stem_table
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 
 def _sounds(wavs: dict[str, UPath], store: Store, config: FeatureConfig) -> Iterator[tuple[str, Sound]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from melodygan_core.config import GenerationConfig, from_dict
-from melodygan_core.generation import Models
-from melodygan_core.store import Artifact, Store
+from melodygan_core.pipeline import Models
+from melodygan_core.storage.store import Artifact, Store
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from melodygan_core import evaluation, plots
+from melodygan_core import evaluation
+from melodygan_core.audio import plots
 from melodygan_core.config import VERSIONS, config_id
 from melodygan_core.dataset import Dataset
 from melodygan_core.gallery import sounds
 from melodygan_core.gallery.family import Family
-from melodygan_core.store import Artifact, Store
+from melodygan_core.storage.store import Artifact, Store
 
 NAME = "gallery"
 PAGE = "index.html"
@@ -98,4 +99,4 @@ def render(dataset: Artifact, families: Sequence[Family], store: Store) -> Artif
         }
 
     inputs = {"feature_table": dataset.version} | {f.samples.name: f.samples.version for f in families}
-    return store.once(NAME, store.gallery(version), build, config={}, inputs=inputs)
+    return store.get_or_build(NAME, store.gallery(version), build, config={}, inputs=inputs)

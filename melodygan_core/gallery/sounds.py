@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from melodygan_core import audio, plots
+from melodygan_core import audio
+from melodygan_core.audio import plots
 from melodygan_core.config import STEMS
 from melodygan_core.dataset import Dataset, Rows
 from melodygan_core.gallery.family import Family
-from melodygan_core.generation import Models
-from melodygan_core.generation.models import Vocoder
-from melodygan_core.store import Store
+from melodygan_core.pipeline import Models, Vocoder
+from melodygan_core.storage.store import Store
 from melodygan_core.vocoder import GriffinLim
 
 EXAMPLE_S = 6.0

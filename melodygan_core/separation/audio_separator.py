@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from scipy.io import wavfile
 
-from melodygan_core import ffmpeg
 from melodygan_core.audio import Wav
 from melodygan_core.config import SeparationConfig, require
 from melodygan_core.errors import InputError, MelodyGANError
+from melodygan_core.sandbox import ffmpeg
 from melodygan_core.separation import centre, parameters
-from melodygan_core.store import sha256_of
+from melodygan_core.storage.store import sha256_of
 
 SAMPLE_RATE = 44_100
 BASELINE = "centre"

@@ -26,7 +26,7 @@ from melodygan_core.config import SeparationConfig, require
 from melodygan_core.errors import MelodyGANError, TrackError
 from melodygan_core.parallel import Backend, Report, map_tracks
 from melodygan_core.separation.audio_separator import SAMPLE_RATE, Separator
-from melodygan_core.store import Store, sha256_of
+from melodygan_core.storage.store import Store, sha256_of
 
 # Relative to the mix's peak; worse means that the network returned something that is no sound.
 RESIDUAL_LIMIT_DB = -80.0

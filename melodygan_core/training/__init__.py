@@ -1,7 +1,17 @@
 """What every training needs: seed, device, schedule, moving average, resuming, and one loop for all of them."""
 
-from melodygan_core.training.batches import Batch, ahead
-from melodygan_core.training.loop import Fitted, Observer, Task, Update, Validation, fit, ignore, means, steps
+from melodygan_core.training.build import get_or_build
+from melodygan_core.training.loop import (
+    MetricsCallback,
+    Task,
+    TrainResult,
+    Update,
+    Validation,
+    fit,
+    ignore,
+    means,
+    steps,
+)
 from melodygan_core.training.optimizer import (
     autocast,
     learning_rate,
@@ -10,27 +20,27 @@ from melodygan_core.training.optimizer import (
     seed_everything,
     update,
 )
-from melodygan_core.training.result import once
-from melodygan_core.training.state import EMA, Best, Resumable
+from melodygan_core.training.prefetch import Batch, prefetch
+from melodygan_core.training.state import EMA, Best, TrainState
 
 __all__ = [
     "EMA",
     "Batch",
     "Best",
-    "Fitted",
-    "Observer",
-    "Resumable",
+    "MetricsCallback",
     "Task",
+    "TrainResult",
+    "TrainState",
     "Update",
     "Validation",
-    "ahead",
     "autocast",
     "fit",
+    "get_or_build",
     "ignore",
     "learning_rate",
     "means",
-    "once",
     "optimizer_for",
+    "prefetch",
     "resolve_device",
     "seed_everything",
     "steps",

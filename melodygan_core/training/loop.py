@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from melodygan_core import processes
 from melodygan_core.config import OptimizerConfig
 from melodygan_core.errors import MelodyGANError
-from melodygan_core.training.batches import Batch, ahead
+from melodygan_core.training import distributed
 from melodygan_core.training.optimizer import learning_rate, optimizer_for, update
-from melodygan_core.training.state import Best, Resumable
+from melodygan_core.training.prefetch import Batch, prefetch
+from melodygan_core.training.state import Best, TrainState
 
 # Called with the step and a flat dict of namespaced figures, after each validation.
-Observer = Callable[[int, dict[str, float]], None]
+MetricsCallback = Callable[[int, dict[str, float]], None]
 
 
 def ignore(step: int, figures: dict[str, float]) -> None:
-    """The Observer that looks away."""
+    """A MetricsCallback that does nothing."""
 
 
 class Update(NamedTuple):
@@ -59,25 +59,25 @@ class Task(Protocol):
     """What a training is about: what is trained, by which losses, and how it is judged."""
 
     @property
-    def kept(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The module whose best weights are the result."""
         ...
 
     @property
-    def trained(self) -> Mapping[str, nn.Module]:
+    def optimized_modules(self) -> Mapping[str, nn.Module]:
         """Modules that have an optimizer of their own, on their device."""
         ...
 
     @property
-    def carried(self) -> Mapping[str, nn.Module]:
+    def stateful_modules(self) -> Mapping[str, nn.Module]:
         """Modules without optimizer whose state goes on from step to step."""
         ...
 
-    def draw(self, step: int) -> Batch:
+    def get_batch(self, step: int) -> Batch:
         """The whole batch of a step, on the CPU; by the step alone, for it is asked for ahead, in a thread."""
         ...
 
-    def updates(self, step: int, batch: Batch) -> Iterator[Update]:
+    def training_step(self, step: int, batch: Batch) -> Iterator[Update]:
         """The updates of a step, in order; each is done before the next is asked for.
 
         Args:
@@ -93,7 +93,7 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainResult:
     """What a training came to; what the task keeps has its best weights.
 
     Attributes:
@@ -123,7 +123,7 @@ class Fitted:
 def steps(name: str, first: int, last: int) -> Iterable[int]:
     """A progress bar over optimizer updates."""
     bar = {"desc": name, "unit": "step", "initial": first, "total": last, "mininterval": 1.0}
-    return tqdm(range(first, last), disable=not processes.leads(), **bar)
+    return tqdm(range(first, last), disable=not distributed.is_main_process(), **bar)
 
 
 def fit(
@@ -131,9 +131,9 @@ def fit(
     task: Task,
     config: OptimizerConfig,
     work: Path,
-    observe: Observer,
+    observe: MetricsCallback,
     betas: tuple[float, float] = (0.9, 0.99),
-) -> Fitted:
+) -> TrainResult:
     """Trains until the validation loss stops falling, resuming where a killed run stopped.
 
     Args:
@@ -147,34 +147,38 @@ def fit(
     Raises:
         MelodyGANError: training diverged.
     """
-    optimizers = {part: optimizer_for(module, config, betas) for part, module in task.trained.items()}
+    optimizers = {part: optimizer_for(module, config, betas) for part, module in task.optimized_modules.items()}
     best, history = Best(), []
     recent: list[dict[str, Tensor]] = []
-    parts = {**task.trained, **task.carried, **{f"{part}_optimizer": o for part, o in optimizers.items()}}
-    state = Resumable(work / "state.pt", config.checkpoint_every_s, parts, recent)
-    averaged = {part: processes.averaging(module) for part, module in task.trained.items()}
+    parts = {
+        **task.optimized_modules,
+        **task.stateful_modules,
+        **{f"{part}_optimizer": o for part, o in optimizers.items()},
+    }
+    state = TrainState(work / "state.pt", config.checkpoint_every_s, parts, recent)
+    averaged = {part: distributed.average_gradients(module) for part, module in task.optimized_modules.items()}
     first = state.load(best, history)
     if first == 0:
         # Shown, but no candidate: what was never trained is not what anybody asked for.
-        history.append({"step": 0, **_row("validation", processes.told(task.validate(0)).figures)})
+        history.append({"step": 0, **_row("validation", distributed.broadcast(task.validate(0)).figures)})
     started = time.monotonic()
 
-    device = next(task.kept.parameters()).device
-    with closing(ahead(task.draw, range(first, config.max_steps), device)) as batches:
+    device = next(task.eval_model.parameters()).device
+    with closing(prefetch(task.get_batch, range(first, config.max_steps), device)) as batches:
         for step, batch in zip(steps(name, first, config.max_steps), batches, strict=True):
             losses: dict[str, Tensor] = {}
-            for part, loss, figures in task.updates(step, batch):
+            for part, loss, figures in task.training_step(step, batch):
                 rate = learning_rate(step, config)
                 update(optimizers[part], averaged[part](loss), rate, config.clip_norm, step, f"{name} ({part})")
                 losses |= figures
             recent.append(_of_whole_batch(losses))
             if (step + 1) % config.eval_every == 0 or step + 1 == config.max_steps:
                 # All judge, so that all have drawn alike; the leader's last digits decide when to stop.
-                loss_now, shown = processes.told(task.validate(step + 1))
+                loss_now, shown = distributed.broadcast(task.validate(step + 1))
                 row = _row("train", means(recent)) | _row("validation", shown)
                 if wrong := {k: v for k, v in row.items() if not math.isfinite(v)}:
                     raise MelodyGANError(f"the {name} diverged by step {step + 1}: {wrong}")
-                best.offer(math.inf if loss_now is None else loss_now, step + 1, task.kept)
+                best.offer(math.inf if loss_now is None else loss_now, step + 1, task.eval_model)
                 history.append({"step": step + 1, **row})
                 recent.clear()
                 observe(step + 1, row)
@@ -184,10 +188,10 @@ def fit(
 
     # Where no validation was a candidate the last weights are kept, and checks on what they make fail.
     if best.step >= 0:
-        task.kept.load_state_dict(best.state)
+        task.eval_model.load_state_dict(best.state)
     chosen = next(row for row in history if row["step"] == best.step) if best.step >= 0 else history[-1]
     figures = {k.removeprefix("validation/"): v for k, v in chosen.items() if k.startswith("validation/")}
-    return Fitted(int(chosen["step"]), figures, history, round(time.monotonic() - started, 1))
+    return TrainResult(int(chosen["step"]), figures, history, round(time.monotonic() - started, 1))
 
 
 def _row(kind: str, figures: dict[str, float]) -> dict[str, float]:
@@ -196,9 +200,9 @@ def _row(kind: str, figures: dict[str, float]) -> dict[str, float]:
 
 def _of_whole_batch(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     parts = {k: v.detach() for k, v in losses.items()}
-    if processes.count() == 1:
+    if distributed.world_size() == 1:
         return parts
-    return dict(zip(parts, processes.mean(torch.stack([*parts.values()])).unbind(), strict=True))
+    return dict(zip(parts, distributed.global_mean(torch.stack([*parts.values()])).unbind(), strict=True))
 
 
 def means(rows: list[dict[str, Tensor]]) -> dict[str, float]:

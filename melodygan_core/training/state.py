@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from melodygan_core import processes
+from melodygan_core.training import distributed
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -70,7 +70,7 @@ class Best:
         return False
 
 
-class Resumable:
+class TrainState:
     """The state of one training on disk, so that a killed run goes on from its last save.
 
     The file is this project's own scratch and is read with `weights_only=True`; it is never published.
@@ -93,7 +93,7 @@ class Resumable:
 
     def load(self, best: Best, history: list[dict[str, float]]) -> int:
         """Restores everything and returns the next step; 0 when there is nothing to resume."""
-        state = processes.told(self._read() if processes.leads() else None)
+        state = distributed.broadcast(self._read() if distributed.is_main_process() else None)
         if state is None:
             return 0
         if set(state["parts"]) != set(self._parts):
@@ -106,7 +106,7 @@ class Resumable:
         history[:], self._recent[:] = state["history"], state.get("recent", [])
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] and torch.cuda.is_available():
-            if processes.count() == 1:
+            if distributed.world_size() == 1:
                 torch.cuda.set_rng_state_all(state["cuda_rng"])
             else:  # The leader drew with its first GPU, and all draw alike.
                 torch.cuda.set_rng_state(state["cuda_rng"][0])
@@ -124,7 +124,7 @@ class Resumable:
 
     def save(self, step: int, best: Best, history: list[dict[str, float]], *, force: bool = False) -> None:
         """Saves, atomically, if enough time has passed since the last save; `step` is the next to do."""
-        if not processes.leads():
+        if not distributed.is_main_process():
             return
         if not force and time.monotonic() - self._last < self._every_s:
             return

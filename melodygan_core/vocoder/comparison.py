@@ -15,12 +15,12 @@ from tqdm.auto import tqdm
 from melodygan_core import metrics
 from melodygan_core.dataset import Dataset
 from melodygan_core.features import FeatureExtractor
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 from melodygan_core.vocoder.griffin_lim import GriffinLim
 from melodygan_core.vocoder.losses import stft_distance
 from melodygan_core.vocoder.neural import NeuralVocoder
-from melodygan_core.vocoder.sounds import Sounds, longest
 from melodygan_core.vocoder.task import LogMel
+from melodygan_core.vocoder.waveforms import WaveformDataset, longest
 
 WINDOWS = 150
 WINDOW_S = 3.0
@@ -42,7 +42,8 @@ def beside_griffin_lim(dataset: Dataset, store: Store, vocoder: NeuralVocoder, w
         *(longest(dataset, split, stems) for split in ("test", "validation")),
     )
     truth, others = (
-        Sounds(dataset, store, split, stems, samples, work).spread(WINDOWS) for split in ("test", "validation")
+        WaveformDataset(dataset, store, split, stems, samples, work).evenly_spaced(WINDOWS)
+        for split in ("test", "validation")
     )
     log_mel_of, extract = LogMel(feature), FeatureExtractor(feature)
     log_mel = log_mel_of(truth)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from melodygan_core import processes
-from melodygan_core.networks.critic import Critic, Judgement
+from melodygan_core.networks.patch_discriminator import DiscriminatorOutput, PatchDiscriminator
+from melodygan_core.training import distributed
 
 RESOLUTIONS = ((512, 128), (1024, 256), (2048, 512))
 _EPSILON = 1e-5
@@ -31,12 +31,12 @@ def stft_distance(wav_hat: Tensor, wav: Tensor) -> Tensor:
     total = wav.new_zeros(())
     for n_fft, hop_length in RESOLUTIONS:
         made, real = magnitude(wav_hat, n_fft, hop_length), magnitude(wav, n_fft, hop_length)
-        convergence = processes.norm(real - made) / processes.norm(real).clamp_min(_EPSILON)
+        convergence = distributed.global_norm(real - made) / distributed.global_norm(real).clamp_min(_EPSILON)
         total = total + convergence + F.l1_loss(made.log(), real.log())
     return total / len(RESOLUTIONS)
 
 
-class Critics(nn.Module):
+class MultiResolutionDiscriminator(nn.Module):
     """Judge the complex STFT of a wav, each at its own resolution (after EnCodec, arXiv 2210.13438).
 
     Args:
@@ -45,11 +45,11 @@ class Critics(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.each = nn.ModuleList(Critic(2, channels) for _ in RESOLUTIONS)
+        self.each = nn.ModuleList(PatchDiscriminator(2, channels) for _ in RESOLUTIONS)
         for n_fft, _ in RESOLUTIONS:
             self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft), persistent=False)
 
-    def forward(self, wav: Tensor) -> list[Judgement]:
+    def forward(self, wav: Tensor) -> list[DiscriminatorOutput]:
         """(batch, samples) -> what each critic says."""
         said = []
         for critic, (n_fft, hop_length) in zip(self.each, RESOLUTIONS, strict=True):

@@ -57,7 +57,7 @@ class NeuralVocoder(nn.Module):
             self.register_buffer("inverse", torch.linalg.pinv(mel_filterbank(feature)), persistent=False)
 
     @torch.no_grad()
-    def guess(self, log_mel: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def initial_spectrum(self, log_mel: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """log_mel (batch, n_mels, frames) -> magnitude and phase, each (batch, n_fft // 2 + 1, frames).
 
         Args:
@@ -69,7 +69,7 @@ class NeuralVocoder(nn.Module):
         return magnitude, single_pass_phase(magnitude, self.feature.hop_length, before)
 
     @torch.no_grad()
-    def _returned(self, guessed: Tensor) -> Tensor:
+    def consistency_ratio(self, guessed: Tensor) -> Tensor:
         """Where and how far sound made of a guessed spectrum has another one: complex ratio, 1 for nowhere."""
         f = self.feature
         wav = torch.istft(guessed, f.n_fft, f.hop_length, window=self.window)
@@ -77,13 +77,13 @@ class NeuralVocoder(nn.Module):
         ratio = again / guessed
         return ratio * (_MAX_RATIO / ratio.abs().clamp_min(_MAX_RATIO))
 
-    def _mended(self, log_mel: Tensor, magnitude: Tensor, phase: Tensor) -> Tensor:
+    def refine(self, log_mel: Tensor, magnitude: Tensor, phase: Tensor) -> Tensor:
         """A guess as the network changes it: complex STFT (batch, n_fft // 2 + 1, frames)."""
-        ratio = self._returned(torch.polar(magnitude, phase))
+        ratio = self.consistency_ratio(torch.polar(magnitude, phase))
         seen = torch.cat([log_mel, ratio.real, ratio.imag], dim=1).transpose(1, 2)
         change = self.head(self.blocks(self.norm(self.embed(seen))))
-        louder, turned = change.transpose(1, 2).float().chunk(2, dim=1)
-        return torch.polar((magnitude.log() + louder).clamp(max=_MAX_LOG).exp(), phase + turned)
+        d_log_mag, d_phase = change.transpose(1, 2).float().chunk(2, dim=1)
+        return torch.polar((magnitude.log() + d_log_mag).clamp(max=_MAX_LOG).exp(), phase + d_phase)
 
     def forward(self, log_mel: Tensor, block_frames: int = BLOCK_FRAMES) -> Tensor:
         """Makes sound; of long log-mels block by block, so that memory does not grow with them.
@@ -107,10 +107,10 @@ class NeuralVocoder(nn.Module):
             end = min(start + block_frames, last)
             first = max(0, start - context)
             part = log_mel[:, :, first : end + context]
-            magnitude, phase = self.guess(part, before)
+            magnitude, phase = self.initial_spectrum(part, before)
             before = phase[:, :, end - context - 1 - first] if end - context > 0 else None
             wide = max(0, start - overlap) - first
-            spectrum = self._mended(part, magnitude, phase)[:, :, wide : end + overlap - first]
+            spectrum = self.refine(part, magnitude, phase)[:, :, wide : end + overlap - first]
             wav = torch.istft(spectrum, f.n_fft, f.hop_length, window=self.window)
             skipped = (start - first - wide) * f.hop_length
             parts.append(wav[:, skipped : skipped + (end - start) * f.hop_length])

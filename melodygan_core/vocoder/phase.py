@@ -58,5 +58,5 @@ def single_pass_phase(magnitude: Tensor, hop_length: int, before: Tensor | None 
     for t, source in enumerate(sources):
         phase[t] += now[source]
         now = phase[t]
-    turned = torch.from_numpy(phase).reshape(frames, batch, bins).remainder(2 * math.pi)
-    return turned.to(level).permute(1, 2, 0)
+    d_phase = torch.from_numpy(phase).reshape(frames, batch, bins).remainder(2 * math.pi)
+    return d_phase.to(level).permute(1, 2, 0)

@@ -16,11 +16,11 @@ from melodygan_core.config import FeatureConfig, VocoderConfig
 from melodygan_core.dataset import Dataset
 from melodygan_core.features import mel_filterbank
 from melodygan_core.networks import adversarial, feature_matching, hinge
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 from melodygan_core.training import Batch, Update, Validation
-from melodygan_core.vocoder.losses import Critics, magnitude, stft_distance
+from melodygan_core.vocoder.losses import MultiResolutionDiscriminator, magnitude, stft_distance
 from melodygan_core.vocoder.neural import NeuralVocoder
-from melodygan_core.vocoder.sounds import Sounds, longest
+from melodygan_core.vocoder.waveforms import WaveformDataset, longest
 
 VALIDATION_WINDOWS = 64
 VALIDATION_WINDOW_S = 1.5
@@ -67,30 +67,34 @@ class VocoderTask:
         self.config, self.device, self._feature = config, device, dataset.feature
         hop, rate = dataset.feature.hop_length, dataset.feature.frame_rate
         stems = config.stems
-        self._training = Sounds(dataset, store, "train", stems, config.crop_frames * hop, work)
+        self._training = WaveformDataset(dataset, store, "train", stems, config.crop_frames * hop, work)
         window = min(longest(dataset, s, stems) for s in ("train", "validation"))
         window = min(window, round(VALIDATION_WINDOW_S * rate) * hop)
-        self._held = Sounds(dataset, store, "validation", stems, window, work).spread(VALIDATION_WINDOWS)
+        self._held = WaveformDataset(dataset, store, "validation", stems, window, work).evenly_spaced(
+            VALIDATION_WINDOWS
+        )
         self._log_mel = LogMel(dataset.feature).to(device)
-        self.model = self.kept = NeuralVocoder(config, dataset.feature).to(device)
-        self.trained: dict[str, nn.Module] = {"model": self.model}
-        self.carried: dict[str, nn.Module] = {}
+        self.model = self.eval_model = NeuralVocoder(config, dataset.feature).to(device)
+        self.optimized_modules: dict[str, nn.Module] = {"model": self.model}
+        self.stateful_modules: dict[str, nn.Module] = {}
         self._joins, self._critics = config.optimizer.max_steps, None
-        if config.adversarial_weight or config.matching_weight:
-            self._joins = round(config.adversarial_from * config.optimizer.max_steps)
-            self._critics = self.trained["critics"] = Critics(config.critic_channels).to(device)
+        if config.adv_weight or config.feature_matching_weight:
+            self._joins = round(config.disc_start * config.optimizer.max_steps)
+            self._critics = self.optimized_modules["critics"] = MultiResolutionDiscriminator(
+                config.disc_channels
+            ).to(device)
         # KAD against other tracks: a set is nearer to its own original than any two sets of music are.
         self._real = self._embedded(
-            Sounds(dataset, store, "train", stems, window, work).spread(VALIDATION_WINDOWS)
+            WaveformDataset(dataset, store, "train", stems, window, work).evenly_spaced(VALIDATION_WINDOWS)
         )
         self._kad_floor = metrics.kad(self._real, self._embedded(self._held))
 
-    def draw(self, step: int) -> Batch:
+    def get_batch(self, step: int) -> Batch:
         """`wav` (batch_size, samples)."""
         opt = self.config.optimizer
-        return {"wav": self._training.draw(opt.batch_size, np.random.default_rng((opt.seed, step)))}
+        return {"wav": self._training.sample(opt.batch_size, np.random.default_rng((opt.seed, step)))}
 
-    def updates(self, step: int, batch: Batch) -> Iterator[Update]:
+    def training_step(self, step: int, batch: Batch) -> Iterator[Update]:
         """The critics', once they have joined, and the vocoder's."""
         config, wav = self.config, batch["wav"]
         log_mel = self._log_mel(wav)
@@ -106,8 +110,8 @@ class VocoderTask:
             yield Update("critics", judging, {"adv/critics": judging})
             judged = self._critics(wav_hat)
             figures |= {"adv/model": adversarial(judged), "adv/matching": feature_matching(of_real, judged)}
-            loss = loss + config.adversarial_weight * figures["adv/model"]
-            loss = loss + config.matching_weight * figures["adv/matching"]
+            loss = loss + config.adv_weight * figures["adv/model"]
+            loss = loss + config.feature_matching_weight * figures["adv/matching"]
         yield Update("model", loss, figures)
 
     @torch.no_grad()

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from melodygan_core.checkpoint import blaming, load_config, load_weights, save_weights
 from melodygan_core.config import (
     VERSIONS,
     FeatureConfig,
@@ -18,8 +17,9 @@ from melodygan_core.config import (
     training_id,
 )
 from melodygan_core.dataset import Dataset
-from melodygan_core.store import Artifact, Store
-from melodygan_core.training import Observer, fit, ignore, once, resolve_device, seed_everything
+from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.training import MetricsCallback, fit, get_or_build, ignore, resolve_device, seed_everything
+from melodygan_core.training.checkpoint import config_errors, load_config, load_weights, save_weights
 from melodygan_core.vocoder.comparison import beside_griffin_lim
 from melodygan_core.vocoder.neural import NeuralVocoder
 from melodygan_core.vocoder.task import VocoderTask
@@ -34,7 +34,7 @@ def load(folder: Path, device: str = "cpu") -> NeuralVocoder:
         InputError: missing or damaged.
     """
     stored = load_config(folder, "config", "feature")
-    with blaming(folder):
+    with config_errors(folder):
         config, feature = (
             from_dict(VocoderConfig, stored["config"]),
             from_dict(FeatureConfig, stored["feature"]),
@@ -45,7 +45,9 @@ def load(folder: Path, device: str = "cpu") -> NeuralVocoder:
     return model.to(resolve_device(device)).eval()
 
 
-def train(dataset: Artifact, store: Store, config: VocoderConfig, observe: Observer = ignore) -> Artifact:
+def train(
+    dataset: Artifact, store: Store, config: VocoderConfig, observe: MetricsCallback = ignore
+) -> Artifact:
     """Trains on crops of the training tracks, resuming after a kill.
 
     Kept are those weights, after the critics joined, whose sound is as far from other music as the truth.
@@ -65,7 +67,7 @@ def train(dataset: Artifact, store: Store, config: VocoderConfig, observe: Obser
     def build(work: Path, folder: Path) -> dict[str, Any]:
         return _run(Dataset(store, dataset), store, work, folder, config, observe)
 
-    return once(
+    return get_or_build(
         NAME,
         store,
         store.model("vocoder", "vocoder", version),
@@ -78,7 +80,7 @@ def train(dataset: Artifact, store: Store, config: VocoderConfig, observe: Obser
 
 
 def _run(
-    dataset: Dataset, store: Store, work: Path, folder: Path, config: VocoderConfig, observe: Observer
+    dataset: Dataset, store: Store, work: Path, folder: Path, config: VocoderConfig, observe: MetricsCallback
 ) -> dict[str, Any]:
     device = resolve_device(config.optimizer.device)
     seed_everything(config.optimizer.seed)

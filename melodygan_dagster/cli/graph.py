@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from melodygan_core.presets import PRESETS
+from melodygan_core.config.presets import PRESETS
 from melodygan_dagster.cli import summary
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import click
 @click.option("--store", envvar="MELODYGAN_STORE", default="data", help="Root of the store.")
 @click.option("--model-dir", envvar="MELODYGAN_MODEL_DIR", default="", help="Folder of separation models.")
 @click.option("--quick", is_flag=True, help="Hash nothing: what is there, and what names what.")
-@click.option("--mend", is_flag=True, help="Remove what is not whole, so that the next run makes it again.")
-def doctor(store: str, model_dir: str, quick: bool, mend: bool) -> None:
+@click.option("--repair", is_flag=True, help="Remove what is not whole, so that the next run makes it again.")
+def doctor(store: str, model_dir: str, quick: bool, repair: bool) -> None:
     """Tells what is there, and whether all of the store is what was written.
 
     Looks for ffmpeg, yt-dlp and its JavaScript runtime, models and devices; then reads the whole store,
@@ -30,7 +30,7 @@ def doctor(store: str, model_dir: str, quick: bool, mend: bool) -> None:
         mark = "[green]ok" if finding.good else "[red]missing" if finding.needed else "[yellow]look"
         table.add_row(mark, finding.what, finding.found)
     Console().print(table)
-    lines, healthy = checkup.verify(store, quick=quick, mend=mend)
+    lines, healthy = checkup.verify(store, quick=quick, repair=repair)
     for line in lines:
         click.echo(line)
     if not healthy or not all(f.good or not f.needed for f in findings):
@@ -51,7 +51,7 @@ def forget(tracks: tuple[str, ...], store: str, yes: bool, undo: bool) -> None:
     it (`melodygan run`) and delete the folders that are named. Copies outside the store, of releases too, are
     yours to delete; Dagster's log of events keeps titles and URLs.
     """
-    from melodygan_dagster import forget as command
+    from melodygan_dagster import erasure as command
 
     if undo:
         command.undo(store, tracks)
@@ -68,7 +68,7 @@ def forget(tracks: tuple[str, ...], store: str, yes: bool, undo: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="All tracks that failed for good.")
 def retry(tracks: tuple[str, ...], store: str, every: bool) -> None:
     """Lets the next run try tracks again that failed for good (a URL that was dead and answers again)."""
-    from melodygan_dagster import forget as command
+    from melodygan_dagster import erasure as command
 
     if bool(tracks) == every:
         raise click.UsageError("name tracks, or give --all")

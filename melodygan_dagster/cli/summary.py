@@ -45,7 +45,8 @@ def report(deployment: Deployment, results: Iterable[StageResult]) -> bool:
 
 
 def _made(deployment: Deployment) -> list[tuple[str, str, str]]:
-    from melodygan_core import catalogue, listing
+    from melodygan_core import catalogue
+    from melodygan_core.storage import listing
 
     store = deployment.opened
     tracks = catalogue.load(store)
@@ -58,7 +59,7 @@ def _made(deployment: Deployment) -> list[tuple[str, str, str]]:
     }
     of_family = {
         "autoencoder_checkpoint": ("test/explained_variance", "test/explained_variance_pca", "steps"),
-        "latent_table": ("rows", "latent_dim", "alive_dims"),
+        "latent_table": ("rows", "latent_dim", "active_dims"),
         "gan_checkpoint": ("validation/kad", "validation/kad_floor", "diversity", "steps"),
         "generated_samples": (),
         "evaluation": ("floor/kad", "autoencoder/kad", "generated/kad", "generated/coverage"),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from melodygan_core.config import FAMILIES
-from melodygan_core.presets import PRESETS
+from melodygan_core.config.presets import PRESETS
 
 if TYPE_CHECKING:
-    from melodygan_core.store import Artifact, Store
+    from melodygan_core.storage.store import Artifact, Store
 
 VOCODER = "vocoder_checkpoint"
 AUTOENCODER, GAN = "autoencoder_checkpoint", "gan_checkpoint"
@@ -38,19 +38,21 @@ def train(asset: str, store: str, preset: str, config: Path | None) -> None:
     By several processes, a GPU each, with the result of one:
     torchrun --standalone --nproc-per-node 2 --no-python melodygan train vocoder_checkpoint
     """
-    from melodygan_core import processes
-    from melodygan_core.store import Store
+    from melodygan_core.storage.store import Store
+    from melodygan_core.training import distributed
 
-    with processes.together():
+    with distributed.process_group():
         made = _trained(asset, Store(store), preset, config)
-        if processes.leads():
+        if distributed.is_main_process():
             click.echo(f"{made.name} {made.version}: {made.uri}")
 
 
 def _trained(asset: str, store: Store, preset: str, config: Path | None) -> Artifact:
-    from melodygan_core import autoencoder, gan, latents, processes, vocoder
+    from melodygan_core import codec, latents, vocoder
+    from melodygan_core.config.presets import configured
     from melodygan_core.dataset.assemble import NAME
-    from melodygan_core.presets import configured
+    from melodygan_core.prior import gan
+    from melodygan_core.training import distributed
 
     wanted = configured(preset, config)
     table = store.record(NAME)
@@ -60,9 +62,9 @@ def _trained(asset: str, store: Store, preset: str, config: Path | None) -> Arti
         return vocoder.train(table, store, wanted.vocoder)
     family, _, part = asset.partition("/")
     configs = getattr(wanted, family)
-    checkpoint = autoencoder.train(table, store, configs.autoencoder)
+    checkpoint = codec.train(table, store, configs.autoencoder)
     if part == AUTOENCODER:
         return checkpoint
-    with processes.leader_first():
+    with distributed.main_process_first():
         latent_table = latents.encode(checkpoint, table, store)
     return gan.train(latent_table, checkpoint, store, configs.gan)

@@ -53,7 +53,7 @@ def generate(
     Warns when a track that it was trained on was forgotten since: only of a folder that lies in its store,
     because a copy elsewhere does not know.
     """
-    from melodygan_core import applications
+    from melodygan_core import services
 
     made = _load(release, vocoder)
     config = replace(
@@ -64,7 +64,7 @@ def generate(
         truncation=truncation,
         condition=condition,
     )
-    for sample in applications.generate_files(made, config, out):
+    for sample in services.generate_files(made, config, out):
         click.echo(f"{out / sample['file']}  {sample['duration_s']} s  {sample['loudness_lufs']} LUFS")
     _say_licences(made)
 
@@ -76,10 +76,10 @@ def generate(
 @_out("reconstructed")
 def reconstruct(release: str, sound: Path, vocoder: str | None, out: Path) -> None:
     """Puts SOUND through autoencoder and vocoder: what the models keep of it."""
-    from melodygan_core import applications
+    from melodygan_core import services
 
     made = _load(release, vocoder)
-    _say(out, applications.reconstruct_file(made, sound, out), made)
+    _say(out, services.reconstruct_file(made, sound, out), made)
 
 
 @click.command()
@@ -91,10 +91,10 @@ def reconstruct(release: str, sound: Path, vocoder: str | None, out: Path) -> No
 @_out("interpolated")
 def interpolate(release: str, first: Path, second: Path, steps: int, vocoder: str | None, out: Path) -> None:
     """Makes sounds on the way from FIRST to SECOND, through the latents; as long as the shorter one."""
-    from melodygan_core import applications
+    from melodygan_core import services
 
     made = _load(release, vocoder)
-    _say(out, applications.interpolate_files(made, first, second, steps, out), made)
+    _say(out, services.interpolate_files(made, first, second, steps, out), made)
 
 
 @click.command()
@@ -108,11 +108,11 @@ def transfer(
     release: str, content: Path, style: Path | None, style_tag: str, strength: float, out: Path
 ) -> None:
     """Gives CONTENT, its melody and rhythm kept, the timbre of a sound or of a tag."""
-    from melodygan_core import applications
+    from melodygan_core import services
 
     # Its own sound is filtered: no vocoder is heard, so that the one that needs no training will do.
     made = _load(release, "griffin_lim")
-    _say(out, applications.transfer_file(made, content, style, style_tag, strength, out), made)
+    _say(out, services.transfer_file(made, content, style, style_tag, strength, out), made)
 
 
 @click.command()
@@ -134,11 +134,11 @@ def augment(
     DATASET is a folder of sounds, with a `metadata.csv` or `metadata.jsonl` or a folder for each label, or the
     store of a MelodyGAN. Stopped and started again it goes on. The status is 1 when a sound could not be read.
     """
-    from melodygan_core import applications
+    from melodygan_core import services
 
     config = AugmentConfig(copies=copies, seed=seed, strength=strength, licence=licence, rights=rights)
     made = _load(release, "griffin_lim")
-    result = applications.augment(made, dataset, out, config)
+    result = services.augment(made, dataset, out, config)
     click.echo(f"{out / 'metadata.csv'}  {len(result.rows)} variations, {result.made} of them new")
     for name, reason in list(result.failed.items())[:FAILED_SHOWN]:
         click.echo(f"{name}: {reason}", err=True)
@@ -153,13 +153,14 @@ def _load(name: str, vocoder: str | None) -> Release:
     Raises:
         InputError: there is none.
     """
-    from melodygan_core import forgetting, release
-    from melodygan_core.store import ARTIFACT_FILE, Store
+    from melodygan_core import release
+    from melodygan_core.maintenance import erasure
+    from melodygan_core.storage.store import ARTIFACT_FILE, Store
 
     if "://" not in name:
         folder = Path(name)
         require(folder.is_dir(), "release", name, "a release folder")
-        _warn(forgetting.in_release(folder))
+        _warn(erasure.in_release(folder))
         return release.load(folder, vocoder or "")
     root, _, uri = name.rstrip("/").rpartition("/releases/")
     allowed = "a folder, or STORE/releases/FAMILY/VERSION of a store"
@@ -167,7 +168,7 @@ def _load(name: str, vocoder: str | None) -> Release:
     store = Store(root)
     place = store.at(f"releases/{uri}")
     require((place / ARTIFACT_FILE).exists(), "release", name, allowed)
-    _warn(forgetting.in_store(store, f"releases/{uri}"))
+    _warn(erasure.in_store(store, f"releases/{uri}"))
     with store.reading(place) as folder:
         return release.load(folder, vocoder or "")
 

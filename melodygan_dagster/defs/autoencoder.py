@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from melodygan_core.config import FAMILIES, VERSIONS
-from melodygan_core.store import Artifact
+from melodygan_core.storage.store import Artifact
 from melodygan_dagster import configs, reporting
 from melodygan_dagster.conditions import QUARTERLY, TRAINING
 from melodygan_dagster.io_managers import RECORD
@@ -13,10 +13,10 @@ from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
 
 
 def _checks(health: Any) -> list[dg.AssetCheckResult]:
-    from melodygan_core.autoencoder.health import MIN_ALIVE, MIN_SPREAD
+    from melodygan_core.codec.collapse import MIN_ACTIVE, MIN_SPREAD
 
     said = (
-        f"{health.alive_dims} directions of the latent are alive, at least {MIN_ALIVE} are needed; "
+        f"{health.active_dims} directions of the latent are alive, at least {MIN_ACTIVE} are needed; "
         f"reconstructions lie {health.spread:.2f} times as far apart as the segments, "
         f"at least {MIN_SPREAD} is needed"
     )
@@ -25,7 +25,7 @@ def _checks(health: Any) -> list[dg.AssetCheckResult]:
             passed=not health.collapsed,
             check_name="no_collapse",
             description=said,
-            metadata={"alive_dims": health.alive_dims, "spread": health.spread},
+            metadata={"active_dims": health.active_dims, "spread": health.spread},
         ),
         dg.AssetCheckResult(passed=health.finite, check_name="finite"),
     ]
@@ -89,10 +89,11 @@ def _of(family: str) -> dg.AssetsDefinition:
         `dense` is fully connected, over each segment's binned log-mel and MFCC; `temporal` makes a sequence of
         latents of the log-mel's frames.
         """
-        from melodygan_core import autoencoder, plots
+        from melodygan_core import codec
+        from melodygan_core.audio import plots
 
         config = configs.config_of(context, type(preset))
-        made = autoencoder.train(feature_table, store.open(), config, reporting.observer(context))
+        made = codec.train(feature_table, store.open(), config, reporting.observer(context))
         groups = [["train/loss", "validation/loss"], ["validation/explained_variance"]]
         return reporting.artifact(
             made,
@@ -104,7 +105,7 @@ def _of(family: str) -> dg.AssetsDefinition:
             },
             check_results=[
                 *(_beside_pca(made.metrics) if family == "dense" else []),
-                *_checks(autoencoder.examine(made, feature_table, store.open())),
+                *_checks(codec.check_collapse(made, feature_table, store.open())),
             ],
         )
 

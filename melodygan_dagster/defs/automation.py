@@ -10,8 +10,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from melodygan_core.config import FAMILIES
-from melodygan_core.store import Store
-from melodygan_dagster import dead_runs, todo
+from melodygan_core.storage.store import Store
+from melodygan_dagster import dead_runs, track_scheduling
 from melodygan_dagster.conditions import CATALOGUE_CRON, TICK_S
 from melodygan_dagster.partitions import PER_TRACK
 from melodygan_dagster.resources import Settings, StoreResource
@@ -111,7 +111,7 @@ def tracks_due(
     if not core_store.catalogue().exists():
         # A store that is not mounted looks as if nothing had been made.
         return dg.SkipReason(f"there is no catalogue in {store.root}")
-    due = todo.due(context.instance, core_store, settings, datetime.now(UTC))
+    due = track_scheduling.due(context.instance, core_store, settings, datetime.now(UTC))
     requests = [
         dg.RunRequest(job_name=f"{stage}_job", tags=batch.tags) for stage in PER_TRACK for batch in due[stage]
     ]

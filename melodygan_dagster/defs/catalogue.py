@@ -3,7 +3,7 @@
 import dagster as dg
 
 from melodygan_core.config import VERSIONS
-from melodygan_dagster import reporting, todo
+from melodygan_dagster import reporting, track_scheduling
 from melodygan_dagster.conditions import NIGHTLY
 from melodygan_dagster.partitions import TRACKS
 from melodygan_dagster.resources import OWNER, Settings, StoreResource
@@ -58,7 +58,7 @@ def catalogue(
             "forgotten_tracks": report.forgotten,
             "failed_sources": reporting.table(failed),
             "latest": reporting.table(rows),
-            "failed_tracks": reporting.shown(todo.failures(context.instance, core_store, settings)),
+            "failed_tracks": reporting.shown(track_scheduling.failures(context.instance, core_store, settings)),
             "dagster/uri": str(core_store.catalogue()),
         },
         data_version=dg.DataVersion(

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from melodygan_core.config import VERSIONS
-from melodygan_dagster import reporting, todo
+from melodygan_dagster import reporting, track_scheduling
 from melodygan_dagster.partitions import backfill, tracks
 from melodygan_dagster.resources import OWNER, Settings, StoreResource, Workers
 
@@ -41,5 +41,5 @@ def raw_wav(
             **reporting.file(core_store, uri, track.pop("sha256"), track),
         }
 
-    report = download.fetch(todo.keys_of(context), core_store, config, workers.downloads(config))
+    report = download.fetch(track_scheduling.keys_of(context), core_store, config, workers.downloads(config))
     yield from reporting.tracks(context, report, describe)

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from melodygan_core.config import FAMILIES, VERSIONS, EvaluationConfig
-from melodygan_core.store import Artifact
+from melodygan_core.storage.store import Artifact
 from melodygan_dagster import configs, reporting
 from melodygan_dagster.conditions import AFTER_TRAINING
 from melodygan_dagster.io_managers import RECORD
@@ -85,7 +85,7 @@ def _of(family: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """Distances of a generated set to real test tracks, beside the floor and the ceilings of the chain."""
         from melodygan_core import evaluation as core
-        from melodygan_core import plots
+        from melodygan_core.audio import plots
 
         config = configs.config_of(context, EvaluationConfig)
         generation = deployed_preset().generation

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from melodygan_dagster import reporting, todo
+from melodygan_dagster import reporting, track_scheduling
 from melodygan_dagster.partitions import backfill, tracks
 from melodygan_dagster.resources import OWNER, Settings, StoreResource, Workers, deployed_settings
 
@@ -26,9 +26,9 @@ def features(
 ) -> Iterator[dg.AssetCheckResult]:
     """One row a segment and stem (vocals, instrumental, mix): log-mel, MFCC, levels, usability."""
     from melodygan_core import features as core
-    from melodygan_core import plots
+    from melodygan_core.audio import plots
     from melodygan_core.config import STEMS
-    from melodygan_core.store import sha256_of
+    from melodygan_core.storage.store import sha256_of
 
     core_store, config = store.open(), settings.features()
 
@@ -50,5 +50,5 @@ def features(
         }
 
     backend = workers.features(config)
-    report = core.extract(todo.keys_of(context), core_store, config, settings.separation(), backend)
+    report = core.extract(track_scheduling.keys_of(context), core_store, config, settings.separation(), backend)
     yield from reporting.tracks(context, report, describe)

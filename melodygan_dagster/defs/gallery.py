@@ -3,7 +3,7 @@
 import dagster as dg
 
 from melodygan_core.config import FAMILIES, VERSIONS
-from melodygan_core.store import Artifact
+from melodygan_core.storage.store import Artifact
 from melodygan_dagster import reporting
 from melodygan_dagster.conditions import AFTER_TRAINING
 from melodygan_dagster.io_managers import RECORD

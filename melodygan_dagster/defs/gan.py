@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from melodygan_core.config import FAMILIES, VERSIONS
-from melodygan_core.store import Artifact
+from melodygan_core.storage.store import Artifact
 from melodygan_dagster import configs, reporting
 from melodygan_dagster.conditions import AFTER_TRAINING, QUARTERLY
 from melodygan_dagster.io_managers import RECORD
@@ -13,7 +13,7 @@ from melodygan_dagster.resources import OWNER, StoreResource, deployed_preset
 
 
 def _checks(metrics: dict[str, Any]) -> list[dg.AssetCheckResult]:
-    from melodygan_core.gan.health import HEALTHY_RANGE
+    from melodygan_core.prior.gan.collapse import HEALTHY_RANGE
 
     low, high = HEALTHY_RANGE
     return [
@@ -69,7 +69,8 @@ def _of(family: str) -> dg.AssetsDefinition:
         autoencoder_checkpoint: Artifact,
     ) -> dg.MaterializeResult:
         """A generator of latents, chosen by the distance of what it makes to validation, not by its age."""
-        from melodygan_core import gan, plots
+        from melodygan_core.audio import plots
+        from melodygan_core.prior import gan
 
         config = configs.config_of(context, type(preset))
         made = gan.train(
@@ -80,7 +81,7 @@ def _of(family: str) -> dg.AssetsDefinition:
             ["validation/kad", "validation/kad_floor"],
             ["validation/diversity"],
         ]
-        health = gan.examine(made, latent_table, autoencoder_checkpoint, store.open())
+        health = gan.check_collapse(made, latent_table, autoencoder_checkpoint, store.open())
         curves = reporting.image(store, made.uri, lambda: plots.curves_png(made.metrics["history"], groups))
         return reporting.artifact(made, store, {"curves": curves}, check_results=_checks(vars(health)))
 

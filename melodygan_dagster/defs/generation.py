@@ -5,7 +5,7 @@ from functools import partial
 import dagster as dg
 
 from melodygan_core.config import FAMILIES, VERSIONS, GenerationConfig
-from melodygan_core.store import Artifact
+from melodygan_core.storage.store import Artifact
 from melodygan_dagster import configs, reporting
 from melodygan_dagster.conditions import AFTER_TRAINING
 from melodygan_dagster.io_managers import RECORD
@@ -39,7 +39,8 @@ def _of(family: str) -> dg.AssetsDefinition:
         feature_table: Artifact,
     ) -> dg.MaterializeResult:
         """New sound: noise, latents, vectors, log-mel, wav; each sample with its provenance and licences."""
-        from melodygan_core import audio, generation, plots
+        from melodygan_core import audio, generation
+        from melodygan_core.audio import plots
 
         core_store = store.open()
         config = configs.config_of(context, GenerationConfig)

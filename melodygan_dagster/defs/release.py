@@ -3,7 +3,7 @@
 import dagster as dg
 
 from melodygan_core.config import FAMILIES, VERSIONS
-from melodygan_core.store import Artifact
+from melodygan_core.storage.store import Artifact
 from melodygan_dagster import reporting
 from melodygan_dagster.conditions import AFTER_TRAINING
 from melodygan_dagster.io_managers import RECORD
@@ -34,8 +34,8 @@ def _of(family: str) -> dg.AssetsDefinition:
         feature_table: Artifact,
     ) -> dg.MaterializeResult:
         """One self-contained folder for `melodygan generate`; kept back when worse than the one in use."""
-        from melodygan_core import forgetting
         from melodygan_core import release as core
+        from melodygan_core.maintenance import erasure
 
         core_store = store.open()
         published = core.publish(
@@ -50,7 +50,7 @@ def _of(family: str) -> dg.AssetsDefinition:
         )
         card = store.url(f"{published.artifact.uri}/MODEL_CARD.md")
         shown = {"replaced": published.replaced, "reason": published.reason, "model_card": card}
-        forgotten = forgetting.of_artifact(core_store, published.artifact)
+        forgotten = erasure.of_artifact(core_store, published.artifact)
         if forgotten:
             shown["forgotten_sources"] = ", ".join(forgotten)
         return reporting.artifact(published.artifact, store, shown)

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from melodygan_dagster import reporting, todo
+from melodygan_dagster import reporting, track_scheduling
 from melodygan_dagster.partitions import backfill, tracks
 from melodygan_dagster.resources import OWNER, Settings, StoreResource, Workers, deployed_settings
 
@@ -30,7 +30,7 @@ def stems(
     The model `centre` is a baseline for machines that cannot download a separation network.
     """
     from melodygan_core import separation
-    from melodygan_core.store import sha256_of
+    from melodygan_core.storage.store import sha256_of
 
     core_store, config = store.open(), settings.separation()
 
@@ -44,5 +44,7 @@ def stems(
             **reporting.file(core_store, uri, digest, track),
         }
 
-    report = separation.separate(todo.keys_of(context), core_store, config, workers.separation(config))
+    report = separation.separate(
+        track_scheduling.keys_of(context), core_store, config, workers.separation(config)
+    )
     yield from reporting.tracks(context, report, describe)

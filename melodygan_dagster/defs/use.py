@@ -12,7 +12,7 @@ import dagster as dg
 
 from melodygan_core.config import FAMILIES, VOCODERS, AugmentConfig, GenerationConfig, from_dict, require
 from melodygan_core.errors import InputError
-from melodygan_core.store import Artifact, dump_json
+from melodygan_core.storage.store import Artifact, dump_json
 from melodygan_dagster import configs, reporting
 from melodygan_dagster.resources import Settings, StoreResource, deployed_preset
 
@@ -84,7 +84,8 @@ def _show(
     context: dg.OpExecutionContext, store: StoreResource, uri: str, rows: list[dict[str, Any]], version: str
 ) -> None:
     """Players, pictures and figures as metadata of the op's output, and on the page of the release."""
-    from melodygan_core import audio, plots
+    from melodygan_core import audio
+    from melodygan_core.audio import plots
 
     core_store = store.open()
     shown: dict[str, Any] = {}
@@ -120,23 +121,23 @@ def _run(context: dg.OpExecutionContext, store: StoreResource, vocoder: str, mak
 @dg.op(config_schema={**_FAMILY, **configs.schema(deployed_preset().generation)})
 def generate(context: dg.OpExecutionContext, store: StoreResource) -> None:
     """New pieces from the release in use."""
-    from melodygan_core import applications
+    from melodygan_core import services
 
     values = {k: v for k, v in context.op_config.items() if k != "family"}
     with _blaming():
         config = from_dict(GenerationConfig, values)
-    _run(context, store, config.vocoder, lambda release, out: applications.generate_files(release, config, out))
+    _run(context, store, config.vocoder, lambda release, out: services.generate_files(release, config, out))
 
 
 @dg.op(config_schema={"sound": _sound("What is put through the models."), **_FAMILY, **_VOCODER})
 def reconstruct(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
     """A sound through autoencoder and vocoder: what the models keep of it."""
-    from melodygan_core import applications
+    from melodygan_core import services
 
     config = context.op_config
     with _blaming():
         sound = _own(settings, config["sound"], "sound")
-    _run(context, store, config["vocoder"], lambda r, out: applications.reconstruct_file(r, sound, out))
+    _run(context, store, config["vocoder"], lambda r, out: services.reconstruct_file(r, sound, out))
 
 
 @dg.op(
@@ -150,7 +151,7 @@ def reconstruct(context: dg.OpExecutionContext, store: StoreResource, settings: 
 )
 def interpolate(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
     """Sounds on the way from one to another, through the latents."""
-    from melodygan_core import applications
+    from melodygan_core import services
 
     config = context.op_config
     with _blaming():
@@ -159,7 +160,7 @@ def interpolate(context: dg.OpExecutionContext, store: StoreResource, settings: 
         context,
         store,
         config["vocoder"],
-        lambda r, out: applications.interpolate_files(r, ends[0], ends[1], config["steps"], out),
+        lambda r, out: services.interpolate_files(r, ends[0], ends[1], config["steps"], out),
     )
 
 
@@ -174,15 +175,15 @@ def interpolate(context: dg.OpExecutionContext, store: StoreResource, settings: 
 )
 def transfer(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
     """A sound with the timbre of another one, or of a tag; its melody and rhythm are kept."""
-    from melodygan_core import applications
-
     config = context.op_config
     with _blaming():
         content = _own(settings, config["content"], "content")
         style = _own(settings, config["style"], "style") if config["style"] else None
 
     def make(release: "Release", out: Path) -> list[dict[str, Any]]:
-        return applications.transfer_file(release, content, style, config["style_tag"], config["strength"], out)
+        from melodygan_core import services
+
+        return services.transfer_file(release, content, style, config["style_tag"], config["strength"], out)
 
     # The content's own sound is filtered: no vocoder is heard, so that the one that needs no training will do.
     _run(context, store, "griffin_lim", make)
@@ -199,7 +200,7 @@ def transfer(context: dg.OpExecutionContext, store: StoreResource, settings: Set
 )
 def augment(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
     """Variations of every sound of a labelled set, which keep its label; a re-executed run goes on."""
-    from melodygan_core import applications
+    from melodygan_core import services
 
     core_store = store.open()
     values = {k: v for k, v in context.op_config.items() if k not in ("family", "dataset")}
@@ -209,7 +210,7 @@ def augment(context: dg.OpExecutionContext, store: StoreResource, settings: Sett
         dataset = context.op_config["dataset"]
         source = _own(settings, dataset, "dataset") if dataset else Path(core_store.base.path)
         target = core_store.use("augment", context.run.root_run_id or context.run_id)
-        result = applications.augment(release, source, Path(target.path), config)
+        result = services.augment(release, source, Path(target.path), config)
         core_store.write_json(target / USE_FILE, _use(context, artifact))
         rows = [{"file": row["file_name"], **row} for row in result.rows]
         _show(context, store, core_store.uri(target), rows, release.description["version"])

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from melodygan_core.config import VERSIONS, VocoderConfig
-from melodygan_core.store import Artifact
+from melodygan_core.storage.store import Artifact
 from melodygan_dagster import configs, reporting
 from melodygan_dagster.conditions import QUARTERLY, TRAINING
 from melodygan_dagster.io_managers import RECORD
@@ -33,7 +33,8 @@ def vocoder_checkpoint(
     context: dg.AssetExecutionContext, store: StoreResource, feature_table: Artifact
 ) -> dg.MaterializeResult:
     """A network that turns log-mel into sound, trained on the dataset's own; measured beside Griffin-Lim."""
-    from melodygan_core import plots, vocoder
+    from melodygan_core import vocoder
+    from melodygan_core.audio import plots
 
     config = configs.config_of(context, VocoderConfig)
     made = vocoder.train(feature_table, store.open(), config, reporting.observer(context))

@@ -9,7 +9,7 @@ import pytest
 
 from melodygan_core import release
 from melodygan_core.release import Release
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 from tests.core.made_temporal import make_release
 
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from typing import Any
 
-from melodygan_core import child, net
+from melodygan_core.sandbox import child, net
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
             try:
                 replies.append(("good", json.dumps(tasks[job["task"]](job))))
             except Exception as error:
-                replies.append(child._verdict(error))
+                replies.append(child._classify(error))
     print(json.dumps(replies))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from melodygan_core import ffmpeg
+from melodygan_core.sandbox import ffmpeg
 
 Answer = bytes | Iterable[bytes]
 

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from melodygan_core import autoencoder, dataset, evaluation, features, gan, generation, latents, vocoder
+from melodygan_core import codec, dataset, evaluation, features, generation, latents, vocoder
 from melodygan_core.audio import write_wav
-from melodygan_core.autoencoder.train import AutoencoderConfig
 from melodygan_core.catalogue.tracks import Track, save
+from melodygan_core.codec.train import AutoencoderConfig
 from melodygan_core.config import (
     STEMS,
     DatasetConfig,
@@ -33,9 +33,10 @@ from melodygan_core.config import (
     TemporalGanConfig,
     VocoderConfig,
 )
-from melodygan_core.gan.train import GanConfig
-from melodygan_core.generation import Models
-from melodygan_core.store import Artifact, Store, dump_json, sha256_of
+from melodygan_core.pipeline import Models
+from melodygan_core.prior import gan
+from melodygan_core.prior.gan.train import GanConfig
+from melodygan_core.storage.store import Artifact, Store, dump_json, sha256_of
 
 SEPARATION = SeparationConfig(model="centre")
 HOSTILE = "<script>alert(1)</script> | [x](y)"
@@ -65,7 +66,7 @@ VOCODER = VocoderConfig(
     width=24,
     blocks=1,
     crop_frames=16,
-    critic_channels=2,
+    disc_channels=2,
     optimizer=OptimizerConfig(
         max_steps=8, batch_size=4, learning_rate=2e-3, warmup_steps=2, eval_every=4, device="cpu"
     ),
@@ -283,7 +284,7 @@ def make_temporal(family: Family, store: Store) -> Family:
 def _trained(
     store: Store, data: Artifact, sound: Artifact, model: AutoencoderConfig, adversary: GanConfig
 ) -> Family:
-    ae = autoencoder.train(data, store, model)
+    ae = codec.train(data, store, model)
     table = latents.encode(ae, data, store)
     generator = gan.train(table, ae, store, adversary)
     samples = generation.generate(generator, ae, sound, data, store, GENERATION)

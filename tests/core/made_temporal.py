@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from melodygan_core import autoencoder, features, gan, latents, release, vocoder
+from melodygan_core import codec, features, latents, release, vocoder
 from melodygan_core.audio import write_wav
 from melodygan_core.catalogue.tracks import save
-from melodygan_core.store import Artifact, Store
+from melodygan_core.prior import gan
+from melodygan_core.storage.store import Artifact, Store
 from tests.core.made import (
     FEATURE,
     GENERATION,
@@ -39,7 +40,7 @@ def make_release(store: Store, tracks: int = 9) -> Artifact:
     data = assemble(store, feature=FEATURE)
     store.write_record(data)
     sound = vocoder.train(data, store, VOCODER)
-    ae = autoencoder.train(data, store, TEMPORAL_AUTOENCODER)
+    ae = codec.train(data, store, TEMPORAL_AUTOENCODER)
     table = latents.encode(ae, data, store)
     generator = gan.train(table, ae, store, TEMPORAL_GAN)
     # Of all that an evaluation says, publishing reads these.

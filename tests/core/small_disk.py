@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from melodygan_core import catalogue, checkpoint, download, features, separation
+from melodygan_core import catalogue, download, features, separation
 from melodygan_core.audio import write_wav
 from melodygan_core.config import CatalogueConfig, DownloadConfig
 from melodygan_core.errors import MelodyGANError
 from melodygan_core.parallel import Report
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
+from melodygan_core.training import checkpoint
 from tests.core.hostile import sine
 from tests.core.made import FEATURE, SEPARATION
 

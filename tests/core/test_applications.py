@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from melodygan_core import applications, audio, ffmpeg, release, styles
-from melodygan_core.applications.sound import filtered, log_mel_of
+from melodygan_core import audio, codec, release, services
 from melodygan_core.errors import InputError
-from melodygan_core.generation import Models
-from melodygan_core.release import Release
+from melodygan_core.pipeline import Models
+from melodygan_core.release import Release, styles
+from melodygan_core.sandbox import ffmpeg
+from melodygan_core.services.sound import filtered, log_mel_of
 from tests.core.made import FEATURE, Family
 from tests.core.made_temporal import RATE, put, tone
 
@@ -44,7 +45,7 @@ def test_any_format_is_loaded_whole(tmp_path: Path, suffix: str, melody: np.ndar
 
         command = [str(ffmpeg.executable()), "-v", "error", "-y", "-i", str(original), str(path)]
         subprocess.run(command, check=True)
-    wav = applications.load_sound(path, FEATURE)
+    wav = services.load_sound(path, FEATURE)
     # mp3 has an encoder's delay before and after.
     assert abs(len(wav) - len(melody)) <= (3 * 1152 if suffix == "mp3" else 2)
     loudness = [audio.loudness_lufs(w, RATE) for w in (wav, melody)]
@@ -64,13 +65,13 @@ def test_what_is_no_sound_is_named(tmp_path: Path, content: bytes | None, messag
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=message) as caught:
-        applications.load_sound(path, FEATURE)
+        services.load_sound(path, FEATURE)
     assert "x.wav" in str(caught.value)
 
 
 def test_a_click_is_too_short(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.wav is '0\.20 s'; allowed: 0\.5 to 1200 s"):
-        applications.load_sound(put(tmp_path / "x.wav", tone(0.2, (440.0,))), FEATURE)
+        services.load_sound(put(tmp_path / "x.wav", tone(0.2, (440.0,))), FEATURE)
 
 
 # The filter and the measure.
@@ -99,9 +100,9 @@ def test_the_length_is_kept_however_short(samples: int) -> None:
 
 
 def test_likeness_tells_the_same_melody_in_another_timbre_from_another_melody(melody: np.ndarray) -> None:
-    same = applications.likeness(melody, tone(4.0, MELODY, bright=0.7), FEATURE)
-    other = applications.likeness(melody, tone(4.0, [f * 2 ** (6 / 12) for f in MELODY[::-1]]), FEATURE)
-    assert applications.likeness(melody, melody, FEATURE) == pytest.approx(
+    same = services.content_similarity(melody, tone(4.0, MELODY, bright=0.7), FEATURE)
+    other = services.content_similarity(melody, tone(4.0, [f * 2 ** (6 / 12) for f in MELODY[::-1]]), FEATURE)
+    assert services.content_similarity(melody, melody, FEATURE) == pytest.approx(
         {"chroma_correlation": 1.0, "onset_correlation": 1.0}
     )
     assert same["chroma_correlation"] > 0.6
@@ -115,7 +116,7 @@ def test_likeness_tells_the_same_melody_in_another_timbre_from_another_melody(me
 def test_without_strength_the_content_comes_back(
     temporal: Release, melody: np.ndarray, bright: styles.Style
 ) -> None:
-    made = applications.transfer(temporal.models, melody, bright, strength=0.0)
+    made = services.transfer(temporal.models, melody, bright, strength=0.0)
     assert np.allclose(made.wav, melody, atol=1e-5)
     assert made.figures["style_distance_after"] == pytest.approx(
         made.figures["style_distance_before"], abs=0.01
@@ -125,19 +126,19 @@ def test_without_strength_the_content_comes_back(
 def test_a_transfer_keeps_the_melody_and_comes_near_the_style(
     temporal: Release, melody: np.ndarray, bright: styles.Style
 ) -> None:
-    made = applications.transfer(temporal.models, melody, bright)
+    made = services.transfer(temporal.models, melody, bright)
     assert made.wav.shape == melody.shape
     assert made.figures["chroma_correlation"] > 0.8
     assert made.figures["onset_correlation"] > 0.7
     assert made.figures["style_distance_after"] < 0.9 * made.figures["style_distance_before"]
-    half = applications.transfer(temporal.models, melody, bright, 0.5).figures
+    half = services.transfer(temporal.models, melody, bright, 0.5).figures
     assert made.figures["style_distance_after"] < half["style_distance_after"] < half["style_distance_before"]
     level = [styles.style_of(log_mel_of(w, FEATURE), FEATURE).level for w in (melody, made.wav)]
     assert np.abs(level[1] - bright.level).mean() < 0.6 * np.abs(level[0] - bright.level).mean()
 
 
 def test_a_transfer_is_the_same_every_time(temporal: Release, melody: np.ndarray, bright: styles.Style) -> None:
-    made = [applications.transfer(temporal.models, melody, bright).wav for _ in range(2)]
+    made = [services.transfer(temporal.models, melody, bright).wav for _ in range(2)]
     assert np.array_equal(made[0], made[1])
 
 
@@ -145,9 +146,9 @@ def test_silence_and_strengths_beyond_are_refused(
     temporal: Release, melody: np.ndarray, bright: styles.Style
 ) -> None:
     with pytest.raises(InputError, match="silent; allowed: one that can be heard"):
-        applications.transfer(temporal.models, np.zeros_like(melody), bright)
+        services.transfer(temporal.models, np.zeros_like(melody), bright)
     with pytest.raises(InputError, match=r"strength is 1\.5; allowed: 0 to 1"):
-        applications.transfer(temporal.models, melody, bright, 1.5)
+        services.transfer(temporal.models, melody, bright, 1.5)
 
 
 # Reconstruct and interpolate.
@@ -155,17 +156,17 @@ def test_silence_and_strengths_beyond_are_refused(
 
 def test_the_ends_of_an_interpolation_are_the_reconstructions(temporal: Release, melody: np.ndarray) -> None:
     other = tone(3.0, (330.0, 165.0))
-    made = list(applications.interpolate(temporal.models, melody, other, 3))
+    made = list(services.interpolate(temporal.models, melody, other, 3))
     assert [len(w) for w in made] == [len(other)] * 3
-    assert np.array_equal(made[0], applications.reconstruct(temporal.models, melody[: len(other)]))
-    assert np.array_equal(made[2], applications.reconstruct(temporal.models, other))
+    assert np.array_equal(made[0], services.reconstruct(temporal.models, melody[: len(other)]))
+    assert np.array_equal(made[2], services.reconstruct(temporal.models, other))
     with pytest.raises(InputError, match="steps is 1; allowed: 2 to 100"):
-        applications.interpolate(temporal.models, melody, other, 1)
+        services.interpolate(temporal.models, melody, other, 1)
 
 
 def test_the_level_goes_evenly_from_one_end_to_the_other(temporal: Release, melody: np.ndarray) -> None:
     quiet = np.float32(0.05) * tone(3.0, (330.0, 165.0))
-    made = applications.interpolate(temporal.models, melody, quiet, 5)
+    made = services.interpolate(temporal.models, melody, quiet, 5)
     level_db = [10 * np.log10(np.square(w).mean()) for w in made]
     assert level_db == pytest.approx(np.linspace(level_db[0], level_db[-1], 5), abs=1.5)
 
@@ -173,16 +174,16 @@ def test_the_level_goes_evenly_from_one_end_to_the_other(temporal: Release, melo
 def test_a_dense_release_says_what_it_is_not_for(
     family: Family, melody: np.ndarray, bright: styles.Style
 ) -> None:
-    from melodygan_core import autoencoder, gan
+    from melodygan_core.prior import gan
     from melodygan_core.vocoder import GriffinLim
 
     folders = [Path(str(family.store.at(a.uri))) for a in (family.autoencoder, family.gan)]
-    models = Models(autoencoder.load(folders[0]), gan.load(folders[1]), GriffinLim(FEATURE))
+    models = Models(codec.load(folders[0]), gan.load(folders[1]), GriffinLim(FEATURE))
     message = "family 'dense'; allowed to reconstruct, interpolate, transfer and augment: temporal"
     for use in (
-        lambda: applications.reconstruct(models, melody),
-        lambda: applications.interpolate(models, melody, melody, 2),
-        lambda: applications.transfer(models, melody, bright),
+        lambda: services.reconstruct(models, melody),
+        lambda: services.interpolate(models, melody, melody, 2),
+        lambda: services.transfer(models, melody, bright),
     ):
         with pytest.raises(InputError, match=message):
             use()
@@ -193,7 +194,7 @@ def test_a_dense_release_says_what_it_is_not_for(
 
 def test_every_file_has_its_provenance_beside_it(temporal: Release, tmp_path: Path, melody: np.ndarray) -> None:
     path = put(tmp_path / "My <b>song #1.wav", melody)
-    [row] = applications.transfer_file(temporal, path, None, "slow", 0.5, tmp_path / "out")
+    [row] = services.transfer_file(temporal, path, None, "slow", 0.5, tmp_path / "out")
     assert row["file"] == "My-b-song-1-as-slow.wav"
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "My-b-song-1-as-slow.json",
@@ -212,9 +213,9 @@ def test_every_file_has_its_provenance_beside_it(temporal: Release, tmp_path: Pa
 def test_an_unknown_tag_lists_the_known_ones(temporal: Release, tmp_path: Path, melody: np.ndarray) -> None:
     path = put(tmp_path / "a.wav", melody)
     with pytest.raises(InputError, match="tag is 'loud'; allowed: all, mix, fast, minor, slow"):
-        applications.transfer_file(temporal, path, None, "loud", 1.0, tmp_path / "out")
+        services.transfer_file(temporal, path, None, "loud", 1.0, tmp_path / "out")
     with pytest.raises(InputError, match="allowed: exactly one of them"):
-        applications.transfer_file(temporal, path, path, "slow", 1.0, tmp_path / "out")
+        services.transfer_file(temporal, path, path, "slow", 1.0, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

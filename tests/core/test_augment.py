@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from melodygan_core import applications, audio
-from melodygan_core.applications.augment import STATE
-from melodygan_core.applications.labelled import Labelled, read_labelled
+from melodygan_core import audio, services
 from melodygan_core.config import AugmentConfig
 from melodygan_core.errors import InputError
 from melodygan_core.release import Release
-from melodygan_core.store import Store
+from melodygan_core.services.augment import STATE
+from melodygan_core.services.labelled import Labelled, read_labelled
+from melodygan_core.storage.store import Store
 from tests.core.made_temporal import RATE, put, tone
 
 CONFIG = AugmentConfig(copies=2, strength=0.5)
@@ -45,7 +45,7 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
 def test_every_sound_is_varied_and_keeps_label_length_and_notes(
     temporal: Release, folder: Path, tmp_path: Path
 ) -> None:
-    made = applications.augment(temporal, folder, tmp_path / "out", CONFIG)
+    made = services.augment(temporal, folder, tmp_path / "out", CONFIG)
     rows = rows_of(tmp_path / "out")
     assert [r["file_name"] for r in rows] == [
         f"data/{name}.{k:02d}.wav" for name in ("flute/a", "piano/a", "piano/b") for k in (1, 2)
@@ -79,7 +79,7 @@ def test_every_sound_is_varied_and_keeps_label_length_and_notes(
 def test_a_killed_run_goes_on_to_the_same_bytes(
     temporal: Release, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    applications.augment(temporal, folder, tmp_path / "whole", CONFIG)
+    services.augment(temporal, folder, tmp_path / "whole", CONFIG)
     write, count = audio.write_wav, [0]
 
     def dies(path: Path, *arguments: Any) -> None:
@@ -91,16 +91,16 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(audio, "write_wav", dies)
-        applications.augment(temporal, folder, tmp_path / "out", CONFIG)
+        services.augment(temporal, folder, tmp_path / "out", CONFIG)
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.wav")}
     assert len(kept) == 3
     assert not (tmp_path / "out" / "metadata.csv").exists()
     (tmp_path / "out" / "data" / "piano" / ".491a6961-a.02.wav").write_bytes(b"left by a kill -9")
-    result = applications.augment(temporal, folder, tmp_path / "out", CONFIG)
+    result = services.augment(temporal, folder, tmp_path / "out", CONFIG)
     assert result.made == 3
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    again = applications.augment(temporal, folder, tmp_path / "out", CONFIG)
+    again = services.augment(temporal, folder, tmp_path / "out", CONFIG)
     assert (again.made, again.rows) == (0, result.rows)
 
 
@@ -108,38 +108,38 @@ def test_more_copies_keep_the_first_and_another_seed_is_another_folder(
     temporal: Release, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    applications.augment(temporal, folder, out, AugmentConfig(copies=1))
+    services.augment(temporal, folder, out, AugmentConfig(copies=1))
     first = contents(out / "data")
-    more = applications.augment(temporal, folder, out, AugmentConfig(copies=2))
+    more = services.augment(temporal, folder, out, AugmentConfig(copies=2))
     assert (more.made, len(more.rows)) == (3, 6)
     assert first.items() <= contents(out / "data").items()
     message = r"was made with .*'seed': 0.*allowed: the same, not .*'seed': 1.*, or another folder"
     with pytest.raises(InputError, match=message):
-        applications.augment(temporal, folder, out, AugmentConfig(seed=1))
+        services.augment(temporal, folder, out, AugmentConfig(seed=1))
 
 
 def test_two_do_not_fill_one_folder(temporal: Release, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    applications.augment(temporal, folder, out, AugmentConfig(copies=1))
+    services.augment(temporal, folder, out, AugmentConfig(copies=1))
     half = out / "data" / "piano" / ".491a6961-a.02.wav"
     half.write_bytes(b"what the other one is writing")
     with FileLock(out / STATE / "lock"), pytest.raises(InputError, match="out is being filled; allowed: wait"):
-        applications.augment(temporal, folder, out, CONFIG)
+        services.augment(temporal, folder, out, CONFIG)
     assert half.exists()
-    assert applications.augment(temporal, folder, out, CONFIG).made == 3
+    assert services.augment(temporal, folder, out, CONFIG).made == 3
 
 
 def test_a_changed_sound_is_varied_anew(temporal: Release, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    applications.augment(temporal, folder, out, AugmentConfig(copies=1))
+    services.augment(temporal, folder, out, AugmentConfig(copies=1))
     put(folder / "flute" / "a.flac", tone(0.7, (550.0,)))
-    assert applications.augment(temporal, folder, out, AugmentConfig(copies=1)).made == 1
+    assert services.augment(temporal, folder, out, AugmentConfig(copies=1)).made == 1
     wav, _ = audio.read_wav(out / "data" / "flute" / "a.01.wav")
     assert wav.shape == (1, round(0.7 * RATE))
 
 
 def test_without_strength_the_sound_comes_back(temporal: Release, folder: Path, tmp_path: Path) -> None:
-    applications.augment(temporal, folder, tmp_path / "out", AugmentConfig(copies=1, strength=0.0))
+    services.augment(temporal, folder, tmp_path / "out", AugmentConfig(copies=1, strength=0.0))
     source, made = (
         audio.read_wav(p)[0] for p in (folder / "piano/a.wav", tmp_path / "out/data/piano/a.01.wav")
     )
@@ -152,7 +152,7 @@ def test_what_cannot_be_varied_is_named_and_the_others_go_on(
 ) -> None:
     (folder / "flute" / "bad.mp3").write_bytes(b"no sound")
     put(folder / "piano" / "silent.wav", np.zeros(RATE, dtype=np.float32))
-    result = applications.augment(temporal, folder, tmp_path / "out", CONFIG)
+    result = services.augment(temporal, folder, tmp_path / "out", CONFIG)
     assert {k: v.split(":")[-1] for k, v in result.failed.items()}.keys() == {
         "flute/bad.mp3",
         "piano/silent.wav",
@@ -168,7 +168,7 @@ def test_metadata_and_licences_go_with_every_copy(temporal: Release, tmp_path: P
     table = 'file_name,mood,seed,license\nx.wav,"calm, <b>",7,CC-BY-4.0\ny.wav,wild,8,\n'
     (root / "metadata.csv").write_text(table, "utf-8")
     config = AugmentConfig(copies=1, licence="| [x](y)", rights="own")
-    applications.augment(temporal, root, tmp_path / "out", config)
+    services.augment(temporal, root, tmp_path / "out", config)
     first, second = rows_of(tmp_path / "out")
     assert (first["mood"], first["source_seed"], first["seed"]) == ("calm, <b>", "7", "0")
     assert (first["licence"], second["licence"], second["rights"]) == ("CC-BY-4.0", "| [x](y)", "own")
@@ -240,8 +240,8 @@ def test_out_may_not_lie_in_the_set_nor_hold_something_else(
     temporal: Release, folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="allowed: a folder outside of"):
-        applications.augment(temporal, folder, folder / "out", CONFIG)
+        services.augment(temporal, folder, folder / "out", CONFIG)
     with pytest.raises(InputError, match="holds something else; allowed: a new or empty folder"):
-        applications.augment(temporal, folder, put(tmp_path / "x" / "a.wav", tone(1.0, (9.0,))).parent, CONFIG)
+        services.augment(temporal, folder, put(tmp_path / "x" / "a.wav", tone(1.0, (9.0,))).parent, CONFIG)
     with pytest.raises(InputError, match="allowed: a folder of sounds, or a store"):
-        applications.augment(temporal, tmp_path / "none", tmp_path / "out", CONFIG)
+        services.augment(temporal, tmp_path / "none", tmp_path / "out", CONFIG)

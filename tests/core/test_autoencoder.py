@@ -12,19 +12,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from melodygan_core import autoencoder
-from melodygan_core.autoencoder import DenseAutoencoder
-from melodygan_core.autoencoder.dense import errors, pca
-from melodygan_core.autoencoder.dense_task import vectors
-from melodygan_core.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_config, save_weights
+from melodygan_core import codec
+from melodygan_core.codec import DenseAutoencoder
+from melodygan_core.codec.dense.model import errors, pca
+from melodygan_core.codec.dense.task import vectors
 from melodygan_core.config import DenseAutoencoderConfig, FeatureConfig
 from melodygan_core.dataset import Dataset, Statistics
 from melodygan_core.errors import InputError
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
+from melodygan_core.training.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_config, save_weights
 from tests.core.made import AUTOENCODER, FEATURE, Family
 
 if TYPE_CHECKING:
-    from melodygan_core.store import Artifact
+    from melodygan_core.storage.store import Artifact
 
 SMALL = FeatureConfig(n_mels=6, n_mfcc=4, segment_frames=16)
 
@@ -45,7 +45,7 @@ def model(**changes: Any) -> DenseAutoencoder:
 
 
 def load(folder: Path) -> DenseAutoencoder:
-    made = autoencoder.load(folder)
+    made = codec.load(folder)
     assert isinstance(made, DenseAutoencoder)
     return made
 
@@ -129,7 +129,7 @@ def test_the_log_mel_runs_through_the_centres_of_the_bins() -> None:
 
 def test_an_untrained_one_scores_as_pca(own_family: Family) -> None:
     barely = config(max_steps=1, learning_rate=1e-12, warmup_steps=0)
-    made = autoencoder.train(own_family.dataset, own_family.store, barely)
+    made = codec.train(own_family.dataset, own_family.store, barely)
     metrics = made.metrics
     assert metrics["test/explained_variance"] == pytest.approx(metrics["test/explained_variance_pca"], abs=1e-4)
     assert 0.3 < metrics["test/explained_variance_pca"] < 1
@@ -148,17 +148,17 @@ def test_a_training_says_what_it_did(family: Family) -> None:
 def test_training_improves_on_the_pca_that_it_starts_from(own_family: Family) -> None:
     # Of six seeds the least gain was a tenth.
     longer = config(learning_rate=3e-3, max_steps=120, eval_every=30)
-    metrics = autoencoder.train(own_family.dataset, own_family.store, longer).metrics
+    metrics = codec.train(own_family.dataset, own_family.store, longer).metrics
     assert metrics["validation/loss"] < 0.95 * metrics["history"][0]["validation/loss"]
 
 
 def test_the_best_weights_are_kept_not_the_last(own_family: Family) -> None:
     # A rate that rises until it ruins the model: the first step does the least harm.
     ruin = config(learning_rate=5.0, warmup_steps=50, max_steps=9, eval_every=1, patience=3)
-    made = autoencoder.train(own_family.dataset, own_family.store, ruin)
+    made = codec.train(own_family.dataset, own_family.store, ruin)
     assert made.metrics["best_step"] == 1
     assert made.metrics["steps"] == 4
-    loaded = autoencoder.load(Path(str(own_family.store.at(made.uri))))
+    loaded = codec.load(Path(str(own_family.store.at(made.uri))))
     data = vectors(Dataset(own_family.store, own_family.dataset), "validation", ruin)
     with torch.no_grad():
         (every,) = data.blocks()
@@ -170,7 +170,7 @@ def test_the_best_weights_are_kept_not_the_last(own_family: Family) -> None:
 def test_a_killed_training_ends_as_an_undisturbed_one(own_family: Family) -> None:
     store, dataset = own_family.store, own_family.dataset
     disturbed = config(checkpoint_every_s=0.0, max_steps=20, eval_every=5)
-    straight = autoencoder.train(dataset, store, disturbed)
+    straight = codec.train(dataset, store, disturbed)
     first = weights(store, straight)
     shutil.rmtree(str(store.at(straight.uri)))
     seen: list[int] = []
@@ -181,10 +181,10 @@ def test_a_killed_training_ends_as_an_undisturbed_one(own_family: Family) -> Non
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        autoencoder.train(dataset, store, disturbed, dies)
+        codec.train(dataset, store, disturbed, dies)
     assert not store.at(straight.uri).exists()
     torch.manual_seed(12345)
-    again = autoencoder.train(dataset, store, disturbed, dies)
+    again = codec.train(dataset, store, disturbed, dies)
     # The ninth step was the last one saved: the tenth is done again, the fifth is not.
     assert seen == [5, 10, 10, 15, 20]
     second = weights(store, again)
@@ -205,15 +205,15 @@ def test_a_training_killed_while_it_is_saved_goes_on_after_its_last_step(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(sys.modules["melodygan_core.autoencoder.train"], "save_weights", dies)
-        autoencoder.train(own_family.dataset, own_family.store, disturbed)
-    made = autoencoder.train(own_family.dataset, own_family.store, disturbed)
+        patched.setattr(sys.modules["melodygan_core.codec.train"], "save_weights", dies)
+        codec.train(own_family.dataset, own_family.store, disturbed)
+    made = codec.train(own_family.dataset, own_family.store, disturbed)
     assert made.metrics["steps"] == 10
     assert [row["step"] for row in made.metrics["history"]] == [0, 10]
 
 
 def test_another_seed_is_another_model(own_family: Family) -> None:
-    other = autoencoder.train(own_family.dataset, own_family.store, config(seed=1))
+    other = codec.train(own_family.dataset, own_family.store, config(seed=1))
     key = "model.encoder.0.weight"
     assert not torch.equal(
         weights(own_family.store, other)[key], weights(own_family.store, own_family.autoencoder)[key]
@@ -224,13 +224,13 @@ def test_training_twice_is_a_no_op_and_drops_its_scratch(family: Family) -> None
     def never(step: int, figures: dict[str, float]) -> None:
         raise AssertionError("trained again")
 
-    assert autoencoder.train(family.dataset, family.store, AUTOENCODER, never) == family.autoencoder
+    assert codec.train(family.dataset, family.store, AUTOENCODER, never) == family.autoencoder
     assert list((Path(family.store.root) / "work").glob("dense.autoencoder.*")) == []
 
 
 def test_bins_that_do_not_divide_a_segment_are_refused(family: Family) -> None:
     with pytest.raises(InputError, match="time_bins is 5; allowed: a divisor of segment_frames = 32"):
-        autoencoder.train(family.dataset, family.store, replace(AUTOENCODER, time_bins=5))
+        codec.train(family.dataset, family.store, replace(AUTOENCODER, time_bins=5))
 
 
 # Loading.
@@ -268,14 +268,14 @@ def test_a_damaged_config_names_the_file(folder: Path, damage: dict[str, Any]) -
     stored = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
     (folder / CONFIG_FILE).write_text(json.dumps(stored | damage), "utf-8")
     with pytest.raises(InputError, match=r"config\.json|weights\.safetensors"):
-        autoencoder.load(folder)
+        codec.load(folder)
 
 
 def test_damaged_weights_name_the_file(folder: Path) -> None:
     data = (folder / WEIGHTS_FILE).read_bytes()
     (folder / WEIGHTS_FILE).write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match=r"weights\.safetensors does not fit"):
-        autoencoder.load(folder)
+        codec.load(folder)
 
 
 def test_a_config_of_monstrous_layers_is_refused_before_it_is_built(folder: Path) -> None:
@@ -283,7 +283,7 @@ def test_a_config_of_monstrous_layers_is_refused_before_it_is_built(folder: Path
     stored["config"]["hidden_sizes"] = [10**7, 8]  # 32 * 50 * 1e7 weights would be gigabytes
     (folder / CONFIG_FILE).write_text(json.dumps(stored), "utf-8")
     with pytest.raises(InputError, match=r"weights\.safetensors does not fit"):
-        autoencoder.load(folder)
+        codec.load(folder)
 
 
 def test_shifted_segments_are_the_table_read_from_elsewhere(family: Family) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from melodygan_core.autoencoder.covariance import Covariance
-from melodygan_core.autoencoder.dense_task import vectors
+from melodygan_core.codec.covariance import Covariance
+from melodygan_core.codec.dense.task import vectors
 from melodygan_core.dataset import Batches, Dataset
-from melodygan_core.training import Batch, ahead
+from melodygan_core.training import Batch, prefetch
 from tests.core.made import AUTOENCODER, Family
 
 CPU = torch.device("cpu")
@@ -23,25 +23,25 @@ def threads() -> list[str]:
 
 
 def test_every_step_has_its_own_batch_wherever_it_begins() -> None:
-    def draw(step: int) -> Batch:
+    def get_batch(step: int) -> Batch:
         return {"x": torch.full((2,), step)}
 
-    assert [b["x"].tolist() for b in ahead(draw, range(5), CPU)] == [[k, k] for k in range(5)]
-    assert [b["x"].tolist() for b in ahead(draw, range(3, 5), CPU)] == [[3, 3], [4, 4]]
-    assert list(ahead(draw, range(5, 5), CPU)) == []
+    assert [b["x"].tolist() for b in prefetch(get_batch, range(5), CPU)] == [[k, k] for k in range(5)]
+    assert [b["x"].tolist() for b in prefetch(get_batch, range(3, 5), CPU)] == [[3, 3], [4, 4]]
+    assert list(prefetch(get_batch, range(5, 5), CPU)) == []
     assert threads() == []
 
 
 def test_two_are_ready_and_no_more_and_leaving_ends_the_thread() -> None:
     drawn, third = [], threading.Event()
 
-    def draw(step: int) -> Batch:
+    def get_batch(step: int) -> Batch:
         drawn.append(step)
         if step == 2:
             third.set()
         return {"x": torch.tensor([step])}
 
-    with closing(ahead(draw, range(100), CPU)) as batches:
+    with closing(prefetch(get_batch, range(100), CPU)) as batches:
         next(batches)
         assert third.wait(10)
         assert len(threads()) == 1
@@ -50,12 +50,12 @@ def test_two_are_ready_and_no_more_and_leaving_ends_the_thread() -> None:
 
 
 def test_what_a_draw_raises_comes_at_its_step() -> None:
-    def draw(step: int) -> Batch:
+    def get_batch(step: int) -> Batch:
         if step == 2:
             raise ValueError("torn shard")
         return {"x": torch.tensor([step])}
 
-    batches = ahead(draw, range(9), CPU)
+    batches = prefetch(get_batch, range(9), CPU)
     assert [next(batches)["x"].item() for _ in range(2)] == [0, 1]
     with pytest.raises(ValueError, match="torn shard"):
         next(batches)

@@ -17,7 +17,7 @@ from melodygan_core.catalogue import Source, canonical_url, read_sources, track_
 from melodygan_core.config import CatalogueConfig
 from melodygan_core.demo.server import serve
 from melodygan_core.errors import InputError
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 if TYPE_CHECKING:
     from tests.conftest import Site

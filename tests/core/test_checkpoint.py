@@ -10,19 +10,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from melodygan_core import autoencoder, gan, vocoder
-from melodygan_core.checkpoint import (
+from melodygan_core import codec, vocoder
+from melodygan_core.config import DenseAutoencoderConfig, DenseGanConfig, FeatureConfig, VocoderConfig, to_dict
+from melodygan_core.errors import InputError
+from melodygan_core.prior import gan
+from melodygan_core.prior.gan.dense import Generator
+from melodygan_core.training.checkpoint import (
     CONFIG_FILE,
     MAX_CONFIG_BYTES,
     WEIGHTS_FILE,
-    blaming,
+    config_errors,
     load_config,
     load_weights,
     save_weights,
 )
-from melodygan_core.config import DenseAutoencoderConfig, DenseGanConfig, FeatureConfig, VocoderConfig, to_dict
-from melodygan_core.errors import InputError
-from melodygan_core.gan.dense import Generator
 
 
 def model(seed: int, width: int = 3) -> nn.Module:
@@ -152,12 +153,12 @@ def test_a_config_of_enormous_layers_costs_nothing(tmp_path: Path, wrong: dict[s
         FeatureConfig(n_mels=8, n_mfcc=4),
     )
     right: dict[str, Any] = {"family": "dense", "config": to_dict(config), "feature": to_dict(feature)}
-    save_weights(tmp_path, {"model": autoencoder.DenseAutoencoder(config, feature)}, right)
-    autoencoder.load(tmp_path)
+    save_weights(tmp_path, {"model": codec.DenseAutoencoder(config, feature)}, right)
+    codec.load(tmp_path)
     changed = {k: {**right[k], **v} if isinstance(v, dict) else v for k, v in wrong.items()}
     (tmp_path / CONFIG_FILE).write_text(json.dumps(right | changed), "utf-8")
     with pytest.raises(InputError, match=says):
-        autoencoder.load(tmp_path)
+        codec.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -213,5 +214,5 @@ def test_a_folder_without_files_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_wrong_values_are_blamed_on_the_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"config\.json: .*'x'"), blaming(tmp_path):
+    with pytest.raises(InputError, match=r"config\.json: .*'x'"), config_errors(tmp_path):
         float(json.loads('"x"'))

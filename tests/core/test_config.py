@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from melodygan_core.autoencoder import DenseAutoencoder, TemporalAutoencoder
+from melodygan_core.codec import DenseAutoencoder, TemporalAutoencoder
 from melodygan_core.config import (
     DenseAutoencoderConfig,
     DenseGanConfig,
@@ -25,10 +25,10 @@ from melodygan_core.config import (
     from_dict,
     to_dict,
 )
+from melodygan_core.config.presets import PRESETS, Preset, configured, preset
 from melodygan_core.errors import InputError
-from melodygan_core.gan import temporal
-from melodygan_core.gan.dense import Discriminator, Generator
-from melodygan_core.presets import PRESETS, Preset, configured, preset
+from melodygan_core.prior.gan import temporal
+from melodygan_core.prior.gan.dense import Discriminator, Generator
 from melodygan_core.vocoder import NeuralVocoder
 
 STAGES = [f.name for f in dataclasses.fields(Preset)]
@@ -89,7 +89,7 @@ def test_an_id_changes_with_every_field() -> None:
 
 def test_an_id_is_the_same_in_another_process() -> None:
     code = (
-        "from melodygan_core.config import config_id; from melodygan_core.presets import PRESETS; "
+        "from melodygan_core.config import config_id; from melodygan_core.config.presets import PRESETS; "
         "print(config_id(PRESETS['large'], 'v', 1))"
     )
     for seed in ("1", "2"):

@@ -14,7 +14,7 @@ from melodygan_core.config import STEMS, DatasetConfig
 from melodygan_core.dataset import Batches, Dataset, Statistics, to_vectors
 from melodygan_core.dataset.vectors import MIN_STD
 from melodygan_core.errors import InputError
-from melodygan_core.store import Artifact, Store
+from melodygan_core.storage.store import Artifact, Store
 from tests.core.made import SEPARATION, TINY, assemble, put_features, put_tracks, track
 
 NAMES = [f"t{i}" for i in range(8)]

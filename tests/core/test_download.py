@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from melodygan_core import download, ffmpeg, net
+from melodygan_core import download
 from melodygan_core.catalogue import Track, track_id
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.config import DownloadConfig
 from melodygan_core.errors import InputError, TrackError
-from melodygan_core.store import Store, sha256_of
+from melodygan_core.sandbox import ffmpeg, net
+from melodygan_core.storage.store import Store, sha256_of
 from tests.core.hostile import encoded, sine
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def test_unknown_tracks_are_named(store: Store) -> None:
     ],
 )
 def test_what_the_site_says_is_checked_before_the_download(info: dict[str, object], reason: str) -> None:
-    from melodygan_core import child
+    from melodygan_core.sandbox import child
 
     with pytest.raises(TrackError, match=reason):
         child._check_info(info, {"max_duration_s": 20, "min_duration_s": 1})

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from melodygan_core import dataset, fingerprint
-from melodygan_core.audio import write_wav
+from melodygan_core import dataset
+from melodygan_core.audio import fingerprint, write_wav
+from melodygan_core.audio.fingerprint import Print
 from melodygan_core.catalogue.tracks import Track, load, save
 from melodygan_core.config import DatasetConfig, feature_id
 from melodygan_core.dataset import Dataset
 from melodygan_core.dataset.index import sound_of
 from melodygan_core.demo import songs
 from melodygan_core.errors import MelodyGANError
-from melodygan_core.fingerprint import Print
-from melodygan_core.store import Artifact, Store, sha256_of
+from melodygan_core.storage.store import Artifact, Store, sha256_of
 from tests.core.made import SEPARATION, TINY, assemble, put_features, put_provenance, put_tracks, track
 
 NAMES = [f"t{i}" for i in range(8)]

@@ -17,8 +17,9 @@ from melodygan_core.errors import InputError
 from melodygan_core.evaluation.distances import compare
 from melodygan_core.evaluation.memorisation import memorisation
 from melodygan_core.evaluation.sets import Windows, windows_of
-from melodygan_core.gan import LatentGan
-from melodygan_core.generation import Composed, Models, Piece, pieces
+from melodygan_core.generation import Piece, pieces
+from melodygan_core.pipeline import Models, PipelineSample
+from melodygan_core.prior.gan import LatentGan
 from tests.core.made import EVALUATION, FEATURE, GENERATION, Family
 
 
@@ -125,7 +126,7 @@ class _Perfect:
 def test_a_copy_is_found_wherever_it_begins(family: Family, offset: int, most: float) -> None:
     data, models = Dataset(family.store, family.dataset), cast(Models, _Perfect())
     log_mel = torch.from_numpy(data.log_mel(data.rows("train", ("vocals",)).take(np.arange(6)))).flatten(0, 1)
-    composed = Composed(torch.zeros(1, 1), None, log_mel[offset : offset + 4 * FEATURE.segment_frames].T)
+    composed = PipelineSample(torch.zeros(1, 1), None, log_mel[offset : offset + 4 * FEATURE.segment_frames].T)
     found = memorisation(data, models, [Piece(0, "", composed, np.zeros(1, np.float32))])
     assert found["memorisation/ratio"] < most, found
 

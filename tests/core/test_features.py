@@ -16,7 +16,7 @@ from melodygan_core import audio, features
 from melodygan_core.config import FeatureConfig, SeparationConfig
 from melodygan_core.errors import InputError
 from melodygan_core.features.mels import MelBands
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 SMALL = FeatureConfig()
 LARGE = FeatureConfig(sample_rate=44_100, n_fft=2048, hop_length=512, n_mels=128, n_mfcc=40)

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from melodygan_core import fingerprint
-from melodygan_core.audio import write_wav
+from melodygan_core.audio import fingerprint, write_wav
+from melodygan_core.audio.fingerprint import MAX_BIT_ERROR, MIN_LENGTH, Print, bit_error, pairs, speaks
 from melodygan_core.demo import songs
 from melodygan_core.errors import MelodyGANError, TrackError
-from melodygan_core.fingerprint import MAX_BIT_ERROR, MIN_LENGTH, Print, bit_error, pairs, speaks
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 RATE = 44_100
 SONG_S = 20.0

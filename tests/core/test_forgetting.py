@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from melodygan_core import catalogue, dataset, download, forgetting, inspection
+from melodygan_core import catalogue, dataset, download
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.config import CatalogueConfig, DatasetConfig, DownloadConfig
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError, TransientError
-from melodygan_core.forgetting import removal
-from melodygan_core.store import Artifact, Store
+from melodygan_core.maintenance import erasure, inspection
+from melodygan_core.maintenance.erasure import removal
+from melodygan_core.storage.store import Artifact, Store
 from tests.contents import root_of, traces
 from tests.core.made import (
     TINY,
@@ -62,7 +63,7 @@ def test_the_dataset_is_as_if_the_track_had_never_been_there(store: Store, split
     before = rows_of(store, put(store))
     gone = next(t for t, (s, *_) in before.items() if s == split)
     splits = store.read_json(store.splits())
-    made = forgetting.forget(store, [gone])
+    made = erasure.forget(store, [gone])
     assert made.track_ids == [gone]
     assert traces(store, gone) == []
     assert store.record("feature_table") is None
@@ -88,7 +89,7 @@ def test_shards_of_one_track_go_and_shared_ones_are_written_anew(store: Store) -
     put(store, shard_tracks=4)
     folder = next(root_of(store).glob("dataset/shards/*"))
     before = {p.name: p.read_bytes() for p in folder.glob("*.arrow")}
-    forgetting.forget(store, ["t0"])
+    erasure.forget(store, ["t0"])
     after = {p.name: p.read_bytes() for p in folder.glob("*.arrow")}
     unchanged = before.keys() & after.keys()
     assert (len(before), len(after), len(unchanged)) == (3, 3, 2)
@@ -105,7 +106,7 @@ def test_a_damaged_index_does_not_stand_in_the_way(store: Store) -> None:
     splits = store.read_json(store.splits())
     next(root_of(store).glob("dataset/shards/*/index.parquet")).write_bytes(b"x")
     gone = next(t for t, (split, *_) in before.items() if split == "train")
-    forgetting.forget(store, [gone])
+    erasure.forget(store, [gone])
     assert traces(store, gone) == []
     assert not list(root_of(store).glob("dataset/shards/*/*.arrow"))
     assert store.read_json(store.splits()) == splits
@@ -122,7 +123,7 @@ def test_every_feature_id_and_every_old_version_is_searched(store: Store) -> Non
     put_features(store, "t1", seed=7)
     third = assemble(store, EQUAL)
     assert len({first.version, second.version, third.version}) == 3
-    forgetting.forget(store, ["t1"])
+    erasure.forget(store, ["t1"])
     assert traces(store, "t1") == []
     assert not any(store.at(a.uri).exists() for a in (first, second, third))
 
@@ -135,7 +136,7 @@ def test_others_with_the_same_sound_keep_its_group_and_split(store: Store) -> No
     splits = store.read_json(store.splits())
     stands = next(t for t in ("t1", "t2") if t in before)
     heir = "t2" if stands == "t1" else "t1"
-    forgetting.forget(store, [stands])
+    erasure.forget(store, [stands])
     assert store.read_json(store.splits()) == splits
     after = rows_of(store, assemble(store, EQUAL))
     assert after[heir][0] == before[stands][0]
@@ -157,7 +158,7 @@ def test_it_may_be_killed_after_any_removal_and_run_again(
     (template.work("scratch") / "t3.abc").mkdir()
     calm = Store(str(tmp_path / "calm"))
     shutil.copytree(template.root, calm.root)
-    forgetting.forget(calm, ["t3"])
+    erasure.forget(calm, ["t3"])
     expected = rows_of(calm, assemble(calm, EQUAL))
     real = {"unlink": Path.unlink, "replace": Path.replace, "rmtree": shutil.rmtree}
     at = 0
@@ -179,13 +180,13 @@ def test_it_may_be_killed_after_any_removal_and_run_again(
             patch.setattr(Path, "replace", dying(real["replace"]))
             patch.setattr(shutil, "rmtree", dying(real["rmtree"]))
             try:
-                forgetting.forget(store, ["t3"])
+                erasure.forget(store, ["t3"])
                 killed = False
             except KilledError:
                 killed = True
         if not killed:
             break
-        forgetting.forget(store, ["t3"])
+        erasure.forget(store, ["t3"])
         assert traces(store, "t3") == []
         assert same(rows_of(store, assemble(store, EQUAL)), expected)
         at += 1
@@ -199,15 +200,15 @@ def test_a_source_does_not_bring_it_back_until_it_is_recalled(store: Store, tmp_
     sources.write_text("a.wav\nb.wav\n", "utf-8")
     first = catalogue.expand(sources, store, CatalogueConfig())
     gone, stays = first.new
-    assert forgetting.forget(store, [(tmp_path / "a.wav").as_uri()]).track_ids == [gone]
+    assert erasure.forget(store, [(tmp_path / "a.wav").as_uri()]).track_ids == [gone]
     assert [t.track_id for t in catalogue.load(store)] == [stays]
     again = catalogue.expand(sources, store, CatalogueConfig())
     assert ([t.track_id for t in again.tracks], again.new, again.forgotten) == ([stays], [], 1)
     # The URL itself is not kept.
     assert "a.wav" not in store.forgotten().read_text("utf-8")
-    assert forgetting.recall(store, [gone]) == [gone]
+    assert erasure.recall(store, [gone]) == [gone]
     with pytest.raises(InputError, match="that were forgotten"):
-        forgetting.recall(store, [stays])
+        erasure.recall(store, [stays])
     back = catalogue.expand(sources, store, CatalogueConfig())
     assert (back.new, back.forgotten) == ([gone], 0)
 
@@ -215,7 +216,7 @@ def test_a_source_does_not_bring_it_back_until_it_is_recalled(store: Store, tmp_
 def test_damaged_tombstones_stop_the_catalogue(store: Store, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"x")
     (tmp_path / "s.txt").write_text("a.wav\n", "utf-8")
-    forgetting.forget(store, [catalogue.expand(tmp_path / "s.txt", store, CatalogueConfig()).new[0]])
+    erasure.forget(store, [catalogue.expand(tmp_path / "s.txt", store, CatalogueConfig()).new[0]])
     store.forgotten().write_text("{", "utf-8")
     with pytest.raises(InputError, match="damaged"):
         catalogue.expand(tmp_path / "s.txt", store, CatalogueConfig())
@@ -229,7 +230,7 @@ def test_a_run_that_knew_the_track_does_not_fetch_it(
     (tmp_path / "s.txt").write_text("a.wav\n", "utf-8")
     tracks = catalogue.expand(tmp_path / "s.txt", store, CatalogueConfig()).tracks
     gone = tracks[0].track_id
-    forgetting.forget(store, [gone])
+    erasure.forget(store, [gone])
     with monkeypatch.context() as patch:
         patch.setattr(catalogue, "load", lambda store: tracks)
         (outcome,) = download.fetch([gone], store, DownloadConfig()).outcomes
@@ -255,22 +256,22 @@ def test_a_name_of_no_track_is_refused_before_anything_goes(store: Store) -> Non
     before = sorted(root_of(store).rglob("*"))
     for name in ("t99", "../t1", "", "models", "https://music.example/none", "*"):
         with pytest.raises(InputError, match="allowed: the track_id or url of one of 9 tracks"):
-            forgetting.forget(store, ["t1", name])
+            erasure.forget(store, ["t1", name])
     assert [p for p in before if not p.exists()] == []
 
 
 def test_a_url_is_as_good_as_a_track_id(store: Store) -> None:
     put(store)
-    assert forgetting.resolve(store, ["HTTPS://music.example:443/t1", "t1", "t2"]) == ["t1", "t2"]
+    assert erasure.resolve(store, ["HTTPS://music.example:443/t1", "t1", "t2"]) == ["t1", "t2"]
 
 
 def test_what_a_slow_stage_brings_after_all_is_named_and_mended(store: Store) -> None:
     put(store)
-    forgetting.forget(store, ["t1"])
+    erasure.forget(store, ["t1"])
     put_features(store, "t1")
     late = {f.path for f in inspection.inspect(store).of("orphaned") if "forgotten" in f.sentence}
     assert {p.rsplit("/", 1)[-1] for p in late} == {"t1.parquet", "t1.wav"}
-    inspection.mend(store, inspection.inspect(store))
+    inspection.repair(store, inspection.inspect(store))
     assert traces(store, "t1") == []
 
 
@@ -282,7 +283,7 @@ def test_an_object_store_forgets(store: Store) -> None:
         Dataset(remote, assemble(remote, EQUAL))
         copies = list((remote.work_base / "shards").iterdir())
         assert len(copies) == 1
-        forgetting.forget(remote, ["t4"])
+        erasure.forget(remote, ["t4"])
         held = {p: remote.base.fs.cat(p) for p in remote.base.fs.find(remote.base.path)}
         named = [p for p, content in held.items() if "t4" in p or b"t4" in content]
         assert {str(p).removeprefix(remote.base.path + "/").split("/")[0] for p in named} == {
@@ -300,6 +301,6 @@ def test_stages_are_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) ->
     put(store)
     monkeypatch.setattr(removal, "WAIT_S", 0.0)
     with store.lock("raw/t1"), pytest.raises(TransientError, match="another run has held 'raw/t1'"):
-        forgetting.forget(store, ["t1"])
-    forgetting.forget(store, ["t1"])
+        erasure.forget(store, ["t1"])
+    erasure.forget(store, ["t1"])
     assert traces(store, "t1") == []

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from melodygan_core import autoencoder, forgetting, gan, inspection, latents, release, vocoder
+from melodygan_core import codec, latents, release, vocoder
 from melodygan_core.dataset import Dataset
+from melodygan_core.maintenance import erasure, inspection
+from melodygan_core.prior import gan
 from tests.contents import root_of, traces
 from tests.core.made import (
     FEATURE,
@@ -49,9 +51,7 @@ def test_what_a_killed_training_held_of_it_goes(own_temporal: Family, name: str)
     f, store = own_temporal, own_temporal.store
     trainings = {
         "vocoder": lambda o: vocoder.train(f.dataset, store, broken_off(VOCODER), o),
-        "temporal.autoencoder": lambda o: autoencoder.train(
-            f.dataset, store, broken_off(TEMPORAL_AUTOENCODER), o
-        ),
+        "temporal.autoencoder": lambda o: codec.train(f.dataset, store, broken_off(TEMPORAL_AUTOENCODER), o),
         "temporal.gan": lambda o: gan.train(f.latents, f.autoencoder, store, broken_off(TEMPORAL_GAN), o),
     }
 
@@ -66,7 +66,7 @@ def test_what_a_killed_training_held_of_it_goes(own_temporal: Family, name: str)
     # Not of a training that is done: it is kept until somebody forgets.
     assert inspection.inspect(store).good and left.exists()
     learned = next(t["track_id"] for t in Dataset(store, f.dataset).tracks if t["split"] == "train")
-    made = forgetting.forget(store, [learned])
+    made = erasure.forget(store, [learned])
     assert f"work/{left.name}" in made.removed
     assert not left.exists()
     assert [p for p in store.work_base.rglob("*") if p.suffix in (".i16", ".pt")] == []
@@ -79,18 +79,18 @@ def broken_off(config: Any) -> Any:
 
 def test_the_sound_of_a_training_that_runs_is_named_and_not_touched(own_temporal: Family) -> None:
     f, store = own_temporal, own_temporal.store
-    told: list[forgetting.Forgotten] = []
+    told: list[erasure.Forgotten] = []
     learned = next(t["track_id"] for t in Dataset(store, f.dataset).tracks if t["split"] == "train")
 
     def forgets(step: int, figures: dict[str, float]) -> None:
         if not told:
-            told.append(forgetting.forget(store, [learned]))
+            told.append(erasure.forget(store, [learned]))
 
     made = vocoder.train(f.dataset, store, broken_off(VOCODER), forgets)
     assert told[0].running == [made.uri]
     # When it is done, its sound is gone, and it is marked.
     assert list(store.work_base.rglob("*.i16")) == []
-    assert {m.uri: m.trained for m in forgetting.marks(store)}[made.uri] == [learned]
+    assert {m.uri: m.trained for m in erasure.marks(store)}[made.uri] == [learned]
 
 
 def test_the_latents_of_both_families_go(own_temporal: Family) -> None:
@@ -100,7 +100,7 @@ def test_the_latents_of_both_families_go(own_temporal: Family) -> None:
     for made in (f.dataset, f.latents):
         store.write_record(made)
     forgotten = Dataset(store, f.dataset).tracks[0]["track_id"]
-    made = forgetting.forget(store, [forgotten])
+    made = erasure.forget(store, [forgotten])
     assert not any(p.exists() for p in tables)
     assert store.record("temporal/latent_table") is None
     assert traces(store, forgotten) == []
@@ -122,7 +122,7 @@ def test_what_was_trained_on_it_stays_and_is_marked(trained: Family) -> None:
         trained.evaluation,
         store.record("dense/release"),
     ]
-    made = forgetting.forget(store, [learned, compared])
+    made = erasure.forget(store, [learned, compared])
     assert traces(store, learned) == traces(store, compared) == []
     assert not any(store.at(a.uri).exists() for a in (trained.dataset, trained.latents))
     assert store.record("feature_table") is store.record("dense/latent_table") is None
@@ -133,15 +133,15 @@ def test_what_was_trained_on_it_stays_and_is_marked(trained: Family) -> None:
     report = inspection.inspect(store)
     assert report.good, report.findings
     folder = root_of(store) / kept[-1].uri if kept[-1] else root_of(store)
-    assert forgetting.in_release(folder) == [learned]
+    assert erasure.in_release(folder) == [learned]
     shutil.copytree(folder, root_of(store).parent / "elsewhere")
-    assert forgetting.in_release(root_of(store).parent / "elsewhere") == []
+    assert erasure.in_release(root_of(store).parent / "elsewhere") == []
     # A track that is forgotten later, when the dataset that both were in is gone, is marked, too.
     later = next(t for t in split if split[t] == "train" and t != learned)
-    forgetting.forget(store, [later])
-    assert forgetting.in_release(folder) == sorted([learned, later])
-    forgetting.recall(store, [learned, later])
-    assert forgetting.in_release(folder) == []
+    erasure.forget(store, [later])
+    assert erasure.in_release(folder) == sorted([learned, later])
+    erasure.recall(store, [learned, later])
+    assert erasure.in_release(folder) == []
 
 
 def test_a_training_at_work_is_left_alone_and_named(trained: Family) -> None:
@@ -149,16 +149,16 @@ def test_a_training_at_work_is_left_alone_and_named(trained: Family) -> None:
     state = store.work("dense.gan.0123456789ab") / "state.pt"
     state.write_text("x", "utf-8")
     with store.lock("models/dense/gan/0123456789ab"):
-        made = forgetting.forget(store, ["made-00"])
+        made = erasure.forget(store, ["made-00"])
     assert made.running == ["models/dense/gan/0123456789ab"]
     assert state.exists()
-    assert forgetting.forget(store, ["made-00"]).running == []
+    assert erasure.forget(store, ["made-00"]).running == []
     assert not state.exists()
 
 
 def test_latents_and_datasets_of_the_others_are_made_again_without_it(trained: Family) -> None:
     store = trained.store
-    forgetting.forget(store, ["made-03"])
+    erasure.forget(store, ["made-03"])
     data = assemble(store, feature=FEATURE)
     table = latents.load(latents.encode(trained.autoencoder, data, store), store)
     assert "made-03" not in set(table.track_id)
@@ -169,6 +169,6 @@ def test_the_stems_of_every_model_go(trained: Family) -> None:
     store = trained.store
     first = store.stems(SEPARATION.model_id, "made-02")
     shutil.copytree(str(first), str(store.stems("other-model", "made-02")))
-    made = forgetting.forget(store, ["made-02"])
+    made = erasure.forget(store, ["made-02"])
     assert {"stems/other-model/made-02", store.uri(first), "raw/made-02.wav"} <= set(made.removed)
     assert traces(store, "made-02") == []

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from melodygan_core import download, net, presets
+from melodygan_core import download
 from melodygan_core.catalogue import canonical_url, read_sources
-from melodygan_core.config import DownloadConfig
+from melodygan_core.config import DownloadConfig, presets
 from melodygan_core.errors import InputError, MelodyGANError, TrackError
 from melodygan_core.release import escape_markdown
+from melodygan_core.sandbox import net
 from tests.core.hostile import encoded, sine
 
 SOURCES = "sources:\n- url: https://a.example/x\n  rights: open\n  tags: [a, b]\n  max_items: 5\n- path: own\n"

@@ -12,19 +12,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from melodygan_core import autoencoder, gan, latents
-from melodygan_core.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from melodygan_core import codec, latents
 from melodygan_core.config import DenseGanConfig
 from melodygan_core.errors import InputError, MelodyGANError
-from melodygan_core.gan.conditions import Conditions, condition_index
-from melodygan_core.gan.dense import Discriminator, Generator
-from melodygan_core.gan.dense_task import DenseTask
-from melodygan_core.gan.losses import discriminator_loss, generator_loss, r1_penalty
-from melodygan_core.gan.spread import spread
-from melodygan_core.gan.temporal_task import TemporalTask
-from melodygan_core.gan.train import DIVERSITY_RANGE, task_of
 from melodygan_core.latents import LatentTable
-from melodygan_core.store import Artifact, Store
+from melodygan_core.prior import gan
+from melodygan_core.prior.conditions import Conditions, condition_index
+from melodygan_core.prior.gan.dense import Discriminator, Generator
+from melodygan_core.prior.gan.dense_setup import DenseGanSetup
+from melodygan_core.prior.gan.losses import discriminator_loss, generator_loss, r1_penalty
+from melodygan_core.prior.gan.minibatch_stddev import minibatch_stddev
+from melodygan_core.prior.gan.temporal_setup import TemporalGanSetup
+from melodygan_core.prior.gan.train import DIVERSITY_RANGE, build_setup
+from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.training.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from melodygan_dagster.defs.gan import _checks
 from tests.core.made import GAN, Family
 
@@ -39,10 +40,10 @@ def train(family: Family, config: DenseGanConfig, observe: Any = lambda step, fi
     return gan.train(family.latents, family.autoencoder, family.store, config, observe)
 
 
-def task(family: Family) -> DenseTask | TemporalTask:
+def task(family: Family) -> DenseGanSetup | TemporalGanSetup:
     """What an unconditional training of the family is judged by."""
-    decoder = autoencoder.load(Path(str(family.store.at(family.autoencoder.uri))))
-    return task_of(latents.load(family.latents, family.store), decoder, PLAIN, torch.device("cpu"))
+    decoder = codec.load(Path(str(family.store.at(family.autoencoder.uri))))
+    return build_setup(latents.load(family.latents, family.store), decoder, PLAIN, torch.device("cpu"))
 
 
 def weights(store: Store, made: Artifact) -> dict[str, torch.Tensor]:
@@ -91,8 +92,10 @@ def test_the_spread_of_a_batch_tells_a_collapsed_one(places: tuple[int, ...]) ->
     # Groups of eight: every fourth of the first 32; within one, half are at -2 and half at 2.
     varied = torch.tensor([-2.0, 2.0]).repeat_interleave(4).repeat(4).reshape(32, 1, *[1] * len(places))
     varied = varied.expand(32, 16, *places)
-    assert torch.allclose(spread(torch.cat([varied, varied[:3]])), torch.full((35, 1, *places), 2.0))
-    assert torch.allclose(spread(varied[:1].expand(32, 16, *places)), torch.full((32, 1, *places), 1e-4))
+    assert torch.allclose(minibatch_stddev(torch.cat([varied, varied[:3]])), torch.full((35, 1, *places), 2.0))
+    assert torch.allclose(
+        minibatch_stddev(varied[:1].expand(32, 16, *places)), torch.full((32, 1, *places), 1e-4)
+    )
 
 
 @pytest.mark.parametrize("n", [1, 3, 8, 11])
@@ -140,17 +143,17 @@ def test_conditions_come_from_the_table() -> None:
     every = np.arange(4)
     stems = Conditions("stem", table(), every)
     assert stems.names == ("vocals", "mix")
-    drawn = stems.draw(np.array([0, 1, 2, 3]), rng)
+    drawn = stems.sample(np.array([0, 1, 2, 3]), rng)
     assert drawn is not None
     assert drawn.tolist() == [1, 0, 1, 0]
     tags = Conditions("tag", table(), every)
     assert tags.names == ("fast", "minor", "slow", "untagged")
-    many = [tags.draw(np.array([0, 1, 2, 3]), rng) for _ in range(40)]
+    many = [tags.sample(np.array([0, 1, 2, 3]), rng) for _ in range(40)]
     seen = [{tags.names[int(d[i])] for d in many if d is not None} for i in range(4)]
     assert seen == [{"slow", "minor"}, {"untagged"}, {"slow"}, {"fast"}]
     none = Conditions("none", table(), every)
     assert none.names == ()
-    assert none.draw(np.array([0]), rng) is None
+    assert none.sample(np.array([0]), rng) is None
 
 
 def test_conditions_are_those_that_are_trained_on() -> None:

@@ -11,13 +11,13 @@ import soundfile
 import torch
 
 from melodygan_core import audio, generation
-from melodygan_core.autoencoder import DenseAutoencoder
+from melodygan_core.codec import DenseAutoencoder
 from melodygan_core.config import GenerationConfig
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
-from melodygan_core.gan import truncated_noise
-from melodygan_core.generation import Models, pieces
-from melodygan_core.generation.models import _join
+from melodygan_core.generation import pieces
+from melodygan_core.pipeline import Models, _join
+from melodygan_core.prior.gan import truncated_noise
 from tests.core.made import FEATURE, GENERATION, HOSTILE, Family
 
 

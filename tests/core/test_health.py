@@ -13,7 +13,7 @@ from melodygan_core import dataset
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.config import feature_id
 from melodygan_core.dataset import Health, health, index
-from melodygan_core.store import Artifact, Store
+from melodygan_core.storage.store import Artifact, Store
 from tests.core.made import SEPARATION, TINY, assemble, put_features, put_tracks, track
 
 NAMES = [f"t{i}" for i in range(9)]

@@ -15,7 +15,7 @@ import soundfile
 from melodygan_core import catalogue, download, features, separation
 from melodygan_core.config import CatalogueConfig, DownloadConfig
 from melodygan_core.parallel import Outcome, Report
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 from tests.core.hostile import RawSite, broken_sounds, encoded, http, listening, raw_site, sine
 from tests.core.made import FEATURE, SEPARATION
 

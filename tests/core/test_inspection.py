@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from melodygan_core import inspection
 from melodygan_core.config import DatasetConfig
-from melodygan_core.inspection import listing
-from melodygan_core.store import Store
+from melodygan_core.maintenance import inspection
+from melodygan_core.maintenance.inspection import listing
+from melodygan_core.storage.store import Store
 from tests.core.made import FEATURE, SEPARATION, Family, assemble, put_features, put_tracks, track
 
 MODEL = SEPARATION.model_id
@@ -75,7 +75,7 @@ def test_a_whole_store_has_no_finding_and_is_not_touched(whole: Store) -> None:
     assert report.good
     assert report.files == len([p for p in before if p.is_file()])
     assert report.bytes == sum(p.stat().st_size for p in before if p.is_file())
-    assert inspection.mend(whole, report) == []
+    assert inspection.repair(whole, report) == []
     assert before == {p: p.stat().st_mtime_ns for p in root_of(whole).rglob("*") if "work" not in p.parts}
 
 
@@ -278,7 +278,7 @@ def test_each_damage_is_named_and_mended(whole: Store, name: str) -> None:
     assert found, report.findings
     assert all(f.sentence for f in report.findings)
     assert report.good == (kind in ("orphaned", "stale"))
-    removed = inspection.mend(whole, report)
+    removed = inspection.repair(whole, report)
     for pattern in taken:
         top = [p for p in root_of(whole).glob(pattern) if not listing.TEMPORARY.match(p.name)]
         # The dataset's versions other than the one that was damaged, and the like, do not exist here.
@@ -288,7 +288,7 @@ def test_each_damage_is_named_and_mended(whole: Store, name: str) -> None:
     else:
         after = inspection.inspect(whole)
         assert after.good, after.findings
-        assert inspection.mend(whole, after) == []
+        assert inspection.repair(whole, after) == []
 
 
 def test_what_was_mended_is_made_again(whole: Store) -> None:
@@ -296,7 +296,7 @@ def test_what_was_mended_is_made_again(whole: Store) -> None:
     assert first is not None
     one(whole, "dataset/shards/*/*.arrow").unlink()
     truncate(features_of(whole, "made-00"))
-    inspection.mend(whole, inspection.inspect(whole))
+    inspection.repair(whole, inspection.inspect(whole))
     from melodygan_core import features
 
     report = features.extract([f"made-{i:02d}" for i in range(9)], whole, FEATURE, SEPARATION)
@@ -311,13 +311,13 @@ def test_stems_of_a_wav_that_changed_are_stale_and_so_are_their_features(whole: 
     made = whole.read_json(whole.raw_json("made-01"))
     wav = Path(str(whole.raw_wav("made-01")))
     flip(wav)
-    from melodygan_core.store import sha256_of
+    from melodygan_core.storage.store import sha256_of
 
     whole.write_json(whole.raw_json("made-01"), made | {"sha256": sha256_of(wav)})
     report = inspection.inspect(whole)
     assert {f.path: f.kind for f in report.findings} == {f"stems/{MODEL}/made-01": "stale"}
     assert report.good
-    assert inspection.mend(whole, report) == [f"stems/{MODEL}/made-01"]
+    assert inspection.repair(whole, report) == [f"stems/{MODEL}/made-01"]
     # Features stay until there are other stems: what they are of is gone, not changed.
     assert list(kinds(whole).values()) == ["orphaned"]
 
@@ -331,9 +331,9 @@ def test_a_holder_of_the_lock_is_neither_reported_nor_touched(whole: Store) -> N
         busy = inspection.inspect(whole)
         assert busy.busy == 1
         assert uri not in {f.path for f in busy.findings}
-        inspection.mend(whole, report)
+        inspection.repair(whole, report)
         assert whole.at(uri).exists()
-    assert uri in inspection.mend(whole, report)
+    assert uri in inspection.repair(whole, report)
 
 
 def test_temporaries_stay_while_young_or_while_their_writer_may_be_alive(whole: Store) -> None:
@@ -345,11 +345,11 @@ def test_temporaries_stay_while_young_or_while_their_writer_may_be_alive(whole: 
     with whole.lock("models/dense/gan/v2"):
         report = inspection.inspect(whole)
         assert report.findings == ()
-        assert inspection.mend(whole, report) == []
+        assert inspection.repair(whole, report) == []
     assert young.exists()
     report = inspection.inspect(whole)
     assert [f.path for f in report.findings] == ["models/dense/gan/.0123abcd-v2"]
-    assert inspection.mend(whole, report) == ["models/dense/gan/.0123abcd-v2"]
+    assert inspection.repair(whole, report) == ["models/dense/gan/.0123abcd-v2"]
     assert young.exists()
 
 
@@ -359,7 +359,7 @@ def test_the_state_of_a_killed_training_is_kept(whole: Store) -> None:
     old(state.parent)
     report = inspection.inspect(whole)
     assert report.findings == ()
-    inspection.mend(whole, report)
+    inspection.repair(whole, report)
     assert state.exists()
 
 
@@ -383,7 +383,7 @@ def test_an_older_version_of_the_dataset_is_superseded_and_kept(store: Store) ->
     store.write_record(second)
     assert kinds(store)[first.uri] == "superseded"
     assert second.uri not in kinds(store)
-    inspection.mend(store, inspection.inspect(store))
+    inspection.repair(store, inspection.inspect(store))
     assert (store.at(first.uri) / "artifact.json").exists()
 
 
@@ -399,7 +399,7 @@ def test_an_object_store_is_inspected_and_mended(whole: Store) -> None:
             "raw/made-00.json": "torn",
             f"stems/{MODEL}/made-01": "torn",
         }
-        inspection.mend(remote, report)
+        inspection.repair(remote, report)
         assert not remote.raw_json("made-00").exists()
         assert not remote.stems(MODEL, "made-01").exists()
         assert inspection.inspect(remote).good
@@ -428,9 +428,9 @@ def test_whatever_bytes_a_file_holds_the_inspection_ends_and_mending_settles(
     path = data.draw(st.sampled_from(paths))
     path.write_bytes(data.draw(st.one_of(st.binary(max_size=64), st.just(path.read_bytes()[:-9]))))
     report = inspection.inspect(store)
-    inspection.mend(store, report)
+    inspection.repair(store, report)
     # What is mended once needs no second time.
-    assert inspection.mend(store, inspection.inspect(store)) == []
+    assert inspection.repair(store, inspection.inspect(store)) == []
 
 
 @pytest.mark.parametrize(

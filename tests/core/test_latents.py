@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from melodygan_core import autoencoder, latents
-from melodygan_core.autoencoder import DenseAutoencoder
-from melodygan_core.autoencoder.dense_task import vectors
+from melodygan_core import codec, latents
+from melodygan_core.codec import DenseAutoencoder
+from melodygan_core.codec.dense.task import vectors
 from melodygan_core.config import SPLITS
 from melodygan_core.dataset import Dataset
 from tests.core.made import AUTOENCODER, Family
@@ -23,7 +23,7 @@ def test_training_rows_are_standardised(family: Family) -> None:
 def test_values_are_what_the_encoder_gives_and_splits_are_the_datasets(family: Family) -> None:
     table = latents.load(family.latents, family.store)
     data = Dataset(family.store, family.dataset)
-    model = autoencoder.load(Path(str(family.store.at(family.autoencoder.uri))))
+    model = codec.load(Path(str(family.store.at(family.autoencoder.uri))))
     assert isinstance(model, DenseAutoencoder)
     assert table.latents.shape[1:] == (1, 8)
     first = 0
@@ -57,7 +57,7 @@ def test_live_directions_are_counted(family: Family) -> None:
     assert metrics["latent_dim"] == len(share) == 8
     assert abs(share.sum() - 1) < 1e-6
     assert metrics["dims_for_95_percent"] == int(np.flatnonzero(np.cumsum(share) >= 0.95)[0]) + 1
-    assert metrics["alive_dims"] == int((share > 0.01 / 8).sum())
+    assert metrics["active_dims"] == int((share > 0.01 / 8).sum())
 
 
 def test_encoding_twice_is_a_no_op(family: Family) -> None:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melodygan_core import net
 from melodygan_core.errors import InputError, TrackError, TransientError
+from melodygan_core.sandbox import net
 from tests.core.hostile import listening
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def canary() -> Iterator[tuple[int, list[object]]]:
 
 GUARDED = """
 import os, socket, ssl, subprocess, sys, ftplib, urllib.request
-from melodygan_core import net
+from melodygan_core.sandbox import net
 port = int(sys.argv[1])
 net.guard(allow_private=False)
 def udp():

@@ -12,16 +12,17 @@ import torch
 
 from melodygan_core import audio, features, vocoder
 from melodygan_core.catalogue.tracks import save
-from melodygan_core.checkpoint import load_config, save_weights
 from melodygan_core.config import FeatureConfig, GenerationConfig
-from melodygan_core.dataset import Dataset, Stretches
+from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.errors import InputError
 from melodygan_core.features import FeatureExtractor
-from melodygan_core.generation import Models, pieces
-from melodygan_core.store import Store
+from melodygan_core.generation import pieces
+from melodygan_core.pipeline import Models
+from melodygan_core.storage.store import Store
+from melodygan_core.training.checkpoint import load_config, save_weights
 from melodygan_core.vocoder import NeuralVocoder
-from melodygan_core.vocoder.sounds import Sounds
 from melodygan_core.vocoder.task import VALIDATION_WINDOW_S, VALIDATION_WINDOWS, LogMel
+from melodygan_core.vocoder.waveforms import WaveformDataset
 from tests.core.made import FEATURE, GENERATION, SEPARATION, VOCODER, Family, assemble, noise, put_sound, track
 
 
@@ -51,50 +52,50 @@ def truth(store: Store, data: Dataset, stem: str) -> list[np.ndarray]:
     """The samples of each stretch of the training tracks, as 16-bit integers, cut from the wavs."""
     segment = FEATURE.segment_frames * FEATURE.hop_length
     found = []
-    for stretch in Stretches(data, "train", [stem]).all:
-        name = data.tracks[stretch.track]["track_id"]
+    for span in SpanDataset(data, "train", [stem]).all:
+        name = data.tracks[span.track]["track_id"]
         path = store.raw_wav(name) if stem == "mix" else store.stems(SEPARATION.model_id, name) / f"{stem}.wav"
         wav, rate = audio.read_wav(Path(str(path)))
         assert rate == FEATURE.sample_rate
-        first = stretch.position * segment
-        found.append(np.rint(wav[0, first : first + stretch.segments * segment] * 32768).astype("<i2"))
+        first = span.position * segment
+        found.append(np.rint(wav[0, first : first + span.segments * segment] * 32768).astype("<i2"))
     return found
 
 
 @pytest.mark.parametrize("stem", ["mix", "vocals"])
 def test_every_draw_is_a_piece_of_one_stretch(paused: tuple[Store, Dataset], tmp_path: Path, stem: str) -> None:
     store, data = paused
-    sounds = Sounds(data, store, "train", [stem], CROP, tmp_path)
-    stretches = truth(store, data, stem)
-    assert len(stretches) > len({s.track for s in Stretches(data, "train", [stem]).all})
-    drawn = sounds.draw(60, np.random.default_rng(0))
+    sounds = WaveformDataset(data, store, "train", [stem], CROP, tmp_path)
+    spans = truth(store, data, stem)
+    assert len(spans) > len({s.track for s in SpanDataset(data, "train", [stem]).all})
+    drawn = sounds.sample(60, np.random.default_rng(0))
     assert drawn.shape == (60, CROP) and drawn.dtype == torch.float32
     seen = set()
     for wav in drawn.numpy():
         bytes_ = np.rint(wav * 32768).astype("<i2").tobytes()
-        places = [(k, s.tobytes().find(bytes_)) for k, s in enumerate(stretches)]
+        places = [(k, s.tobytes().find(bytes_)) for k, s in enumerate(spans)]
         [(k, place)] = [p for p in places if p[1] >= 0]
         assert place % 2 == 0
         seen.add((k, place))
-    assert {k for k, _ in seen} == {k for k, s in enumerate(stretches) if len(s) >= CROP}
+    assert {k for k, _ in seen} == {k for k, s in enumerate(spans) if len(s) >= CROP}
     assert len(seen) > 50
 
 
 def test_sound_lines_up_with_the_log_mel_of_the_dataset(paused: tuple[Store, Dataset], tmp_path: Path) -> None:
     store, data = paused
-    stretches = Stretches(data, "train", ["mix"])
-    samples = min(s.segments for s in stretches.all) * FEATURE.segment_frames * FEATURE.hop_length
-    pieces_of = Sounds(data, store, "train", ["mix"], samples, tmp_path).spread(1000)
+    spans = SpanDataset(data, "train", ["mix"])
+    samples = min(s.segments for s in spans.all) * FEATURE.segment_frames * FEATURE.hop_length
+    pieces_of = WaveformDataset(data, store, "train", ["mix"], samples, tmp_path).evenly_spaced(1000)
     first = [0]
-    for stretch in stretches.all:
-        first.append(first[-1] + stretch.segments * FEATURE.segment_frames * FEATURE.hop_length // samples)
+    for span in spans.all:
+        first.append(first[-1] + span.segments * FEATURE.segment_frames * FEATURE.hop_length // samples)
     assert len(pieces_of) == first[-1]
-    assert any(s.position > 0 for s in stretches.all)
-    for stretch, k in zip(stretches.all, first, strict=False):
+    assert any(s.position > 0 for s in spans.all)
+    for span, k in zip(spans.all, first, strict=False):
         made = FeatureExtractor(FEATURE)(pieces_of[k])[0].T
         # At its ends a piece is reflected, where the track goes on.
         inner = slice(3, samples // FEATURE.hop_length - 3)
-        expected = torch.from_numpy(stretches.read(stretch))[inner]
+        expected = torch.from_numpy(spans.read(span))[inner]
         assert float((made[inner] - expected).abs().mean()) < 0.01
 
 
@@ -104,7 +105,9 @@ def test_the_sound_is_decoded_once_and_again_when_it_is_torn(
     store, data = paused
 
     def drawn() -> torch.Tensor:
-        return Sounds(data, store, "train", ["mix"], CROP, tmp_path).draw(4, np.random.default_rng(1))
+        return WaveformDataset(data, store, "train", ["mix"], CROP, tmp_path).sample(
+            4, np.random.default_rng(1)
+        )
 
     expected = drawn()
     [path] = tmp_path.iterdir()
@@ -120,7 +123,7 @@ def test_the_sound_is_decoded_once_and_again_when_it_is_torn(
 def test_too_little_sound_is_named(paused: tuple[Store, Dataset], tmp_path: Path) -> None:
     store, data = paused
     with pytest.raises(InputError, match=r"test has no 9\.0 s of usable mix"):
-        Sounds(data, store, "test", ["mix"], 9 * FEATURE.sample_rate, tmp_path)
+        WaveformDataset(data, store, "test", ["mix"], 9 * FEATURE.sample_rate, tmp_path)
 
 
 # The model.
@@ -170,7 +173,9 @@ def test_training_beats_its_start_and_says_what_it_did(family: Family, tmp_path:
     assert (made.name, made.inputs) == ("vocoder_checkpoint", {"feature_table": family.dataset.version})
     window = round(VALIDATION_WINDOW_S * FEATURE.frame_rate) * FEATURE.hop_length
     data = Dataset(store, family.dataset)
-    held = Sounds(data, store, "validation", ["mix"], window, tmp_path).spread(VALIDATION_WINDOWS)
+    held = WaveformDataset(data, store, "validation", ["mix"], window, tmp_path).evenly_spaced(
+        VALIDATION_WINDOWS
+    )
     log_mel_of = LogMel(FEATURE)
     with torch.no_grad():
         log_mel = log_mel_of(held)
@@ -203,7 +208,7 @@ def test_training_twice_is_a_no_op(family: Family) -> None:
 
 def test_tracks_shorter_than_a_test_window_are_measured(paused: tuple[Store, Dataset]) -> None:
     store, _ = paused
-    quick = replace(VOCODER, adversarial_weight=0.0, optimizer=replace(VOCODER.optimizer, max_steps=1))
+    quick = replace(VOCODER, adv_weight=0.0, optimizer=replace(VOCODER.optimizer, max_steps=1))
     made = vocoder.train(assemble(store, feature=FEATURE), store, quick)
     assert math.isfinite(made.metrics["test/neural/kad"])
     assert made.metrics["best_step"] == 1

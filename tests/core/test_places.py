@@ -8,16 +8,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melodygan_core.dataset import Places
+from melodygan_core.dataset import CropSampler
 
 LENGTHS = st.lists(st.integers(0, 30), min_size=1, max_size=8)
 
 
-def inside(lengths: list[int], size: int) -> tuple[Places, dict[int, set[int]]]:
+def inside(lengths: list[int], size: int) -> tuple[CropSampler, dict[int, set[int]]]:
     """Places in stretches with gaps of three between them, and what they must be, found one by one."""
     first = [sum(lengths[:k]) + 3 * k for k in range(len(lengths))]
     every = {k: set(range(f, f + n - size + 1)) for k, (f, n) in enumerate(zip(first, lengths, strict=True))}
-    return Places(first, lengths, size), {k: v for k, v in every.items() if v}
+    return CropSampler(first, lengths, size), {k: v for k, v in every.items() if v}
 
 
 @given(LENGTHS, st.integers(1, 12), st.integers(0, 99))
@@ -26,8 +26,8 @@ def test_every_place_is_drawn_and_no_other(lengths: list[int], size: int, seed: 
     assert bool(places) == bool(every)
     if not every:
         return
-    drawn, stretch = places.draw(4000, np.random.default_rng(seed))
-    for place, k in zip(drawn.tolist(), stretch.tolist(), strict=True):
+    drawn, span = places.sample(4000, np.random.default_rng(seed))
+    for place, k in zip(drawn.tolist(), span.tolist(), strict=True):
         assert place in every[k]
     # Each of at most 240 places is missed with a chance below e^-16.
     assert set(drawn.tolist()) == set().union(*every.values())
@@ -38,7 +38,7 @@ def test_spread_pieces_do_not_overlap(lengths: list[int], size: int, at_most: in
     places, every = inside(lengths, size)
     if not every:
         return
-    spread, stretch = places.spread(at_most)
+    spread, span = places.evenly_spaced(at_most)
     assert 1 <= len(spread) == min(at_most, sum(n // size for n in lengths))
     assert all(b - a >= size for a, b in pairwise(spread.tolist()))
-    assert all(p in every[k] for p, k in zip(spread.tolist(), stretch.tolist(), strict=True))
+    assert all(p in every[k] for p, k in zip(spread.tolist(), span.tolist(), strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from melodygan_core import plots
+from melodygan_core.audio import plots
 
 RATE = 22_050
 

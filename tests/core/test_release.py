@@ -10,7 +10,7 @@ import pytest
 from melodygan_core import generation, release
 from melodygan_core.errors import InputError
 from melodygan_core.release import Published
-from melodygan_core.store import Artifact
+from melodygan_core.storage.store import Artifact
 from tests.core.made import GENERATION, HOSTILE, Family
 
 

@@ -13,7 +13,8 @@ import torch
 from melodygan_core.config import TemporalGanConfig
 from melodygan_core.errors import InputError
 from melodygan_core.evaluation import seams, side_by_side, unseen
-from melodygan_core.generation import Composed, Models, Piece
+from melodygan_core.generation import Piece
+from melodygan_core.pipeline import Models, PipelineSample
 from tests.core.made import Family
 
 TOKEN_FRAMES, BORDERS = 4, 40
@@ -32,7 +33,7 @@ def piece(jump: float, borders: int = BORDERS) -> Piece:
     steps[:: CONFIG.margin] *= jump
     latents = torch.from_numpy(steps.cumsum(axis=0)).float()
     frames = latents.repeat_interleave(TOKEN_FRAMES, dim=0)
-    return Piece(0, "", Composed(latents, None, frames.T), np.zeros(1, np.float32))
+    return Piece(0, "", PipelineSample(latents, None, frames.T), np.zeros(1, np.float32))
 
 
 @pytest.mark.parametrize(("jump", "good"), [(1.0, True), (1.5, False), (0.6, False)])

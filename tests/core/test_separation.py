@@ -21,7 +21,7 @@ from melodygan_core.demo.songs import Song, render
 from melodygan_core.errors import InputError
 from melodygan_core.parallel import Report
 from melodygan_core.separation import audio_separator, centre, parameters, separate
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 
 RATE = 44_100
 PEAKS = (0.1, 0.5, 1.0)

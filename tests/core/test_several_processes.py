@@ -16,12 +16,13 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from melodygan_core import autoencoder, features, processes
+from melodygan_core import codec, features
 from melodygan_core.catalogue.tracks import save
-from melodygan_core.checkpoint import WEIGHTS_FILE
+from melodygan_core.config.presets import configured
 from melodygan_core.errors import InputError
-from melodygan_core.presets import configured
-from melodygan_core.store import Artifact, Store
+from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.training import distributed
+from melodygan_core.training.checkpoint import WEIGHTS_FILE
 from melodygan_dagster.cli import main
 from tests.core.made import FEATURE, SEPARATION, assemble, put_sound, track
 from tests.core.several import train_all
@@ -145,7 +146,7 @@ def test_one_of_two_killed_ends_the_run_and_it_goes_on(filled: Path, tmp_path: P
     alone = copy(filled, tmp_path / "alone")
     table = alone.record("feature_table")
     assert table is not None
-    made = autoencoder.train(table, alone, configured("demo", settings).dense.autoencoder)
+    made = codec.train(table, alone, configured("demo", settings).dense.autoencoder)
     assert made.version == version
     for name, value in weights(artifacts(alone)[version]).items():
         assert torch.allclose(value, weights(folder)[name], rtol=1e-3, atol=1e-4), name
@@ -167,22 +168,22 @@ def test_the_command_makes_what_a_gan_needs_and_nothing_twice(filled: Path, tmp_
 
 def test_parts_are_equal_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = torch.arange(6)
-    assert torch.equal(processes.mine(whole), whole)
-    monkeypatch.setattr(processes, "count", lambda: 3)
+    assert torch.equal(distributed.local_shard(whole), whole)
+    monkeypatch.setattr(distributed, "count", lambda: 3)
     parts = []
     for number in range(3):
-        monkeypatch.setattr(processes, "number", lambda number=number: number)
-        parts.append(processes.mine(whole))
+        monkeypatch.setattr(distributed, "number", lambda number=number: number)
+        parts.append(distributed.local_shard(whole))
     assert np.array_equal(torch.cat(parts), whole) and {len(p) for p in parts} == {2}
     with pytest.raises(InputError, match="batch_size is 7; allowed: multiples of 3"):
-        processes.mine(torch.arange(7))
+        distributed.local_shard(torch.arange(7))
 
 
 def test_one_process_is_not_changed() -> None:
-    with processes.together():
-        assert (processes.count(), processes.number(), processes.leads()) == (1, 0, True)
+    with distributed.process_group():
+        assert (distributed.world_size(), distributed.rank(), distributed.is_main_process()) == (1, 0, True)
         x = torch.tensor([3.0, 4.0], requires_grad=True)
-        assert processes.norm(x) == 5.0
-        assert not processes.mean(x).requires_grad
-        assert processes.averaging(torch.nn.Linear(1, 1))(x) is x
-        assert processes.told("x") == "x"
+        assert distributed.global_norm(x) == 5.0
+        assert not distributed.global_mean(x).requires_grad
+        assert distributed.average_gradients(torch.nn.Linear(1, 1))(x) is x
+        assert distributed.broadcast("x") == "x"

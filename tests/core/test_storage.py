@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from melodygan_core import audio, catalogue, download, ffmpeg, files
+from melodygan_core import audio, catalogue, download
 from melodygan_core.config import CatalogueConfig, DownloadConfig
 from melodygan_core.errors import StorageError, TrackError, TransientError, storage_reason
 from melodygan_core.parallel import map_tracks
+from melodygan_core.sandbox import ffmpeg
+from melodygan_core.storage import files
 from tests.core.hostile import run_module
 
 if TYPE_CHECKING:
-    from melodygan_core.store import Store
+    from melodygan_core.storage.store import Store
 
 UNSHARE = ["unshare", "--map-root-user", "--mount"]
 AGAIN = "mend that and run again: nothing is lost"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from melodygan_core.errors import InputError, TransientError
-from melodygan_core.store import ARTIFACT_FILE, Artifact, Store, dump_json, sha256_of
+from melodygan_core.storage.store import ARTIFACT_FILE, Artifact, Store, dump_json, sha256_of
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def any_store(request: pytest.FixtureRequest, store: Store, memory: Store) -> St
 
 def started(store: Store, body: str) -> subprocess.Popen[str]:
     """A process that runs `body` with `store` until it has printed a line."""
-    code = f"from melodygan_core.store import Store\nimport time\nstore = Store({store.root!r})\n{body}"
+    code = f"from melodygan_core.storage.store import Store\nimport time\nstore = Store({store.root!r})\n{body}"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
@@ -59,8 +59,10 @@ def build_one(folder: Path) -> dict[str, Any]:
     return {"loss": 0.5}
 
 
-def once(store: Store, build: Any = build_one) -> Artifact:
-    return store.once("x/y", store.model("dense", "m", "v1"), build, config={"n": 1}, inputs={"up": "u1"})
+def get_or_build(store: Store, build: Any = build_one) -> Artifact:
+    return store.get_or_build(
+        "x/y", store.model("dense", "m", "v1"), build, config={"n": 1}, inputs={"up": "u1"}
+    )
 
 
 # One file.
@@ -157,12 +159,12 @@ with store.writing_folder(store.gallery("v")) as folder:
 
 
 def test_an_artifact_is_built_once_and_describes_its_files(any_store: Store) -> None:
-    made = once(any_store)
+    made = get_or_build(any_store)
 
     def never(folder: Path) -> dict[str, Any]:
         raise AssertionError("built twice")
 
-    assert once(any_store, never) == made
+    assert get_or_build(any_store, never) == made
     folder = any_store.model("dense", "m", "v1")
     with any_store.reading(folder) as local:
         assert (local / "sub" / "b.txt").read_text("utf-8") == "beta"
@@ -183,7 +185,7 @@ def test_the_hash_follows_names_and_contents(tmp_path: Path) -> None:
         return {}
 
     builds = [build_one, build_one, other_name, other_content]
-    first, same, *others = [once(Store(str(tmp_path / str(i))), b).sha256 for i, b in enumerate(builds)]
+    first, same, *others = [get_or_build(Store(str(tmp_path / str(i))), b).sha256 for i, b in enumerate(builds)]
     assert first == same
     assert len({first, *others}) == 3
 
@@ -194,14 +196,14 @@ def test_a_failed_build_leaves_nothing_and_the_next_one_completes(any_store: Sto
         raise RuntimeError("diverged")
 
     with pytest.raises(RuntimeError, match="diverged"):
-        once(any_store, fails)
+        get_or_build(any_store, fails)
     assert not (any_store.model("dense", "m", "v1") / ARTIFACT_FILE).exists()
-    assert once(any_store).files.keys() == {"a.txt", "sub/b.txt"}
+    assert get_or_build(any_store).files.keys() == {"a.txt", "sub/b.txt"}
 
 
 def test_figures_that_are_not_finite_never_become_an_artifact(store: Store) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        once(store, lambda folder: {"loss": float("nan")})
+        get_or_build(store, lambda folder: {"loss": float("nan")})
     assert visible(store) == []
 
 
@@ -211,11 +213,11 @@ def build(folder):
     (folder / "a.txt").write_text("half")
     print("ready", flush=True)
     time.sleep(60)
-store.once("x/y", store.model("dense", "m", "v1"), build, config={}, inputs={})
+store.get_or_build("x/y", store.model("dense", "m", "v1"), build, config={}, inputs={})
 """
     killed(store, body)
     assert visible(store) == []
-    once(store)
+    get_or_build(store)
     assert visible(store) == [f"models/dense/m/v1/{n}" for n in ("a.txt", "artifact.json", "sub/b.txt")]
 
 
@@ -228,7 +230,7 @@ def build(folder):
     (folder / "a.txt").write_text("alpha")
     return {}
 print("ready", flush=True)
-made = store.once("x/y", store.model("dense", "m", "v1"), build, config={}, inputs={})
+made = store.get_or_build("x/y", store.model("dense", "m", "v1"), build, config={}, inputs={})
 print(made.sha256)
 """
     children = [started(store, body) for _ in range(2)]
@@ -241,7 +243,7 @@ print(made.sha256)
 
 def test_records_name_the_artifact_in_use(any_store: Store) -> None:
     assert any_store.record("x/y") is None
-    made = once(any_store)
+    made = get_or_build(any_store)
     any_store.write_record(made)
     assert any_store.record("x/y") == made
 
@@ -331,7 +333,7 @@ def test_work_is_local_everywhere_and_can_be_dropped(any_store: Store) -> None:
 
 
 def test_reading_gives_files_and_folders_as_local_paths(any_store: Store) -> None:
-    once(any_store)
+    get_or_build(any_store)
     folder = any_store.model("dense", "m", "v1")
     with any_store.reading(folder / "a.txt") as local:
         assert local.name == "a.txt"

@@ -10,16 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melodygan_core import processes
-from melodygan_core.autoencoder import TemporalAutoencoder
 from melodygan_core.catalogue.tracks import save
+from melodygan_core.codec import TemporalAutoencoder
 from melodygan_core.config import FeatureConfig, TemporalAutoencoderConfig, TemporalGanConfig
-from melodygan_core.dataset import Dataset, Stretches
+from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.errors import InputError
-from melodygan_core.gan.losses import R1Weight
-from melodygan_core.gan.noise import coordinates, piece_noise
-from melodygan_core.gan.temporal import Discriminator, Generator
-from melodygan_core.store import Store
+from melodygan_core.prior.gan.losses import R1Weight
+from melodygan_core.prior.gan.noise import coordinates, piece_noise
+from melodygan_core.prior.gan.temporal import Discriminator, Generator
+from melodygan_core.storage.store import Store
+from melodygan_core.training import distributed
 from tests.core.made import (
     TEMPORAL_AUTOENCODER,
     TEMPORAL_GAN,
@@ -45,15 +45,15 @@ def test_stretches_are_the_rows_as_they_lie(store: Store) -> None:
     names = [f"t{i}" for i in range(8)]
     made = put_tracks(store, names)
     dataset = Dataset(store, assemble(store))
-    stretches = Stretches(dataset, "train", ["mix"])
-    assert sum(s.segments for s in stretches.all) == len(dataset.rows("train", ["mix"]))
-    for stretch in stretches.all:
-        track = made[dataset.tracks[stretch.track]["track_id"]]
+    spans = SpanDataset(dataset, "train", ["mix"])
+    assert sum(s.segments for s in spans.all) == len(dataset.rows("train", ["mix"]))
+    for span in spans.all:
+        track = made[dataset.tracks[span.track]["track_id"]]
         rows = [i for i, stem in enumerate(track.stem) if stem == "mix"]
         truth = track.log_mel[rows].reshape(-1, TINY.n_mels).astype(np.float32)
-        first = stretch.position * TINY.segment_frames
-        assert np.array_equal(stretches.read(stretch), truth[first : first + len(stretches.read(stretch))])
-        assert np.array_equal(stretches.read(stretch, 3, 7), truth[first + 3 : first + 10])
+        first = span.position * TINY.segment_frames
+        assert np.array_equal(spans.read(span), truth[first : first + len(spans.read(span))])
+        assert np.array_equal(spans.read(span, 3, 7), truth[first + 3 : first + 10])
 
 
 def test_a_gap_ends_a_stretch(store: Store) -> None:
@@ -62,26 +62,24 @@ def test_a_gap_ends_a_stretch(store: Store) -> None:
         put_features(store, name, segments=6, unusable=[("mix", 2)])
     save(store, [track(n) for n in names])
     dataset = Dataset(store, assemble(store))
-    stretches = Stretches(dataset, "test", ["mix"])
-    assert {(s.position, s.segments) for s in stretches.all} == {(0, 2), (3, 3)}
-    long = Stretches(dataset, "test", ["mix"], 3 * TINY.segment_frames)
+    spans = SpanDataset(dataset, "test", ["mix"])
+    assert {(s.position, s.segments) for s in spans.all} == {(0, 2), (3, 3)}
+    long = SpanDataset(dataset, "test", ["mix"], 3 * TINY.segment_frames)
     assert {(s.position, s.segments) for s in long.all} == {(3, 3)}
     with pytest.raises(InputError, match="25 frames of consecutive usable mix"):
-        Stretches(dataset, "test", ["mix"], 3 * TINY.segment_frames + 1)
+        SpanDataset(dataset, "test", ["mix"], 3 * TINY.segment_frames + 1)
 
 
 def test_every_start_is_drawn_and_none_crosses_a_border(store: Store) -> None:
     put_tracks(store, [f"t{i}" for i in range(8)])
     dataset = Dataset(store, assemble(store))
     size = TINY.segment_frames
-    stretches = Stretches(dataset, "train", ["mix"], size)
-    pieces = stretches.draw(3000, np.random.default_rng(0))
+    spans = SpanDataset(dataset, "train", ["mix"], size)
+    pieces = spans.sample(3000, np.random.default_rng(0))
     assert pieces.shape == (3000, size, TINY.n_mels)
     seen = {p.tobytes() for p in pieces}
     starts = {
-        stretches.read(s, start, size).tobytes()
-        for s in stretches.all
-        for start in range(s.segments * size - size + 1)
+        spans.read(s, start, size).tobytes() for s in spans.all for start in range(s.segments * size - size + 1)
     }
     assert seen <= starts
     assert len(seen) > 0.99 * len(starts)
@@ -201,7 +199,7 @@ def test_the_penalty_rises_while_the_discriminator_is_too_sure(monkeypatch: pyte
     # Half a batch in another process counts as well.
     weight = R1Weight(1.0, 0.5)
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "mean", lambda part: (part + 1) / 2)
+        patch.setattr(distributed, "mean", lambda part: (part + 1) / 2)
         weight.update(torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0]))
     assert float(weight.gamma) == pytest.approx(R1Weight.RATE)
     constant = R1Weight(3.0, None)

@@ -16,15 +16,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from melodygan_core import autoencoder, gan, latents, vocoder
-from melodygan_core.autoencoder import TemporalAutoencoder
-from melodygan_core.checkpoint import WEIGHTS_FILE
-from melodygan_core.dataset import Dataset, Stretches
+from melodygan_core import codec, latents, vocoder
+from melodygan_core.codec import TemporalAutoencoder
+from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.errors import InputError
-from melodygan_core.gan.temporal_task import Sequences
-from melodygan_core.generation import Models, pieces
-from melodygan_core.store import Artifact
-from melodygan_core.training import Observer
+from melodygan_core.generation import pieces
+from melodygan_core.pipeline import Models
+from melodygan_core.prior import gan
+from melodygan_core.prior.gan.temporal_setup import Sequences
+from melodygan_core.storage.store import Artifact
+from melodygan_core.training import MetricsCallback
+from melodygan_core.training.checkpoint import WEIGHTS_FILE
 from tests.core.made import (
     FEATURE,
     GENERATION,
@@ -47,16 +49,16 @@ def test_training_makes_it_better_than_the_mean(temporal_family: Family) -> None
 
 
 def model_of(temporal_family: Family) -> TemporalAutoencoder:
-    made = autoencoder.load(Path(str(temporal_family.store.at(temporal_family.autoencoder.uri))))
+    made = codec.load(Path(str(temporal_family.store.at(temporal_family.autoencoder.uri))))
     assert isinstance(made, TemporalAutoencoder)
     return made
 
 
 def test_the_table_holds_what_the_encoder_says_of_whole_stretches(temporal_family: Family) -> None:
     table, ae = latents.load(temporal_family.latents, temporal_family.store), model_of(temporal_family)
-    stretches = Stretches(Dataset(temporal_family.store, temporal_family.dataset), "train", ["mix"])
+    spans = SpanDataset(Dataset(temporal_family.store, temporal_family.dataset), "train", ["mix"])
     with torch.no_grad():
-        truth = torch.cat([ae.encode(torch.from_numpy(stretches.read(s))[None])[0] for s in stretches.all])
+        truth = torch.cat([ae.encode(torch.from_numpy(spans.read(s))[None])[0] for s in spans.all])
     found = table.latents[table.split == "train"] * table.std + table.mean
     assert np.allclose(found.reshape(-1, TEMPORAL_AUTOENCODER.latent_dim), truth, atol=1e-5)
     standardised = table.latents[table.split == "train"].reshape(-1, TEMPORAL_AUTOENCODER.latent_dim)
@@ -67,7 +69,7 @@ def test_the_table_holds_what_the_encoder_says_of_whole_stretches(temporal_famil
 def test_sequences_follow_the_time_of_one_track(temporal_family: Family) -> None:
     table = latents.load(temporal_family.latents, temporal_family.store)
     sequences = Sequences(table, "train", 6)
-    drawn, rows = sequences.draw(50, np.random.default_rng(0))
+    drawn, rows = sequences.sample(50, np.random.default_rng(0))
     flat = table.latents.reshape(-1, TEMPORAL_AUTOENCODER.latent_dim)
     per_row = table.latents.shape[1]
     for sequence, row in zip(drawn.numpy(), rows, strict=True):
@@ -82,7 +84,7 @@ def test_sequences_follow_the_time_of_one_track(temporal_family: Family) -> None
 def test_ten_minutes_begin_like_thirty_seconds(temporal_family: Family) -> None:
     models = temporal_family.models
     rate = models.feature.frame_rate
-    short, long = (models.compose(math.ceil(s * rate), 5, None, 2.0) for s in (30, 600))
+    short, long = (models.sample(math.ceil(s * rate), 5, None, 2.0) for s in (30, 600))
     tokens = math.ceil(30 * rate / TEMPORAL_AUTOENCODER.token_frames)
     assert len(short.latents) == tokens
     assert torch.allclose(long.latents[:tokens], short.latents, atol=1e-5)
@@ -116,9 +118,9 @@ def test_samples_are_one_latent_a_token_and_carry_their_provenance(temporal_fami
 
 # Killed trainings.
 
-TRAININGS: dict[str, tuple[Any, Callable[[Family, Any, Observer], Artifact]]] = {
+TRAININGS: dict[str, tuple[Any, Callable[[Family, Any, MetricsCallback], Artifact]]] = {
     "vocoder": (VOCODER, lambda f, c, o: vocoder.train(f.dataset, f.store, c, o)),
-    "autoencoder": (TEMPORAL_AUTOENCODER, lambda f, c, o: autoencoder.train(f.dataset, f.store, c, o)),
+    "autoencoder": (TEMPORAL_AUTOENCODER, lambda f, c, o: codec.train(f.dataset, f.store, c, o)),
     "gan": (TEMPORAL_GAN, lambda f, c, o: gan.train(f.latents, f.autoencoder, f.store, c, o)),
 }
 

@@ -11,7 +11,7 @@ from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_core.training import (
     EMA,
     Best,
-    Resumable,
+    TrainState,
     learning_rate,
     optimizer_for,
     resolve_device,
@@ -116,7 +116,7 @@ def train(path: Path, last: int, first_seed: int) -> tuple[list[torch.Tensor], B
     module = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
     optimizer = optimizer_for(module, CONFIG, (0.9, 0.99))
     best, history = Best(), []
-    state = Resumable(path, 0.0, {"module": module, "optimizer": optimizer})
+    state = TrainState(path, 0.0, {"module": module, "optimizer": optimizer})
     for step in range(state.load(best, history), last):
         loss = module(torch.randn(16, 4)).square().mean()
         update(optimizer, loss, 1e-2, 1.0, step, "x")
@@ -140,7 +140,7 @@ def test_a_resumed_training_ends_where_an_undisturbed_one_does(tmp_path: Path) -
 
 def test_states_are_saved_as_often_as_asked(tmp_path: Path) -> None:
     module = nn.Linear(1, 1)
-    state = Resumable(tmp_path / "s.pt", 3600.0, {"module": module})
+    state = TrainState(tmp_path / "s.pt", 3600.0, {"module": module})
     assert state.load(Best(), []) == 0
     state.save(1, Best(), [])
     assert not (tmp_path / "s.pt").exists()
@@ -155,12 +155,12 @@ def test_a_state_that_is_code_is_not_run(tmp_path: Path) -> None:
 
     torch.save({"step": Boom()}, tmp_path / "s.pt")
     with pytest.warns(UserWarning, match="cannot be read"):
-        assert Resumable(tmp_path / "s.pt", 0.0, {}).load(Best(), []) == 0
+        assert TrainState(tmp_path / "s.pt", 0.0, {}).load(Best(), []) == 0
 
 
 def test_a_state_that_is_torn_does_not_stand_in_the_way(tmp_path: Path) -> None:
     module = nn.Linear(3, 3)
-    state = Resumable(tmp_path / "s.pt", 0.0, {"module": module})
+    state = TrainState(tmp_path / "s.pt", 0.0, {"module": module})
     state.save(5, Best(), [])
     whole = (tmp_path / "s.pt").read_bytes()
     for size in (0, 10, len(whole) // 2):
@@ -170,9 +170,9 @@ def test_a_state_that_is_torn_does_not_stand_in_the_way(tmp_path: Path) -> None:
 
 
 def test_the_state_of_another_version_does_not_stand_in_the_way(tmp_path: Path) -> None:
-    Resumable(tmp_path / "s.pt", 0.0, {"old_name": nn.Linear(3, 3)}).save(5, Best(), [])
+    TrainState(tmp_path / "s.pt", 0.0, {"old_name": nn.Linear(3, 3)}).save(5, Best(), [])
     with pytest.warns(UserWarning, match="of another version; training starts again"):
-        assert Resumable(tmp_path / "s.pt", 0.0, {"module": nn.Linear(3, 3)}).load(Best(), []) == 0
+        assert TrainState(tmp_path / "s.pt", 0.0, {"module": nn.Linear(3, 3)}).load(Best(), []) == 0
 
 
 def test_devices() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from melodygan_core.config import OptimizerConfig
 from melodygan_core.errors import MelodyGANError
-from melodygan_core.training import Batch, Fitted, Update, Validation, fit, ignore
+from melodygan_core.training import Batch, TrainResult, Update, Validation, fit, ignore
 
 CONFIG = OptimizerConfig(max_steps=8, eval_every=2, patience=2, warmup_steps=0, learning_rate=0.1)
 
@@ -24,16 +24,16 @@ class Told:
     def __init__(self, losses: dict[int, float | None]) -> None:
         torch.manual_seed(0)
         self.first, self.second = nn.Linear(2, 1), nn.Linear(2, 1)
-        self.kept, self.losses = self.second, losses
-        self.trained = {"first": self.first, "second": self.second}
-        self.carried = {"norm": nn.BatchNorm1d(2)}
+        self.eval_model, self.losses = self.second, losses
+        self.optimized_modules = {"first": self.first, "second": self.second}
+        self.stateful_modules = {"norm": nn.BatchNorm1d(2)}
         self.validated: dict[int, torch.Tensor] = {}
         self.order: list[str] = []
 
-    def draw(self, step: int) -> Batch:
+    def get_batch(self, step: int) -> Batch:
         return {"step": torch.tensor([step])}
 
-    def updates(self, step: int, batch: Batch) -> Iterator[Update]:
+    def training_step(self, step: int, batch: Batch) -> Iterator[Update]:
         assert batch["step"].tolist() == [step]
         before = self.first.weight.detach().clone()
         loss = self.first(torch.ones(1, 2)).square().sum()
@@ -41,7 +41,7 @@ class Told:
         yield Update("first", loss, {"a": loss})
         # The first update is done when the second is asked for.
         assert not torch.equal(self.first.weight, before)
-        self.carried["norm"](torch.randn(4, 2))
+        self.stateful_modules["norm"](torch.randn(4, 2))
         loss = self.second(torch.randn(3, 2)).square().sum()
         self.order.append("second")
         yield Update("second", loss, {"b": loss} if step >= 4 else {})
@@ -52,7 +52,9 @@ class Told:
         return Validation(loss, {"figure": 10.0 * step if loss is None else loss})
 
 
-def run(losses: dict[int, float | None], work: Path, config: OptimizerConfig = CONFIG) -> tuple[Told, Fitted]:
+def run(
+    losses: dict[int, float | None], work: Path, config: OptimizerConfig = CONFIG
+) -> tuple[Told, TrainResult]:
     task = Told(losses)
     return task, fit("told", task, config, work, ignore)
 
@@ -62,7 +64,7 @@ def test_the_best_candidate_is_kept_and_patience_ends_it(tmp_path: Path) -> None
     # What was never trained is shown and is no candidate.
     assert [row["step"] for row in fitted.history] == [0, 2, 4, 6, 8]
     assert (fitted.best_step, fitted.figures) == (4, {"figure": 1.0})
-    assert torch.equal(task.kept.weight, task.validated[4])
+    assert torch.equal(task.eval_model.weight, task.validated[4])
     assert fitted.metrics["validation/figure"] == 1.0 and fitted.metrics["steps"] == 8
     _, fitted = run({0: 0.0, 2: 1.0, 4: 2.0, 6: 2.0, 8: 0.0}, tmp_path)
     assert (fitted.history[-1]["step"], fitted.best_step) == (6, 2)
@@ -76,7 +78,7 @@ def test_patience_begins_with_the_first_candidate(tmp_path: Path) -> None:
 def test_without_a_candidate_the_last_is_kept(tmp_path: Path) -> None:
     task, fitted = run(dict.fromkeys((0, 2, 4, 6, 8)), tmp_path)
     assert (fitted.best_step, fitted.figures) == (8, {"figure": 80.0})
-    assert torch.equal(task.kept.weight, task.validated[8])
+    assert torch.equal(task.eval_model.weight, task.validated[8])
 
 
 def test_updates_go_in_turn_and_their_means_are_shown(tmp_path: Path) -> None:
@@ -97,10 +99,10 @@ def test_a_figure_that_is_no_number_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("killed", [3, 4, 7])
 def test_a_killed_one_goes_on_where_it_was(tmp_path: Path, killed: int) -> None:
     class Dies(Told):
-        def updates(self, step: int, batch: Batch) -> Iterator[Update]:
+        def training_step(self, step: int, batch: Batch) -> Iterator[Update]:
             if step == killed:
                 raise KeyboardInterrupt
-            return super().updates(step, batch)
+            return super().training_step(step, batch)
 
     losses: dict[int, float | None] = {0: 1.0, 2: None, 4: 2.0, 6: 1.0, 8: 3.0}
     often = replace(CONFIG, checkpoint_every_s=0.0)
@@ -114,6 +116,6 @@ def test_a_killed_one_goes_on_where_it_was(tmp_path: Path, killed: int) -> None:
     assert len(again.order) == 2 * (8 - killed)
     assert fitted.history == expected.history and fitted.best_step == expected.best_step
     assert torch.equal(again.first.weight, straight.first.weight)
-    assert torch.equal(again.kept.weight, straight.kept.weight)
-    norms = [t.carried["norm"].state_dict()["running_mean"] for t in (again, straight)]
+    assert torch.equal(again.eval_model.weight, straight.eval_model.weight)
+    norms = [t.stateful_modules["norm"].state_dict()["running_mean"] for t in (again, straight)]
     assert torch.equal(*norms)

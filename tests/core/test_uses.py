@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from melodygan_core import applications, forgetting, inspection, release
+from melodygan_core import release, services
 from melodygan_core.config import AugmentConfig
-from melodygan_core.store import Store
+from melodygan_core.maintenance import erasure, inspection
+from melodygan_core.storage.store import Store
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def used(temporal_store: Store, tmp_path: Path) -> Store:
     assert made is not None
     folder = root / "uses" / "augment" / "run"
     opened = release.load(root / made.uri)
-    applications.augment(opened, root, folder, AugmentConfig(copies=1, strength=0.1))
+    services.augment(opened, root, folder, AugmentConfig(copies=1, strength=0.1))
     store.write_json(store.at("uses/augment/run/use.json"), {"release": asdict(made)})
     return store
 
@@ -33,7 +34,7 @@ def test_variations_of_a_forgotten_track_go_and_the_rest_is_named(used: Store) -
     folder = Path(used.root) / "uses" / "augment" / "run"
     track_id = "made-03"
     assert (folder / "data" / f"{track_id}.01.wav").is_file()
-    made = forgetting.forget(used, [track_id])
+    made = erasure.forget(used, [track_id])
     assert [p.name for p in folder.rglob(f"{track_id}*")] == []
     with (folder / "metadata.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -47,4 +48,4 @@ def test_variations_of_a_forgotten_track_go_and_the_rest_is_named(used: Store) -
 
 def test_a_damaged_note_of_a_use_stops_nothing(used: Store) -> None:
     used.at("uses/augment/run/use.json").write_text("{", "utf-8")
-    assert not [m for m in forgetting.forget(used, ["made-03"]).marks if m.name == "uses/augment"]
+    assert not [m for m in erasure.forget(used, ["made-03"]).marks if m.name == "uses/augment"]

@@ -11,7 +11,7 @@ import torch
 from melodygan_core.config import FeatureConfig
 from melodygan_core.features import FeatureExtractor
 from melodygan_core.networks import adversarial, feature_matching, hinge
-from melodygan_core.vocoder.losses import RESOLUTIONS, Critics, stft_distance
+from melodygan_core.vocoder.losses import RESOLUTIONS, MultiResolutionDiscriminator, stft_distance
 from melodygan_core.vocoder.task import LogMel
 from tests.core.made import FEATURE, noise
 
@@ -61,7 +61,7 @@ def test_what_the_critics_say_is_summed_by_hand() -> None:
 
 def test_each_critic_judges_place_by_place_and_learns() -> None:
     torch.manual_seed(0)
-    judges = Critics(2)
+    judges = MultiResolutionDiscriminator(2)
     real, fake = judges(noise()[:, :4096]), judges(torch.zeros(2, 4096))
     assert [len(judged) for judged in real] == [5] * len(RESOLUTIONS)
     for (_, hop), judged in zip(RESOLUTIONS, real, strict=True):

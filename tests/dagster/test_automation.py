@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from melodygan_core import catalogue
 from melodygan_core.config import FAMILIES
-from melodygan_core.store import Artifact, Store
-from melodygan_dagster import todo
+from melodygan_core.storage.store import Artifact, Store
+from melodygan_dagster import track_scheduling
 from melodygan_dagster.defs.automation import MAX_REQUESTS
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import PER_TRACK, TRACKS, TRACKS_PER_RUN
@@ -230,13 +230,13 @@ KEYS = [f"t{i:04}" for i in range(400)]
 @given(wanted=st.sets(st.sampled_from(KEYS)), there=st.sets(st.sampled_from(KEYS)))
 def test_runs_hold_what_is_wanted_and_are_few(wanted: set[str], there: set[str]) -> None:
     there -= wanted
-    made = list(todo.batches(KEYS, wanted, there))
+    made = list(track_scheduling.batches(KEYS, wanted, there))
     ran = []
     for batch in made:
         span = KEYS[KEYS.index(batch.start) : KEYS.index(batch.end) + 1]
         assert len(span) <= TRACKS_PER_RUN
         assert batch.start in wanted and batch.end in wanted
-        assert batch.tags.get(todo.LEFT_OUT, "") == ",".join(batch.left_out)
+        assert batch.tags.get(track_scheduling.LEFT_OUT, "") == ",".join(batch.left_out)
         ran += [k for k in span if k not in batch.left_out]
     assert len(ran) == len(set(ran))
     assert wanted <= set(ran) <= wanted | there
@@ -245,7 +245,7 @@ def test_runs_hold_what_is_wanted_and_are_few(wanted: set[str], there: set[str])
 
 def test_scattered_failures_make_no_more_runs() -> None:
     bad = {KEYS[i] for i in (3, 40, 77, 90, 119)}
-    [first, second, third] = todo.batches(KEYS[:120], set(KEYS[:120]) - bad, set())
+    [first, second, third] = track_scheduling.batches(KEYS[:120], set(KEYS[:120]) - bad, set())
     assert (first.start, first.end, first.left_out) == (KEYS[0], KEYS[49], (KEYS[3], KEYS[40]))
     assert (second.start, second.end, second.left_out) == (KEYS[50], KEYS[99], (KEYS[77], KEYS[90]))
     assert (third.start, third.end, third.left_out) == (KEYS[100], KEYS[118], ())
@@ -260,14 +260,14 @@ class Nights:
     runs: int = 0
 
     def due(self, now: datetime, stage: str = "raw_wav") -> list[tuple[str, str]]:
-        found = todo.due(self.instance, self.deployment.opened, deployed_settings(), now)
+        found = track_scheduling.due(self.instance, self.deployment.opened, deployed_settings(), now)
         return [(b.start, b.end) for b in found[stage]]
 
     def run(
         self, start: str, end: str, status: dg.DagsterRunStatus, failed: dict[str, str] | None = None
     ) -> None:
         """A run of raw_wav; `failed` is what it said of its tracks, None when it did not come so far."""
-        tags = todo.Batch(start, end).tags
+        tags = track_scheduling.Batch(start, end).tags
         run = create_run_for_test(self.instance, "raw_wav_job", status=status, tags=tags)
         if failed is None:
             return
@@ -297,7 +297,7 @@ def nights(deployment: Deployment, instance: dg.DagsterInstance) -> Nights:
 
 
 def _tonight(now: datetime) -> datetime:
-    return todo.last_night(now) + timedelta(days=1, minutes=1)
+    return track_scheduling.last_night(now) + timedelta(days=1, minutes=1)
 
 
 def test_a_failed_track_is_tried_again_the_next_night(nights: Nights) -> None:
@@ -317,7 +317,7 @@ def test_what_a_run_said_holds_until_the_next_night(nights: Nights) -> None:
     assert nights.due(_tonight(now)) == [("b", "b")]
     # What follows does not wait for it: one run over the gap.
     assert nights.due(now, "stems") == [("a", "c")]
-    [batch] = todo.due(nights.instance, nights.deployment.opened, deployed_settings(), now)["stems"]
+    [batch] = track_scheduling.due(nights.instance, nights.deployment.opened, deployed_settings(), now)["stems"]
     assert batch.left_out == ("b",)
 
 
@@ -333,7 +333,7 @@ def test_what_will_never_work_is_not_tried_again(nights: Nights) -> None:
 
 def test_a_run_without_a_word_of_its_tracks_is_repeated_at_once_but_not_for_ever(nights: Nights) -> None:
     now = datetime.now(UTC)
-    for _ in range(todo.MAX_RUNS):
+    for _ in range(track_scheduling.MAX_RUNS):
         assert nights.due(now) == [("a", "c")]
         nights.run("a", "c", dg.DagsterRunStatus.FAILURE)
     assert nights.due(now) == []
@@ -346,8 +346,8 @@ def test_a_canceled_run_is_not_started_again_against_ones_will(nights: Nights) -
 
 
 def test_the_night_begins_at_four() -> None:
-    assert todo.last_night(MONDAY_NOON) == datetime(2026, 3, 2, 4, tzinfo=UTC)
-    assert todo.last_night(MONDAY_NOON.replace(hour=3)) == datetime(2026, 3, 1, 4, tzinfo=UTC)
+    assert track_scheduling.last_night(MONDAY_NOON) == datetime(2026, 3, 2, 4, tzinfo=UTC)
+    assert track_scheduling.last_night(MONDAY_NOON.replace(hour=3)) == datetime(2026, 3, 1, 4, tzinfo=UTC)
 
 
 def test_failures_are_told_with_their_reason_and_their_next_time(nights: Nights) -> None:
@@ -364,11 +364,11 @@ def test_failures_are_told_with_their_reason_and_their_next_time(nights: Nights)
     nights.run("a", "b", dg.DagsterRunStatus.FAILURE, {"b": "HTTP 500"})
     nights.made("a")
     store.write_json(store.raw_error("c"), {"reason": "HTTP 404"})
-    told = todo.failures(nights.instance, store, deployed_settings())
+    told = track_scheduling.failures(nights.instance, store, deployed_settings())
     assert nights.due(datetime.now(UTC), "stems") == [("a", "a")]
     assert told == [
         {"track": "b", "title": "B", "stage": "raw_wav", "reason": "HTTP 500", "next": "after 4:00 UTC"},
-        {"track": "c", "title": "C", "stage": "raw_wav", "reason": "HTTP 404", "next": todo.NEVER},
+        {"track": "c", "title": "C", "stage": "raw_wav", "reason": "HTTP 404", "next": track_scheduling.NEVER},
     ]
 
 
@@ -400,8 +400,11 @@ def test_tracks_are_requested_in_runs_of_many_and_not_all_at_once(
     requests = _sensor(definitions, nights.instance, "tracks_due").run_requests or []
     assert len(requests) == MAX_REQUESTS
     assert {r.job_name for r in requests} == {"raw_wav_job"}
-    assert requests[0].tags[todo.RANGE_START] == "a" and requests[0].tags[todo.RANGE_END] == "t00046"
-    assert len({r.tags[todo.RANGE_START] for r in requests}) == len(requests)
+    assert (
+        requests[0].tags[track_scheduling.RANGE_START] == "a"
+        and requests[0].tags[track_scheduling.RANGE_END] == "t00046"
+    )
+    assert len({r.tags[track_scheduling.RANGE_START] for r in requests}) == len(requests)
 
 
 def _dataset(store: Store, version: str, tracks: int) -> None:

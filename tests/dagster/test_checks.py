@@ -14,14 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from melodygan_core import autoencoder, dataset, gan, latents
+from melodygan_core import codec, dataset, latents
 from melodygan_core.catalogue.tracks import load, save
-from melodygan_core.checkpoint import WEIGHTS_FILE
 from melodygan_core.dataset import Dataset
 from melodygan_core.evaluation.memorisation import memorisation
-from melodygan_core.gan import LatentGan
 from melodygan_core.generation import pieces
-from melodygan_core.store import Artifact, Store
+from melodygan_core.prior import gan
+from melodygan_core.prior.gan import LatentGan
+from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.training.checkpoint import WEIGHTS_FILE
 from melodygan_dagster.defs import autoencoder as autoencoder_defs
 from melodygan_dagster.defs import evaluation as evaluation_defs
 from melodygan_dagster.defs import gan as gan_defs
@@ -172,12 +173,12 @@ def passed(results: list[dg.AssetCheckResult]) -> dict[str, bool]:
 
 def of_autoencoder(family: Family) -> dict[str, bool]:
     return passed(
-        autoencoder_defs._checks(autoencoder.examine(family.autoencoder, family.dataset, family.store))
+        autoencoder_defs._checks(codec.check_collapse(family.autoencoder, family.dataset, family.store))
     )
 
 
 def of_gan(family: Family) -> dict[str, bool]:
-    health = gan.examine(family.gan, family.latents, family.autoencoder, family.store)
+    health = gan.check_collapse(family.gan, family.latents, family.autoencoder, family.store)
     return passed(gan_defs._checks(vars(health)))
 
 
@@ -185,7 +186,7 @@ def test_an_autoencoder_that_says_the_same_of_everything_is_stopped(own_family: 
     assert of_autoencoder(own_family) == {"no_collapse": True, "finite": True}
     change(own_family.store, own_family.autoencoder, lambda k, v: v * 0 if "_out" in k or "decoder" in k else v)
     [collapse, _] = autoencoder_defs._checks(
-        autoencoder.examine(own_family.autoencoder, own_family.dataset, own_family.store)
+        codec.check_collapse(own_family.autoencoder, own_family.dataset, own_family.store)
     )
     assert not collapse.passed
     assert "0.00 times as far apart" in str(collapse.description)

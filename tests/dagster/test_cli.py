@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from melodygan_core.config import DatasetConfig
 from melodygan_core.demo import server
 from melodygan_core.errors import InputError
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 from melodygan_dagster import cli
 from melodygan_dagster.cli import graph
 from melodygan_dagster.deployment import Deployment
@@ -102,7 +102,7 @@ def test_the_doctor_says_what_is_torn_and_mends_it(filled: Store) -> None:
     assert torn.exit_code == 1
     assert "raw/t1.json: there is no raw/t1.wav" in torn.output
     assert "looked through, 1 damaged, 1 torn, 9 orphaned" in torn.output
-    mended = invoke(*root, "--mend")
+    mended = invoke(*root, "--repair")
     assert mended.exit_code == 0
     assert "removed: 2" in mended.output
     assert invoke(*root).exit_code == 0
@@ -110,7 +110,7 @@ def test_the_doctor_says_what_is_torn_and_mends_it(filled: Store) -> None:
 
 def test_what_the_doctor_cannot_mend_stays_an_error(filled: Store) -> None:
     filled.splits().write_text("{", "utf-8")
-    result = invoke("doctor", "--store", filled.root, "--mend")
+    result = invoke("doctor", "--store", filled.root, "--repair")
     assert result.exit_code == 1
     assert "restore it from a backup" in result.output
     assert filled.splits().exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from melodygan_core.store import Store
+from melodygan_core.storage.store import Store
 from melodygan_dagster import cli
 from tests.core.made_temporal import make_release, put, tone
 

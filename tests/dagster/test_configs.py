@@ -16,7 +16,7 @@ from melodygan_core.config import (
     TemporalGanConfig,
     VocoderConfig,
 )
-from melodygan_core.presets import preset
+from melodygan_core.config.presets import preset
 from melodygan_dagster import configs
 
 OF_FAMILY = tuple(f"{family}.{stage}" for family in FAMILIES for stage in ("autoencoder", "gan"))

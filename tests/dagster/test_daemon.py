@@ -36,7 +36,7 @@ def test_nobody_lifts_a_hand(tmp_path: Path, environment: None) -> None:
             # The download process is an orphan now, and ends with its connection.
             endless.endless = False
             _go_on(instance, world, killed, tmp_path)
-        assert unattended.processes(os.environ["DAGSTER_HOME"]) == []
+        assert unattended.distributed(os.environ["DAGSTER_HOME"]) == []
 
 
 def _go_on(instance: dg.DagsterInstance, world: World, killed: str, folder: Path) -> None:

@@ -9,7 +9,7 @@ from melodygan_core import catalogue
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import TRACKS
 from melodygan_dagster.runner import failure_of
-from melodygan_dagster.todo import RANGE_END, RANGE_START
+from melodygan_dagster.track_scheduling import RANGE_END, RANGE_START
 from tests.conftest import Site
 from tests.dagster.conftest import add_feed, execute, write_sources
 

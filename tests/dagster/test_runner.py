@@ -20,8 +20,8 @@ from starlette.testclient import TestClient
 from melodygan_core import catalogue
 from melodygan_core.config import SeparationConfig
 from melodygan_core.errors import InputError
-from melodygan_core.store import Artifact, Store
-from melodygan_dagster import cli, dead_runs, runner, todo, ui
+from melodygan_core.storage.store import Artifact, Store
+from melodygan_dagster import cli, dead_runs, runner, track_scheduling, ui
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import TRACKS
 from melodygan_dagster.resources import deployed_settings
@@ -92,15 +92,15 @@ def test_a_stage_runs_for_what_the_store_lacks(deployment: Deployment, instance:
         for stage in ("raw_wav", "stems"):
             instance.report_runless_asset_event(dg.AssetMaterialization(stage, partition=key))
 
-    def pending(stage: str) -> list[todo.Batch]:
-        return todo.pending(instance, stage, todo.made(store, deployed_settings()))
+    def pending(stage: str) -> list[track_scheduling.Batch]:
+        return track_scheduling.pending(instance, stage, track_scheduling.made(store, deployed_settings()))
 
-    assert pending("raw_wav") == [todo.Batch("c", "c")]
+    assert pending("raw_wav") == [track_scheduling.Batch("c", "c")]
     assert pending("stems") == []
     # Without its stems a track is not asked for, and `c` has been named by raw_wav.
-    assert pending("features") == [todo.Batch("a", "b")]
+    assert pending("features") == [track_scheduling.Batch("a", "b")]
     shutil.rmtree(Path(store.stems(settings.separation().model_id, "a").path))
-    assert pending("stems") == [todo.Batch("a", "a")]
+    assert pending("stems") == [track_scheduling.Batch("a", "a")]
 
 
 def test_another_separation_model_makes_other_stems(
@@ -112,10 +112,12 @@ def test_another_separation_model_makes_other_stems(
     store.write_json(store.stems(deployed_settings().separation().model_id, "a") / "stems.json", {})
     for stage in ("raw_wav", "stems"):
         instance.report_runless_asset_event(dg.AssetMaterialization(stage, partition="a"))
-    assert todo.pending(instance, "stems", todo.made(store, deployed_settings())) == []
+    assert track_scheduling.pending(instance, "stems", track_scheduling.made(store, deployed_settings())) == []
     monkeypatch.setenv("MELODYGAN_SEPARATION_MODEL", "htdemucs.yaml")
     assert deployed_settings().separation() == SeparationConfig(model="htdemucs.yaml")
-    assert todo.pending(instance, "stems", todo.made(store, deployed_settings())) == [todo.Batch("a", "a")]
+    assert track_scheduling.pending(instance, "stems", track_scheduling.made(store, deployed_settings())) == [
+        track_scheduling.Batch("a", "a")
+    ]
 
 
 def test_a_killed_run_is_reported_by_the_next_which_goes_on(

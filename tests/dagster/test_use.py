@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from melodygan_core import inspection
-from melodygan_core.store import Store
+from melodygan_core.maintenance import inspection
+from melodygan_core.storage.store import Store
 from melodygan_dagster.deployment import Deployment
 from tests.core.made_temporal import RATE, make_release, put, tone
 

@@ -1,0 +1,1 @@
+"""The dense codec: model and training task."""

@@ -1,0 +1,1 @@
+"""The temporal codec: model and training task."""

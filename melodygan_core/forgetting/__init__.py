@@ -1,6 +1,0 @@
-"""Taking a track out of a store, with everything that its sound can be heard in or rebuilt from."""
-
-from melodygan_core.forgetting.marking import Mark, in_release, in_store, marks, of_artifact
-from melodygan_core.forgetting.removal import Forgotten, forget, recall, resolve
-
-__all__ = ["Forgotten", "Mark", "forget", "in_release", "in_store", "marks", "of_artifact", "recall", "resolve"]

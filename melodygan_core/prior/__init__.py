@@ -1,0 +1,1 @@
+"""Models over a codec's latents."""

@@ -1,0 +1,64 @@
+"""What a GAN may be asked for: stems or tags, by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from melodygan_core.config import STEMS
+from melodygan_core.errors import InputError
+from melodygan_core.latents import LatentTable
+
+UNTAGGED = "untagged"
+
+
+class Conditions:
+    """Which conditions each row of a latent table may be trained under.
+
+    Args:
+        kind: `none`, `stem` or `tag`.
+        table: Its rows.
+        rows: Those that are drawn.
+
+    Raises:
+        InputError: fewer than two conditions to tell apart.
+    """
+
+    def __init__(self, kind: str, table: LatentTable, rows: NDArray[np.int64]) -> None:
+        if kind == "stem":
+            self.of_row = [(str(s),) for s in table.stem]
+        elif kind == "tag":
+            self.of_row = [tags or (UNTAGGED,) for tags in table.tags]
+        else:
+            self.of_row = []
+        # Of rows that are trained on: of any other the model would know nothing.
+        present = {c for row in (rows if self.of_row else ()) for c in self.of_row[row]}
+        order = STEMS if kind == "stem" else sorted(present)
+        self.names = tuple(c for c in order if c in present)
+        if kind != "none" and len(self.names) < 2:
+            raise InputError(
+                f"condition is {kind!r}, of which there is only {self.names}; allowed: two and more"
+            )
+        self._index = {
+            int(r): [self.names.index(c) for c in self.of_row[r]] for r in (rows if self.of_row else ())
+        }
+
+    def sample(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Tensor | None:
+        """One condition for each row, at random among its own; None when there are none."""
+        if not self.names:
+            return None
+        return torch.tensor([self._index[r][rng.integers(len(self._index[r]))] for r in rows.tolist()])
+
+
+def condition_index(conditions: tuple[str, ...], name: str) -> int:
+    """The index of a condition.
+
+    Raises:
+        InputError: unknown; the message lists the known ones.
+    """
+    if name not in conditions:
+        known = ", ".join(conditions) if conditions else "none: this model was trained without a condition"
+        raise InputError(f"condition is {name!r}; allowed: {known}")
+    return conditions.index(name)

@@ -1,0 +1,283 @@
+"""Variations of every sound of a labelled set, which keep its label: a Hugging Face `audiofolder`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from melodygan_core import audio
+from melodygan_core.config import AugmentConfig, to_dict
+from melodygan_core.errors import InputError
+from melodygan_core.pipeline import Models
+from melodygan_core.release import Release, styles
+from melodygan_core.services.audiofolder import OWN_COLUMNS, card_of, table_of
+from melodygan_core.services.content_similarity import content_similarity
+from melodygan_core.services.labelled import Labelled, is_store, read_labelled
+from melodygan_core.services.sound import (
+    Samples,
+    encoded,
+    filtered,
+    load_sound,
+    log_mel_of,
+    sequence_model,
+)
+from melodygan_core.services.transfer import towards
+from melodygan_core.storage.files import replacing
+from melodygan_core.storage.store import dump_json, sha256_of
+
+# A folder that `datasets` does not look into: how the set was made, and a row for each finished file.
+STATE = ".melodygan"
+# At strength 1: deviation of the latents' wandering in deviations of each latent, tokens between two of its
+# points, how much louder or softer it makes a band at most; deviation of the level.
+_WANDERING, _WANDERING_TOKENS, _WANDERING_DB, _LEVEL_DB = 1.0, 16, 6.0, 3.0
+_FULL_SCALE_DB = -0.1
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """What came of it.
+
+    Attributes:
+        rows: Of `metadata.csv`.
+        made: How many of them are new; the others were there.
+        failed: Name of a sound to why it has no variations.
+    """
+
+    rows: list[dict[str, Any]]
+    made: int
+    failed: dict[str, str]
+
+
+def augment(release: Release, dataset: Path, out: Path, config: AugmentConfig) -> Augmented:
+    """Writes variations of all sounds of a set; what is there already is kept, so that a killed run goes on.
+
+    Args:
+        release: Of the temporal family.
+        dataset: A folder of sounds with labels, or a store; see read_labelled.
+        out: A folder: new, or one that the same release, seed and strength made before.
+        config: How many, how far.
+
+    Returns:
+        Rows in the order of the set; a sound that cannot be read is named and the others go on.
+
+    Raises:
+        InputError: a release of another family, no sound in the set, a folder with something else in it, or one
+            that another call is filling.
+    """
+    sequence_model(release.models)
+    items = read_labelled(dataset, config.licence, config.rights)
+    if not is_store(dataset) and out.resolve().is_relative_to(dataset.resolve()):
+        raise InputError(f"out is {str(out)!r}; allowed: a folder outside of {dataset}")
+    _claim(out, release, config)
+    try:
+        with FileLock(out / STATE / "lock", timeout=0):
+            return _fill(release, dataset, items, out, config)
+    except Timeout as error:
+        raise InputError(f"{out} is being filled; allowed: wait for that, or another folder") from error
+
+
+def _fill(
+    release: Release, dataset: Path, items: Sequence[Labelled], out: Path, config: AugmentConfig
+) -> Augmented:
+    # What a killed run was writing; `datasets` does not look at hidden files, a person might.
+    for half in (out / "data").rglob(".????????-*.wav"):
+        half.unlink(missing_ok=True)
+    names = _names(items)
+    failed: dict[str, str] = {}
+    rows: list[dict[str, Any]] = []
+    work = _Work(release, out, config, items, failed)
+    made = 0
+    with tqdm(total=len(items) * config.copies, desc="augment", unit="sound") as progress:
+        for item, name in zip(items, names, strict=True):
+            for copy in range(1, config.copies + 1):
+                row, new = work.variation(item, f"{name}.{copy:02d}", copy)
+                made += new
+                rows += [row] if row else []
+                progress.update()
+    if not rows:
+        raise InputError(f"no sound of {dataset} could be varied: {next(iter(failed.values()))}")
+    with replacing(out / "metadata.csv") as temporary:
+        temporary.write_text(table_of(rows), "utf-8")
+    with replacing(out / "README.md") as temporary:
+        temporary.write_text(card_of(release, dataset, config, items, rows), "utf-8")
+    return Augmented(rows, made, failed)
+
+
+def variation(
+    models: Models, wav: Samples, other: styles.Style | None, strength: float, rng: np.random.Generator
+) -> Samples:
+    """A sound that differs a little: its latents wander, its timbre leans to another's, its level changes.
+
+    All of it is one filter over the sound, so that notes, onsets and length stay.
+
+    Args:
+        models: Of the temporal family.
+        wav: (samples,) at the models' rate.
+        other: Of another sound with the same label, if there is one.
+        strength: 0 to 1.
+        rng: Decides everything that is random.
+
+    Raises:
+        InputError: silent, or models of another family.
+    """
+    model = sequence_model(models)
+    log_mel = log_mel_of(wav, models.feature)
+    latents = encoded(model, log_mel)
+    offset = strength * _WANDERING * latents.std(dim=1, correction=0) * _wandering(latents.shape, rng)
+    with torch.no_grad():
+        moved = model.decode((latents + offset).clamp(-1, 1)) - model.decode(latents)
+    # A decoder that saw little answers wildly; what it says of a change is taken up to a bound.
+    bound = strength * _WANDERING_DB / 20 * np.log(10)
+    gain = styles.smoothed(moved[0, : len(log_mel)], styles.LEVEL_BANDS).clamp(-bound, bound)
+    lean = strength * float(rng.uniform(0.3, 1.0))
+    if other is not None:
+        gain = gain + lean * towards(log_mel, other, models.feature)
+    level_db = strength * _LEVEL_DB * float(rng.standard_normal())
+    made = filtered(wav, gain, models.feature)
+    # A filter keeps the energy, not the peak.
+    level_db = min(level_db, _FULL_SCALE_DB - audio.peak_db(made))
+    return made * np.float32(10 ** (level_db / 20))
+
+
+def _wandering(shape: Sequence[int], rng: np.random.Generator) -> Tensor:
+    """Slow noise (1, tokens, latent_dim) of unit variance at its points, linear between them."""
+    _, tokens, dim = shape
+    points = rng.standard_normal((1, dim, 2 + tokens // _WANDERING_TOKENS)).astype(np.float32)
+    line = F.interpolate(torch.from_numpy(points), size=max(2, tokens), mode="linear", align_corners=True)
+    return line[:, :, :tokens].transpose(1, 2)
+
+
+class _Work:
+    """Makes one variation after the other; keeps what two of them share.
+
+    Args:
+        release: Its models make them.
+        out: Where to.
+        config: How far.
+        items: All sounds of the set.
+        failed: Name of a sound to why it cannot be used; filled.
+    """
+
+    def __init__(
+        self,
+        release: Release,
+        out: Path,
+        config: AugmentConfig,
+        items: Sequence[Labelled],
+        failed: dict[str, str],
+    ) -> None:
+        self.release, self.out, self.config, self.failed = release, out, config, failed
+        self._groups: dict[tuple[str, ...], list[Labelled]] = {}
+        for item in items:
+            self._groups.setdefault(item.group, []).append(item)
+        self._sound: tuple[str, Samples] | None = None
+        self._styles: dict[str, styles.Style | None] = {}
+
+    def variation(self, item: Labelled, name: str, copy: int) -> tuple[dict[str, Any] | None, bool]:
+        """The row of one variation, and whether it was made now; no row where the sound cannot be used."""
+        if item.name in self.failed:
+            return None, False
+        state = self.out / STATE / "rows" / f"{name}.json"
+        file = self.out / "data" / f"{name}.wav"
+        digest = sha256_of(item.path)
+        if state.is_file() and file.is_file():
+            stored = json.loads(state.read_text("utf-8"))
+            # Another sound under the old name is varied anew.
+            if stored["source_sha256"] == digest:
+                return _with_labels(item, stored["row"]), False
+        try:
+            row = self._make(item, name, copy, file)
+        except InputError as error:
+            self.failed[item.name] = str(error)
+            return None, False
+        with replacing(state) as temporary:
+            dump_json(temporary, {"source_sha256": digest, "row": row})
+        return _with_labels(item, row), True
+
+    def _make(self, item: Labelled, name: str, copy: int, file: Path) -> dict[str, Any]:
+        feature, config = self.release.models.feature, self.config
+        if self._sound is None or self._sound[0] != item.name:
+            self._sound = item.name, load_sound(item.path, feature)
+        wav = self._sound[1]
+        # Of this sound and this copy alone, whatever else is in the set.
+        key = hashlib.sha256(item.name.encode("utf-8", "surrogatepass")).digest()
+        rng = np.random.default_rng([config.seed, copy, *key[:16]])
+        other = self._other(item, rng)
+        made = variation(self.release.models, wav, other, config.strength, rng)
+        with replacing(file) as temporary:
+            audio.write_wav(temporary, made, feature.sample_rate)
+        return {
+            "file_name": f"data/{name}.wav",
+            "source_file": item.name,
+            "copy": copy,
+            "seed": config.seed,
+            "strength": config.strength,
+            "release": self.release.description["version"],
+            **{k: round(v, 4) for k, v in content_similarity(wav, made, feature).items()},
+        }
+
+    def _other(self, item: Labelled, rng: np.random.Generator) -> styles.Style | None:
+        """The style of a random other sound of the same split and label."""
+        others = [o for o in self._groups[item.group] if o.name != item.name]
+        if not others or not any(item.group):
+            return None
+        chosen = others[int(rng.integers(len(others)))]
+        if chosen.name not in self._styles:
+            feature = self.release.models.feature
+            try:
+                log_mel = log_mel_of(load_sound(chosen.path, feature), feature)
+                self._styles[chosen.name] = styles.style_of(log_mel, feature)
+            except InputError:
+                self._styles[chosen.name] = None  # Named when it is its turn.
+        return self._styles[chosen.name]
+
+
+def _with_labels(item: Labelled, row: dict[str, Any]) -> dict[str, Any]:
+    """A row with what the set says of its sound; a column that is called as one of ours keeps both."""
+    labels = {f"source_{k}" if k in OWN_COLUMNS else k: v for k, v in item.labels.items()}
+    return {**labels, **row, "licence": item.licence, "rights": item.rights}
+
+
+def _names(items: Sequence[Labelled]) -> list[str]:
+    """What the variations of each sound are called; on file systems that ignore case, too, all differ.
+
+    What comes first is the sound's name: `forget` finds the variations of a track by it.
+    """
+    stems = [PurePosixPath(item.name).with_suffix("").as_posix() for item in items]
+    often = Counter(s.lower() for s in stems)
+    return [
+        s if often[s.lower()] == 1 else f"{s}-{hashlib.sha256(item.name.encode()).hexdigest()[:8]}"
+        for s, item in zip(stems, items, strict=True)
+    ]
+
+
+def _claim(out: Path, release: Release, config: AugmentConfig) -> None:
+    """Makes the folder, or sees that it holds what the same settings made."""
+    settings = {
+        "release": release.description["version"],
+        **{k: v for k, v in to_dict(config).items() if k in ("seed", "strength")},
+    }
+    file = out / STATE / "settings.json"
+    if file.is_file():
+        found = json.loads(file.read_text("utf-8"))
+        if found != settings:
+            raise InputError(
+                f"{out} was made with {found}; allowed: the same, not {settings}, or another folder"
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"out is {str(out)!r}, which holds something else; allowed: a new or empty folder")
+    with replacing(file) as temporary:
+        dump_json(temporary, settings)

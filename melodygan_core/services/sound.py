@@ -1,0 +1,123 @@
+"""Any sound file in, as log-mel; a time-varying filter over it."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from melodygan_core import audio, download
+from melodygan_core.codec import TemporalAutoencoder
+from melodygan_core.config import DownloadConfig, FeatureConfig, require
+from melodygan_core.errors import InputError, TrackError
+from melodygan_core.features import FeatureExtractor, mel_filterbank
+from melodygan_core.pipeline import Models
+
+Samples = NDArray[np.float32]
+
+MIN_S, MAX_S = 0.5, 1200.0
+# A filter amplifies no band by more than this over the others: what is not there would become hiss.
+_MOST_DB = 20.0
+
+
+def load_sound(path: Path, feature: FeatureConfig) -> Samples:
+    """A sound or video file as mono (samples,) at the features' rate.
+
+    It is decoded in a child with limits, because files may come from strangers; a playlist is refused.
+
+    Raises:
+        InputError: no such file, no sound in it, or shorter than half a second or longer than 20 minutes.
+    """
+    require(path.is_file(), "the file", str(path), "an existing sound file (wav, flac, ogg, mp3, ...)")
+    config = DownloadConfig(max_duration_s=MAX_S)
+    with tempfile.TemporaryDirectory(prefix="melodygan-") as scratch:
+        try:
+            raw, _ = download.decode(path.resolve(), Path(scratch), config)
+        except TrackError as error:
+            raise InputError(f"{path}: {error}") from error
+        stereo = np.fromfile(raw, dtype="<f4").reshape(-1, download.CHANNELS)
+    mono = np.nan_to_num(stereo, nan=0.0, posinf=0.0, neginf=0.0).mean(axis=1, dtype=np.float32)
+    length_s = len(mono) / config.sample_rate
+    require(
+        MIN_S <= length_s <= MAX_S,
+        f"the length of {path}",
+        f"{length_s:.2f} s",
+        f"{MIN_S:g} to {MAX_S:g} s",
+    )
+    return audio.resample(mono, config.sample_rate, feature.sample_rate)
+
+
+def sequence_model(models: Models) -> TemporalAutoencoder:
+    """The autoencoder, if it is one over sequences.
+
+    Raises:
+        InputError: of another family.
+    """
+    model = models.autoencoder
+    if not isinstance(model, TemporalAutoencoder):
+        raise InputError(
+            f"the release is of family {models.family!r}; allowed to reconstruct, interpolate, transfer and "
+            "augment: temporal"
+        )
+    return model
+
+
+def log_mel_of(wav: Samples, feature: FeatureConfig) -> Tensor:
+    """(samples,) -> (frames, n_mels), natural log of magnitude."""
+    return FeatureExtractor(feature)(torch.from_numpy(wav))[0].T
+
+
+@torch.no_grad()
+def encoded(model: TemporalAutoencoder, log_mel: Tensor) -> Tensor:
+    """Log-mel (frames, n_mels) -> latents (1, tokens, latent_dim); the last token is filled with silence."""
+    missing = -len(log_mel) % model.config.token_frames
+    padded = F.pad(log_mel, (0, 0, 0, missing), value=math.log(model.feature.log_floor))
+    return model.encode(padded[None])
+
+
+def vocode(models: Models, log_mel: Tensor, samples: int) -> Samples:
+    """Log-mel (frames, n_mels) through the vocoder -> (samples,)."""
+    wav = models.vocoder(log_mel.T[None].contiguous(), 0)[0].numpy()
+    return np.pad(wav, (0, max(0, samples - len(wav))))[:samples]
+
+
+def filtered(wav: Samples, gain: Tensor, feature: FeatureConfig) -> Samples:
+    """A sound with its bands made louder and softer over time; phase and all detail within a band stay.
+
+    Args:
+        wav: (samples,)
+        gain: (frames, n_mels), natural log; its mean over everything is taken off, and the rest bounded.
+        feature: Of the frames and bands.
+
+    Returns:
+        (samples,), as loud (RMS) as the wav was.
+    """
+    bound = _MOST_DB / 20 * np.log(10)
+    gain = (gain - gain.mean()).clamp(-bound, bound)
+    window = torch.hann_window(feature.n_fft)
+    size = {"n_fft": feature.n_fft, "hop_length": feature.hop_length, "window": window}
+    # The STFT reflects half a window, which a very short sound does not have.
+    padded = np.pad(wav, (0, max(0, feature.n_fft - len(wav))))
+    spectrum = torch.stft(torch.from_numpy(padded), **size, return_complex=True)
+    factor = _to_bins(gain, feature).T.exp()
+    factor = F.pad(factor, (0, max(0, spectrum.shape[1] - factor.shape[1])), value=1.0)
+    made = torch.istft(spectrum * factor[:, : spectrum.shape[1]], **size, length=len(padded))[: len(wav)]
+    power, wanted = float(made.square().mean()), float(np.square(wav, dtype=np.float64).mean())
+    return made.numpy() * np.float32(np.sqrt(wanted / power)) if power > 0 else made.numpy()
+
+
+def _to_bins(gain: Tensor, feature: FeatureConfig) -> Tensor:
+    """(frames, n_mels) -> (frames, n_fft // 2 + 1): the mean of the bands that a bin lies in."""
+    weights = mel_filterbank(feature)
+    inside = weights.sum(dim=1) > 0
+    bins = torch.arange(len(weights))[inside]
+    # Below the lowest band and above the highest, and between bands narrower than a bin, the nearest one's.
+    nearest = bins[(torch.arange(len(weights))[:, None] - bins[None]).abs().argmin(dim=1)]
+    share = weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-12)
+    return gain @ share[nearest].T

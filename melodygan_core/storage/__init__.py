@@ -1,0 +1,1 @@
+"""Where every artifact lies, and atomic writes below one root."""
