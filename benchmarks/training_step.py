@@ -25,7 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from training_input import made_up
 
 from melodygan_core.codec.dense.model import DenseAutoencoder
+from melodygan_core.codec.dense.task import DenseTask
 from melodygan_core.codec.temporal.model import TemporalAutoencoder
+from melodygan_core.codec.temporal.task import TemporalTask
 from melodygan_core.config import OptimizerConfig
 from melodygan_core.config.presets import PRESETS, Preset
 from melodygan_core.dataset import Dataset
@@ -112,9 +114,7 @@ def task_for(
             dataset, store, preset.vocoder, device, store.work("vocoder")
         ), preset.vocoder.optimizer
     config = replace(getattr(preset, kind).autoencoder, bfloat16=way.bfloat16)
-    return {"dense": DenseTask, "temporal": TemporalTask}[kind](
-        dataset, config, device
-    ), config.optimizer
+    return {"dense": DenseTask, "temporal": TemporalTask}[kind](dataset, config, device), config.optimizer
 
 
 def prepared(name: str, way: Way, preset: Preset, root: Path, device: torch.device) -> Callable[[], None]:
