@@ -1,4 +1,4 @@
-.PHONY: help setup demo ui test check format bench lock update-yt-dlp clean
+.PHONY: help setup demo ui test test-fast check format bench lock update-yt-dlp clean
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -19,14 +19,18 @@ ui: $(INSTALLED) ## The Dagster UI on what the demo made
 test: $(INSTALLED) ## All tests, on loopback only
 	@$(BIN)/pytest
 
-check: $(INSTALLED) ## Lint, types, layers, definitions
+test-fast: $(INSTALLED) ## Tests of two minutes: no daemon, no kills, no Ray, no remote stores, no full graph
+	@$(BIN)/pytest -m "not slow"
+
+check: $(INSTALLED) ## Lint, types, layers, dependencies, definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 	$(BIN)/dg check defs
 
-format: $(INSTALLED) ## Format and mend what can be mended
+format: $(INSTALLED) ## Format, and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -1,9 +1,9 @@
-"""Log-mel and MFCC of 60 s: ours beside torchaudio, librosa and the bare FFT; and reading that from a file.
+"""Log-mel and MFCC of 60 s: ours beside torchaudio, librosa and the FFT alone; and reading a file.
 
     python benchmarks/features.py
 
-Every way is timed in turn, round after round, so that a busy machine slows all of them alike; the best round
-counts. Threads are set for torch and for the BLAS behind numpy. Figures are times real time.
+The implementations run in turn, round after round, so that a busy machine slows all of them alike; the best
+round counts. Threads are set for torch and for numpy's BLAS. Figures are multiples of real time.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from melodygan_core.features import FeatureExtractor
 DURATION_S = 60
 ROUNDS = 40
 RATE = 44_100
-# BLAS's threads go on spinning after their work, and would take a core from the way that comes next.
+# BLAS's threads spin for a while after their work and would take a core from the next implementation.
 REST_S = 0.2
 CONFIGS = {
     "22.05 kHz, n_fft 1024, hop 256, 80 mels, 20 MFCC": FeatureConfig(),
-    "44.1 kHz, n_fft 2048, hop 512, 128 mels, 40 MFCC": FeatureConfig(44_100, 2048, 512, 128, 40),
+    "44.1 kHz, n_fft 2048, hop 512, 128 mels, 40 MFCC": FeatureConfig(
+        sample_rate=44_100, n_fft=2048, hop_length=512, n_mels=128, n_mfcc=40
+    ),
 }
 Way = Callable[[], object]
 

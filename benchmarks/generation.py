@@ -1,9 +1,9 @@
-"""How fast sound comes out of a release, and how soon the first of it.
+"""How fast a release generates sound, and how long the first sound takes.
 
     python benchmarks/generation.py
 
-The `temporal` family with the neural vocoder, at the size of the preset `small`; weights are untrained, because
-what they are costs nothing. Also what the commands and the code location cost before they do anything.
+The pipeline `temporal_gan` at the size of the preset `small`. Its weights are untrained, which costs as much
+time as trained ones. The start-up times of the commands and of the code location are measured as well.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from library import timed, timed_python
 
+from melodygan_core.config import replace
+
 THREADS = (1, 2)
 PIECE_S = 60.0
 ROUNDS = 5
-# A process says when each of its steps was done; the clock is the system's, so that its start is known, too.
+PIPELINE = "temporal_gan"
 START_UP = {
     "import torch": "import torch",
     "import dagster": "import dagster",
@@ -30,76 +31,85 @@ START_UP = {
 
 
 def write_release(folder: Path) -> None:
-    """A release of untrained models."""
+    """Writes a release of untrained models."""
     import torch
 
     from melodygan_core import vocoder
-    from melodygan_core.codec import TemporalAutoencoder
     from melodygan_core.config import to_dict
     from melodygan_core.config.presets import PRESETS
-    from melodygan_core.prior.gan import temporal
+    from melodygan_core.config.registry import codec_component, prior_component
+    from melodygan_core.prior import LatentSpace
+    from melodygan_core.release.manifest import FILE, Component, Manifest, folder_sha256
+    from melodygan_core.storage import dump_json
     from melodygan_core.training.checkpoint import save_weights
 
     preset = PRESETS["small"]
-    feature, latent_dim = to_dict(preset.features), preset.temporal.autoencoder.latent_dim
+    row, feature = preset.pipelines[PIPELINE], to_dict(preset.features)
+    codec_config, prior_config = preset.codecs[row.codec], preset.priors[row.codec][row.prior]
     torch.manual_seed(0)
-    parts: dict[str, tuple[dict[str, torch.nn.Module], dict[str, object]]] = {
-        "autoencoder": (
-            {"model": TemporalAutoencoder(preset.temporal.autoencoder, preset.features)},
-            {"family": "temporal", "config": to_dict(preset.temporal.autoencoder), "feature": feature},
+    codec = codec_component(row.codec).load().model(codec_config, preset.features)
+    space = LatentSpace(torch.zeros(codec.latent_dim), torch.ones(codec.latent_dim))
+    prior = prior_component(row.codec, row.prior).load().model(prior_config, space)
+    statistics = {"conditions": [], "mean": space.mean.tolist(), "std": space.std.tolist()}
+    parts: dict[str, tuple[str, dict[str, torch.nn.Module], dict[str, object]]] = {
+        "codec": (
+            row.codec,
+            {"model": codec},
+            {"codec": row.codec, "config": to_dict(codec_config), "feature": feature},
         ),
-        "gan": (
-            {"generator": temporal.Generator(preset.temporal.gan, latent_dim, 0)},
-            {
-                "family": "temporal",
-                "config": to_dict(preset.temporal.gan),
-                "conditions": [],
-                "mean": [0.0] * latent_dim,
-                "std": [1.0] * latent_dim,
-            },
+        "prior": (
+            f"{row.codec}/{row.prior}",
+            dict(prior.named_children()),
+            {"codec": row.codec, "prior": row.prior, "config": to_dict(prior_config), **statistics},
         ),
         "vocoder": (
+            row.vocoder,
             {"model": vocoder.NeuralVocoder(preset.vocoder, preset.features)},
             {"config": to_dict(preset.vocoder), "feature": feature},
         ),
     }
-    for name, (modules, config) in parts.items():
+    components = {}
+    for name, (kind, modules, config) in parts.items():
         (folder / name).mkdir(parents=True)
         save_weights(folder / name, modules, config)
-    description = {
-        "family": "temporal",
-        "version": "untrained",
-        "models": {},
-        "sources": {"tracks": [], "licences": [], "stems": ["mix"], "dataset": ""},
-        "generation": to_dict(preset.generation) | {"vocoder": "neural"},
-    }
-    (folder / "config.json").write_text(json.dumps(description), "utf-8")
+        components[name] = Component(kind, name, folder_sha256(folder / name))
+    manifest = Manifest(
+        pipeline=PIPELINE,
+        version="untrained",
+        components=components,
+        models={},
+        sources={"tracks": [], "licences": [], "stems": ["mix"], "dataset": ""},
+        generation=to_dict(preset.generation),
+        evaluation={},
+        griffin_lim=to_dict(preset.griffin_lim),
+    )
+    dump_json(folder / FILE, manifest.to_dict())
 
 
 def throughput(folder: Path, threads: int) -> None:
-    """Prints seconds of sound a second, the slowest and the fastest round."""
+    """Prints seconds of sound per second, of the slowest and of the fastest round."""
     import torch
 
     from melodygan_core import generation, release
 
     torch.set_num_threads(threads)
     opened = release.load(folder)
-    models, config = opened.models, opened.generation
     rates = []
     for seed in range(ROUNDS):
+        config = replace(opened.generation, count=1, duration_s=PIECE_S, seed=seed)
         started = time.perf_counter()
-        (piece,) = generation.pieces(models, replace(config, count=1, duration_s=PIECE_S, seed=seed))
-        rates.append(len(piece.wav) / models.feature.sample_rate / (time.perf_counter() - started))
+        (piece,) = generation.pieces(opened.pipeline, config)
+        rates.append(len(piece.wav) / opened.pipeline.feature.sample_rate / (time.perf_counter() - started))
     print(json.dumps({"slowest": min(rates), "fastest": max(rates)}))
 
 
 def first_audio(folder: Path, out: Path) -> None:
-    """Prints when torch was there and when the first sound was written, in seconds after this was called."""
+    """Prints how long importing torch takes, and how long after it the first sound is written, in seconds."""
     started = time.perf_counter()
     import torch  # noqa: F401
 
     imported = time.perf_counter() - started
-    from melodygan_dagster.cli import main
+    from melodygan_core.cli import main
 
     main(["generate", str(folder), "--count", "1", "--seconds", "10", "--out", str(out)], standalone_mode=False)
     print(
@@ -113,8 +123,8 @@ def main() -> None:
         write_release(folder)
         for threads in THREADS:
             _, found = timed_python(__file__, "throughput", str(folder), str(threads))
-            said = f"{found['slowest']:.0f} to {found['fastest']:.0f} times real time"
-            print(f"temporal with the neural vocoder, {threads} thread{'s' * (threads > 1)}: {said}")
+            rates = f"{found['slowest']:.0f} to {found['fastest']:.0f} times real time"
+            print(f"{PIPELINE}, {threads} thread{'s' * (threads > 1)}: {rates}")
         best: dict[str, float] = {}
         program = str(Path(sys.executable).with_name("melodygan"))
         for attempt in range(ROUNDS):

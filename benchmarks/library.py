@@ -1,4 +1,4 @@
-"""Songs to measure with, and one way to time a process."""
+"""Songs to measure with, and the timing of a process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATE = 44_100
 
 
 def write_songs(folder: Path, count: int, duration_s: float) -> list[Path]:
-    """The demo's songs as wavs, and a `songs.json` that the demo's server makes its pages of."""
+    """Writes the demo's songs as wavs, with the `songs.json` that the demo's server reads."""
     folder.mkdir(parents=True)
     paths, entries = [], []
     for index in range(count):
@@ -29,7 +29,7 @@ def write_songs(folder: Path, count: int, duration_s: float) -> list[Path]:
 
 
 def timed(command: list[str], **options: Any) -> tuple[float, str]:
-    """Seconds that a process takes from start to end, and what it printed.
+    """Returns the seconds that a process takes from start to end, and its output.
 
     Raises:
         SystemExit: it failed.
@@ -42,6 +42,6 @@ def timed(command: list[str], **options: Any) -> tuple[float, str]:
 
 
 def timed_python(*arguments: str) -> tuple[float, dict[str, float]]:
-    """Seconds that a Python process takes from start to end, and the JSON that it printed last."""
+    """Returns the seconds that a Python process takes from start to end, and the JSON of its last line."""
     elapsed_s, printed = timed([sys.executable, *arguments])
     return elapsed_s, json.loads(printed.splitlines()[-1])

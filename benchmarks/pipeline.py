@@ -1,4 +1,4 @@
-"""The graph beside a script of well-known tools, and beside the bare calls of its own core.
+"""The graph beside a script of well-known tools, and beside direct calls of its own core.
 
     python benchmarks/pipeline.py script          # 8 tracks of 30 s, URLs to a trained autoencoder
     python benchmarks/pipeline.py orchestration   # 64 tracks of 30 s, URLs to the dataset
@@ -21,12 +21,12 @@ from library import timed, timed_python, write_songs
 
 from melodygan_core.config.presets import PRESETS
 from melodygan_core.demo import server, site
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 
 DURATION_S = 30.0
-# Of both sides of `orchestration`: the machine's swings are as large as the difference.
+# Runs of each side of `orchestration`: the machine varies as much as the sides differ.
 TURNS = 2
-AUTOENCODER = "dense/autoencoder_checkpoint"
+CODEC = "dense/autoencoder_checkpoint"
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def served(base: Path, count: int) -> Iterator[list[str]]:
 
 
 def graph(base: Path, store: str, last: str) -> None:
-    """The graph to its dataset, or to an asset that follows it."""
+    """Runs the graph to its dataset, or to an asset that follows it."""
     import dagster as dg
 
     from melodygan_dagster import runner
@@ -67,7 +67,7 @@ def graph(base: Path, store: str, last: str) -> None:
 
 
 def core(base: Path, store: str) -> None:
-    """What the assets call, without Dagster."""
+    """Calls what the assets call, without Dagster."""
     from melodygan_core import catalogue, dataset, download, features, separation
 
     settings, opened = PRESETS["demo"], Store(store)
@@ -91,13 +91,13 @@ def core(base: Path, store: str) -> None:
 
 def against_script(base: Path, count: int = 8) -> None:
     with served(base, count) as urls:
-        elapsed_s, stages = timed_python(__file__, "graph", str(base), str(base / "store"), AUTOENCODER)
+        elapsed_s, stages = timed_python(__file__, "graph", str(base), str(base / "store"), CODEC)
         script = Path(__file__).with_name("script.py")
         command = [sys.executable, str(script), str(base / "script"), str(base / "models"), *urls]
         script_s, _ = timed(command)
     print(f"{count} tracks of {DURATION_S:g} s, URLs to a trained autoencoder")
     print(f"script of yt-dlp, audio-separator, librosa and PyTorch: {script_s:.1f} s")
-    print(f"the graph: {elapsed_s:.1f} s, {script_s / elapsed_s:.1f} times as fast; {_said(stages)}")
+    print(f"the graph: {elapsed_s:.1f} s, {script_s / elapsed_s:.1f} times as fast; {_listed(stages)}")
 
 
 def orchestration(base: Path, count: int = 64) -> None:
@@ -108,11 +108,11 @@ def orchestration(base: Path, count: int = 64) -> None:
             whole.append(timed_python(__file__, "graph", str(base), str(base / f"graph{turn}"), "dataset"))
     (core_s, calls), (graph_s, stages) = (min(runs, key=lambda run: run[0]) for runs in (bare, whole))
     print(f"{count} tracks of {DURATION_S:g} s, URLs to the dataset, best of {TURNS} turns")
-    print(f"calls of the core: {core_s:.1f} s; {_said(calls)}")
-    print(f"the graph: {graph_s:.1f} s, {100 * (graph_s / core_s - 1):.0f} % more; {_said(stages)}")
+    print(f"calls of the core: {core_s:.1f} s; {_listed(calls)}")
+    print(f"the graph: {graph_s:.1f} s, {100 * (graph_s / core_s - 1):.0f} % more; {_listed(stages)}")
 
 
-def _said(stages: dict[str, float]) -> str:
+def _listed(stages: dict[str, float]) -> str:
     return ", ".join(f"{name} {elapsed_s:.1f}" for name, elapsed_s in stages.items())
 
 

@@ -1,12 +1,12 @@
-"""What a large library costs: ten new tracks beside 100 and beside 5,000, and 10,000 tracks through the graph.
+"""The cost of a large library: ten new tracks beside 100 and beside 5,000, and 10,000 tracks in the graph.
 
     python benchmarks/scale.py increment [--libraries 100,5000]
     python benchmarks/scale.py tracks [--count 10000]
 
-The tracks that are there already are made up: a second of noise each, so that the disk holds them, fingerprints
-as long as those of three minutes (so that comparing costs what it costs), every artifact in its place, every
-materialization in Dagster's database. What is measured is real: the stages of `melodygan run`, each run in a
-process of its own, on ten songs of 10 s that are new.
+The existing tracks are synthetic: a second of noise each, to save disk space; fingerprints as long as those of
+three minutes, so that comparing them takes as long; every artifact in its place; every materialization in
+Dagster's database. The measurement is real: the stages of `melodygan run` on ten new songs of 10 s, each run in
+a process of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import os
 import resource
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,10 @@ from tqdm import tqdm
 
 from melodygan_core import audio, catalogue, download, features
 from melodygan_core.audio import fingerprint
-from melodygan_core.config import CatalogueConfig, DownloadConfig
+from melodygan_core.config import CatalogueConfig, DownloadConfig, replace
 from melodygan_core.config.presets import PRESETS
 from melodygan_core.demo import songs
-from melodygan_core.storage.store import Store, sha256_of
+from melodygan_core.storage import Store, sha256_of
 from melodygan_dagster.deployment import Deployment
 
 RATE = 44_100
@@ -46,7 +45,7 @@ def deployment(root: Path) -> Deployment:
 
 
 def make_sounds(root: Path, count: int) -> list[str]:
-    """Files of noise, listed in a catalogue; their tracks."""
+    """Writes files of noise, lists them in a catalogue and returns their tracks."""
     folder = root / "library"
     folder.mkdir(parents=True)
     for index in tqdm(range(count), desc="sounds", unit="file"):
@@ -59,7 +58,7 @@ def make_sounds(root: Path, count: int) -> list[str]:
 
 
 def put_sounds(store: Store, track_ids: list[str]) -> None:
-    """What raw_wav, stems and the fingerprints are, as links to the files that there are."""
+    """Puts raw wavs, stems and fingerprints into the store, as links to the same few files."""
     download.fetch(track_ids[:1], store, DownloadConfig(pause_s=0))
     template = store.read_json(store.raw_json(track_ids[0]))
     tracks = {t.track_id: t for t in catalogue.load(store)}
@@ -78,7 +77,7 @@ def put_sounds(store: Store, track_ids: list[str]) -> None:
         stems.mkdir(parents=True)
         for name in ("vocals", "instrumental"):
             (stems / f"{name}.wav").hardlink_to(silence)
-        # What the asset reads of it when it finds a track separated.
+        # What the asset reads where a track is separated already.
         made: dict[str, Any] = {
             "raw_sha256": sha256,
             "duration_s": 1.0,
@@ -97,7 +96,7 @@ def put_sounds(store: Store, track_ids: list[str]) -> None:
 
 
 def record(root: Path, stage: str, track_ids: list[str]) -> float:
-    """Enters a stage's materializations into Dagster's database; milliseconds an event."""
+    """Enters a stage's materializations into Dagster's database; returns milliseconds per event."""
     import dagster as dg
 
     from melodygan_dagster.partitions import TRACKS
@@ -111,7 +110,7 @@ def record(root: Path, stage: str, track_ids: list[str]) -> float:
 
 
 def add_songs(root: Path) -> None:
-    """Ten new songs in the library's folder."""
+    """Adds ten new songs to the sources."""
     with (root / "sources.yaml").open("a", encoding="utf-8") as file:
         file.write("  - path: new\n    rights: own\n")
     (root / "new").mkdir()
@@ -121,7 +120,7 @@ def add_songs(root: Path) -> None:
 
 
 def run(root: Path) -> None:
-    """The stages from catalogue to dataset in this process; prints what each took, as JSON."""
+    """Runs the stages from catalogue to dataset in this process; prints the seconds of each as JSON."""
     from melodygan_dagster import runner
 
     took: dict[str, float] = {}
@@ -135,13 +134,13 @@ def run(root: Path) -> None:
 
 
 def measured(root: Path) -> dict[str, float]:
-    """`run` in a process of its own, with its wall time from start to end."""
+    """Calls `run` in a process of its own and adds its wall time from start to end."""
     elapsed_s, figures = timed_python(__file__, "run", str(root))
     return {"wall": elapsed_s, **figures}
 
 
 def show(columns: dict[str, dict[str, float]]) -> None:
-    """A table: a row a figure, a column a run."""
+    """Prints a table: a row per figure, a column per run."""
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     print("| | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     for name in names:

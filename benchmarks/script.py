@@ -1,10 +1,10 @@
-"""The script that people write: URLs to a trained autoencoder with four well-known tools, one after the other.
+"""A script as people write it: URLs to a trained autoencoder with four well-known tools, one after the other.
 
     python benchmarks/script.py FOLDER MODELS URL...
 
-yt-dlp's command, audio-separator's command, librosa and a plain PyTorch loop: the peer of `pipeline.py`. It
-makes what the graph makes of the same URLs (log-mel and MFCC of mix and stems, an autoencoder of the same
-layers, steps and batches), and nothing of what the graph does beside that: no limits, checks or splits.
+It uses yt-dlp's command, audio-separator's command, librosa and a plain PyTorch loop; `pipeline.py` compares
+the graph with it. It makes what the graph makes of the same URLs (log-mel and MFCC of mix and stems, an
+autoencoder of the same layers, steps and batches), without the graph's limits, checks and splits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from melodygan_core.config.presets import PRESETS
 from melodygan_core.sandbox.ffmpeg import on_path
 from melodygan_core.separation import centre
 
-FEATURE, MODEL = PRESETS["demo"].features, PRESETS["demo"].dense.autoencoder
+FEATURE, MODEL = PRESETS["demo"].features, PRESETS["demo"].codecs["dense"]
 SIZES = {"n_fft": FEATURE.n_fft, "hop_length": FEATURE.hop_length, "n_mels": FEATURE.n_mels, "htk": True}
 
 

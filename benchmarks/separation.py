@@ -2,8 +2,8 @@
 
     python benchmarks/separation.py
 
-The model is the built-in `centre`, a filter whose own work is small: what is left is what the software around a
-network costs. With a large network both sides spend their time in it, and the ratio falls towards one.
+The model is the built-in `centre`, a filter that computes little, so that the software around a model is
+measured. With a large network both sides spend their time in it, and the ratio falls towards one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from melodygan_core import catalogue, download, separation
 from melodygan_core.config import CatalogueConfig, DownloadConfig, SeparationConfig
 from melodygan_core.sandbox.ffmpeg import on_path
 from melodygan_core.separation import centre
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 
 TRACKS, DURATION_S, ROUNDS = 8, 30.0, 1
 CONFIG = SeparationConfig(model="centre", device="cpu")
 
 
 def command_loop(wavs: list[Path], models: Path, out: Path) -> float:
-    """The command once a track, as its README says; seconds of all."""
+    """Runs the command once per track, as its README says; returns the seconds of all."""
     folder, parameters = centre.write_model(models), centre.separator_parameters()
     command = ["-m", centre.MODEL_FILE, "--model_file_dir", str(folder), "--output_dir", str(out)]
     for name in ("hop_length", "segment_size", "overlap"):
@@ -37,7 +37,7 @@ def command_loop(wavs: list[Path], models: Path, out: Path) -> float:
 
 
 def ours(root: Path, models: Path) -> None:
-    """The stage on a store that has the wavs; in a process of its own, so that it loads everything itself."""
+    """Runs the stage on a store that has the wavs; called in a process of its own, so that imports count."""
     store = Store(str(root))
     config = SeparationConfig(model=CONFIG.model, device=CONFIG.device, model_dir=str(models))
     track_ids = [t.track_id for t in catalogue.load(store)]
@@ -63,7 +63,7 @@ def main() -> None:
             best["ours"] = min(best["ours"], elapsed_s)
             best["loop"] = min(best["loop"], command_loop(wavs, models, base / f"out-{attempt}"))
     print(f"{TRACKS} tracks of {DURATION_S:g} s, best of {ROUNDS}; both from start to end of their processes")
-    print(f"audio-separator, once a track: {best['loop']:.1f} s")
+    print(f"audio-separator, once per track: {best['loop']:.1f} s")
     print(f"ours: {best['ours']:.1f} s, {best['loop'] / best['ours']:.1f} times as fast")
 
 

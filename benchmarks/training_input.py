@@ -1,11 +1,11 @@
-"""Whether training waits for its input: made-up features on disk, and the steps of the autoencoders on them.
+"""Whether training waits for its input: steps of the codecs on synthetic features from disk.
 
     python benchmarks/training_input.py [--hours 1 100] [--preset small] [--folder /tmp]
 
-Makes a dataset of each size (62 MB an hour with `small`), measures, and deletes it. Of each family, in a
-process of its own: seconds from opening the dataset, out of the page cache, to the first batch; batches a
-second of the loader alone; steps a second with the loader and with one batch that stays in memory, in turn, the
-best round of each; and the highest memory that is no mapped file.
+Makes a dataset of each size (62 MB per hour with `small`), measures, and deletes it. For each codec, in a
+process of its own, it prints: seconds from opening the dataset, which is not in the page cache, to the first
+batch; batches per second of the loader alone; steps per second with the loader and with one batch in memory, in
+turn, the best round of each; and the peak of anonymous memory, which excludes mapped files.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from melodygan_core.codec.dense.task import DenseTask
-from melodygan_core.codec.temporal.task import TemporalTask
 from melodygan_core.config import STEMS, FeatureConfig, to_dict
 from melodygan_core.config.presets import PRESETS
+from melodygan_core.config.registry import codec_component
 from melodygan_core.dataset import Dataset, index
 from melodygan_core.dataset.index import Entry
-from melodygan_core.storage.store import Artifact, Store, dump_json
+from melodygan_core.storage import Artifact, Store, dump_json
 from melodygan_core.training import Batch, optimizer_for, prefetch, resolve_device, seed_everything, update
 
 TRACK_S = 240.0
@@ -43,12 +42,12 @@ ROUNDS, ROUND_S = 3, 8.0
 MEAN, STD = -4.0, 2.0
 
 
-def made_up(store: Store, hours: float, feature: FeatureConfig) -> Artifact:
-    """A dataset of so many hours of mixes, in the shards and the manifest that `assemble` would write."""
+def write_dataset(store: Store, hours: float, feature: FeatureConfig) -> Artifact:
+    """Writes a dataset of so many hours of mixes, with the shards and the manifest that `assemble` writes."""
     rng = np.random.default_rng(0)
     segments = round(TRACK_S / feature.segment_s)
     widths = [feature.segment_frames * n for n in (feature.n_mels, feature.n_mfcc)]
-    # Each track is a piece of one noise: to draw all anew would take longer than what is measured.
+    # Each track is a crop of the same noise: new noise for each would take longer than the measurement.
     noise = rng.normal(MEAN, STD, 2 * segments * max(widths)).astype(np.float16)
     half = pa.field("element", pa.float16(), nullable=False)
     entries = []
@@ -91,27 +90,27 @@ def _version(store: Store, entries: list[Entry], feature: FeatureConfig) -> Arti
 
 
 def forget_pages(folder: Path) -> None:
-    """Takes the files of a folder out of the page cache."""
+    """Removes the files of a folder from the page cache."""
     for path in folder.rglob("*.arrow"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def anonymous_mb() -> float:
-    """Memory of this process that is no mapped file."""
+    """Memory of this process without mapped files, in MiB."""
     found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) / 1024
 
 
 def watch(peak: list[float], ended: threading.Event) -> None:
-    """Notes the highest of `anonymous_mb` until it is told that all has ended."""
+    """Updates the peak of `anonymous_mb` until the event is set."""
     while not ended.wait(0.02):
         peak[0] = max(peak[0], anonymous_mb())
 
 
 def rate(step: Callable[[Batch], None], batches: Iterator[Batch]) -> float:
-    """Batches a second, for a while."""
+    """Batches per second, over ROUND_S seconds."""
     count, started = 0, time.perf_counter()
     while (elapsed_s := time.perf_counter() - started) < ROUND_S:
         step(next(batches))
@@ -119,9 +118,9 @@ def rate(step: Callable[[Batch], None], batches: Iterator[Batch]) -> float:
     return count / elapsed_s
 
 
-def measure(root: str, made: Artifact, preset: str, family: str) -> str:
-    """The line of one family."""
-    config = getattr(PRESETS[preset], family).autoencoder
+def measure(root: str, made: Artifact, preset: str, codec: str) -> str:
+    """Returns the line of one codec."""
+    config = PRESETS[preset].codecs[codec]
     device = resolve_device("auto")
     seed_everything(0)
     peak, ended = [anonymous_mb()], threading.Event()
@@ -130,7 +129,7 @@ def measure(root: str, made: Artifact, preset: str, family: str) -> str:
     before = peak[0]
     started = time.perf_counter()
     dataset = Dataset(Store(root), made)
-    task = DenseTask(dataset, config, device) if family == "dense" else TemporalTask(dataset, config, device)
+    task = codec_component(codec).load().task(dataset, config, device)
     with closing(prefetch(task.get_batch, range(10**9), device)) as batches:
         cached = next(batches)
         first_s = time.perf_counter() - started
@@ -138,7 +137,7 @@ def measure(root: str, made: Artifact, preset: str, family: str) -> str:
 
         def step(batch: Batch) -> None:
             for _, loss, _ in task.training_step(0, batch):
-                update(optimizer, loss, 1e-4, 1.0, 0, family)
+                update(optimizer, loss, 1e-4, 1.0)
 
         rate(step, itertools.repeat(cached))
         alone = rate(lambda batch: None, batches)
@@ -147,18 +146,18 @@ def measure(root: str, made: Artifact, preset: str, family: str) -> str:
     watcher.join()
     loaded, same = (max(r) for r in zip(*rounds, strict=True))
     return (
-        f"{family}: first batch after {first_s:.1f} s, loader alone {alone:.0f} batches/s, step with it "
+        f"{codec}: first batch after {first_s:.1f} s, loader alone {alone:.0f} batches/s, step with it "
         f"{loaded:.2f}/s, on one cached batch {same:.2f}/s, ratio {loaded / same:.3f}, "
         f"anonymous memory at most {peak[0]:.0f} MB ({before:.0f} MB before)"
     )
 
 
 def main() -> None:
-    """Prints a line for each size and family."""
+    """Prints a line for each size and codec."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, nargs="+", default=[1, 100])
     parser.add_argument("--preset", choices=list(PRESETS), default="small")
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="Where the files are made.")
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="Folder for the datasets.")
     options = parser.parse_args()
     feature = PRESETS[options.preset].features
     print(f"{resolve_device('auto')}, {torch.get_num_threads()} threads, preset {options.preset}")
@@ -166,12 +165,12 @@ def main() -> None:
         frame_bytes = 2 * (feature.n_mels + feature.n_mfcc)
         print(f"{hours:g} h: {hours * 3600 * feature.frame_rate * frame_bytes / 1e9:.2f} GB", flush=True)
         with tempfile.TemporaryDirectory(prefix="melodygan-input-", dir=options.folder) as root:
-            made = made_up(Store(root), hours, feature)
-            for family in ("dense", "temporal"):
+            made = write_dataset(Store(root), hours, feature)
+            for codec in PRESETS[options.preset].codecs:
                 forget_pages(Path(root))
                 with ProcessPoolExecutor(1, get_context("spawn")) as process:
                     print(
-                        "  " + process.submit(measure, root, made, options.preset, family).result(), flush=True
+                        "  " + process.submit(measure, root, made, options.preset, codec).result(), flush=True
                     )
 
 

@@ -1,9 +1,9 @@
-"""Seconds of sound a second: the neural vocoder of each preset beside Griffin-Lim, in one run.
+"""Seconds of sound per second: the neural vocoder of each preset beside Griffin-Lim, in one run.
 
     python benchmarks/vocoder.py
 
 Both take the same log-mels of 10 s of noise, in turn, round after round; the best round counts. The weights are
-untrained: what they are costs nothing.
+untrained, which costs as much time as trained ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
             noise = torch.randn(DURATION_S * feature.sample_rate, generator=torch.Generator().manual_seed(0))
             log_mel = FeatureExtractor(feature)(0.1 * noise)[0][None]
             neural = NeuralVocoder(preset.vocoder, feature).eval()
-            griffin_lim = GriffinLim(feature, preset.generation.griffin_lim)
+            griffin_lim = GriffinLim(feature, preset.griffin_lim)
             ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
                 "neural": neural,
                 "griffin_lim": griffin_lim,

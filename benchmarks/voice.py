@@ -1,11 +1,11 @@
-"""A corpus with a synthetic singer, and how well its voice is found again.
+"""A corpus with synthetic singers, and how well separation recovers their voices.
 
     python benchmarks/voice.py make FOLDER      # songs, their true stems below FOLDER/stems
     python benchmarks/voice.py measure FOLDER STORE MODEL_ID
 
 `make` needs Festival in singing mode (Debian: festival festvox-kallpc16k festvox-italp16k festvox-itapc16k):
-three voices, 16 kHz diphones, exact pitches without vibrato, over the demo's instruments. No record sounds like
-this; it is words and consonants at known pitches with known stems, which no record offers.
+three voices, 16 kHz diphones, exact pitches without vibrato, over the demo's instruments. It sounds unlike any
+record, but has words and consonants at known pitches, and the true stems are known.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from melodygan_core import audio
 from melodygan_core.catalogue import load
 from melodygan_core.demo import songs
 from melodygan_core.demo.instruments import Note, Score
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 
 SONGS, SONG_S, WIDTH = 48, 40.0, 0.7
-# Name, words that its lexicon can sing, and octaves above where the demo's own voice lies.
+# Name, words of its lexicon, and octaves above the demo's own voice.
 VOICES = (
     ("kal_diphone", "moon light home rain gold sea low fire long away day blue river stone", 0),
     ("lp_diphone", "mare sole luna vento cuore lago rosa pane fiore sera nave mano", 0),
@@ -37,7 +37,7 @@ VOICES = (
 
 
 def festival(voice: str, words: str, shift: int) -> songs.Singer:
-    """A singer: one word a note."""
+    """Returns a singer that sings one word per note."""
 
     def singer(score: Score, notes: list[Note], octave: int, rng: np.random.Generator) -> NDArray[np.float64]:
         lines, at_s = [], 0.0
@@ -67,7 +67,7 @@ def festival(voice: str, words: str, shift: int) -> songs.Singer:
 
 
 def make(folder: Path) -> None:
-    """Writes the songs, `songs.json`, and the true stems in a folder of their own."""
+    """Writes the songs, `songs.json`, and the true stems below `stems`."""
     if not shutil.which("text2wave"):
         raise SystemExit("text2wave is not on PATH: install Festival and its voices (see the top of this file)")
     stems = folder / "stems"
@@ -91,7 +91,7 @@ def si_sdr_db(estimate: NDArray[np.float32], reference: NDArray[np.float32]) -> 
 
 
 def measure(folder: Path, store: Store, model_id: str) -> None:
-    """SI-SDR gain of the separated vocals over the mix, by singer."""
+    """Prints the SI-SDR gain of the separated vocals over the mix, by singer."""
     gains: dict[str, list[float]] = {}
     titles = {e["file"]: e["title"] for e in json.loads((folder / "songs.json").read_text("utf-8"))}
     for track in tqdm(load(store), desc="measuring", unit="track"):

@@ -1,4 +1,4 @@
-"""URL -> wav: the best audio of each track, decoded to one form, with its provenance beside it."""
+"""URL -> wav: the best audio of each track, decoded to one format, with its provenance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import math
 import re
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -23,20 +22,23 @@ from melodygan_core.catalogue import Track
 from melodygan_core.config import DownloadConfig, to_dict
 from melodygan_core.errors import InputError, TrackError, TransientError
 from melodygan_core.sandbox import ffmpeg, net
-from melodygan_core.storage.store import Store, sha256_of
+from melodygan_core.storage import Store, kinds, sha256_of
 
-# Sound, and videos that carry sound. Not among them: anything that names other files (hls, dash, concat, ...).
+# Audio, and video with audio. Demuxers that open other files (hls, dash, concat, ...) are left out.
 DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,tta,w64,wav,wv"
 )
 CHANNELS = 2
-# Mono as it is on both sides (`-ac 2` takes 3 dB off), and more channels mixed so that none can clip.
+# Mono is copied to both channels (`-ac 2` attenuates by 3 dB); more channels are mixed without clipping.
 _TO_STEREO = "aresample=rematrix_maxval=1.0,aformat=channel_layouts=mono|stereo,pan=stereo|FL<FL+FC|FR<FR+FC"
 _CLIPPED_FRACTION = 0.005
 _BACKOFF_S = 1.0
-# When a worker last asked, be it a thread or a process of its own.
-_last = threading.local()
+# Time of the last request of this worker; a worker is a thread or a process.
+_last_request = threading.local()
 _BLOCK_FRAMES = 1 << 20
+# Share of the time-out that a decoder may compute. A file that keeps a core busy reaches this limit first: the
+# file is at fault. A decoder that waits for a busy machine reaches the time-out first: it is tried again.
+_CPU_SHARE = 0.75
 _REPORTED = (
     "title",
     "uploader",
@@ -56,19 +58,19 @@ _REPORTED = (
 def fetch(
     track_ids: Sequence[str], store: Store, config: DownloadConfig, backend: parallel.Backend | None = None
 ) -> parallel.Report:
-    """Brings the sound of each track into the store, unless it is there.
+    """Downloads and decodes each track whose wav is not in the store.
 
-    Permanent failures are recorded (`store.raw_error`) with the limits that they were judged by, and not tried
-    again while these are the same; delete the record (`melodygan retry`) to try again.
+    Permanent failures are recorded (`store.raw_error`) with the limits of the config, and not tried again while
+    the limits are the same. Delete the record (`melodygan retry`) to try again.
 
     Args:
         track_ids: Rows of the catalogue.
-        store: `raw/<track_id>.wav` (PCM 16-bit, config.sample_rate, 2 channels) and its `.json` go there.
-        config: Limits and manners; `pause_s` is kept by every worker.
-        backend: Where; `config.workers` threads by default.
+        store: Receives `raw/<track_id>.wav` (PCM 16-bit, config.sample_rate, 2 channels) and its `.json`.
+        config: Limits and pauses; every worker waits `pause_s` between requests.
+        backend: `config.workers` threads by default.
 
     Returns:
-        One outcome a track; metadata: title, duration_s, bytes, sha256, uri, licence, rights, peak_db.
+        One outcome per track; metadata: title, duration_s, bytes, sha256, uri, licence, rights, peak_db.
     """
     tracks = {t.track_id: t for t in catalogue.load(store)}
     function = functools.partial(_fetch_track, tracks=tracks, store=store, config=config)
@@ -77,22 +79,22 @@ def fetch(
 
 
 def provenance(store: Store, track_id: str) -> dict[str, Any]:
-    """Where the raw wav of a track comes from and what it is.
+    """Returns the origin and the properties of the raw wav of a track.
 
     Raises:
-        InputError: the track is not in the store.
+        InputError: the wav of the track is not in the store.
     """
     path = store.raw_json(track_id)
     if not path.exists():
-        raise InputError(f"track_id is {track_id!r}; allowed: a track whose wav is in the store")
+        raise InputError(f"track_id must be a track whose wav is in the store, got {track_id!r}")
     return store.read_json(path)
 
 
-def _be_polite(pause_s: float) -> None:
-    wait_s = getattr(_last, "at", -pause_s) + pause_s - time.monotonic()
+def _wait_for_turn(pause_s: float) -> None:
+    wait_s = getattr(_last_request, "at", -pause_s) + pause_s - time.monotonic()
     if wait_s > 0:
         time.sleep(wait_s)
-    _last.at = time.monotonic()
+    _last_request.at = time.monotonic()
 
 
 def _present(store: Store, track_id: str, config: DownloadConfig) -> dict[str, Any] | None:
@@ -100,14 +102,14 @@ def _present(store: Store, track_id: str, config: DownloadConfig) -> dict[str, A
         return _metadata(store, provenance(store, track_id)) | {"skipped": True}
     if store.raw_error(track_id).exists():
         record = store.read_json(store.raw_error(track_id))
-        # What was too long for the old limits may be right for the new ones.
+        # A track that was too long for the old limits may fit the new ones.
         if record.get("limits", _limits(config)) == _limits(config):
             raise TrackError(str(record["reason"]))
     return None
 
 
 def _limits(config: DownloadConfig) -> dict[str, Any]:
-    """What of the config a track may be refused by."""
+    """Returns the limits of the config that can refuse a track."""
     values = to_dict(config)
     return {
         k: values[k] for k in ("min_duration_s", "max_duration_s", "max_bytes", "timeout_s", "allow_private")
@@ -124,21 +126,19 @@ def _fetch_track(
     track_id: str, tracks: Mapping[str, Track], store: Store, config: DownloadConfig
 ) -> dict[str, Any]:
     if track_id not in tracks:
-        raise InputError(f"track_id is {track_id[:200]!r}; allowed: one of the catalogue's {len(tracks)}")
+        raise InputError(f"track_id must be one of the {len(tracks)} of the catalogue, got {track_id[:200]!r}")
     present = _present(store, track_id, config)
     if present is not None:
         return present
-    with store.lock(f"raw/{track_id}"):
+    with store.lock_for(store.raw_wav(track_id)):
         present = _present(store, track_id, config)
         if present is not None:
             return present
         if track_id in catalogue.forgotten(store):
-            raise InputError(f"{track_id} was forgotten; allowed: tracks of the catalogue as it is now")
+            raise InputError(f"track_id must be in the catalogue, got {track_id!r}, which was forgotten")
         try:
-            # Its name says whose it is, so that forgetting the track finds it after a kill.
-            prefix = f"{track_id}."
-            with tempfile.TemporaryDirectory(dir=store.work("scratch"), prefix=prefix) as folder:
-                made = _make(tracks[track_id], store, config, Path(folder))
+            with store.scratch(kinds.TRACK_SCRATCH, track_id=track_id) as folder:
+                metadata = _download_and_decode(tracks[track_id], store, config, folder)
         except TrackError as error:
             when = datetime.now(UTC).isoformat(timespec="seconds")
             record = {"track_id": track_id, "url": tracks[track_id].url, "reason": str(error), "when": when}
@@ -146,10 +146,10 @@ def _fetch_track(
             store.write_json(store.raw_error(track_id), record)
             raise
         store.raw_error(track_id).unlink(missing_ok=True)
-        return made
+        return metadata
 
 
-def _make(track: Track, store: Store, config: DownloadConfig, scratch: Path) -> dict[str, Any]:
+def _download_and_decode(track: Track, store: Store, config: DownloadConfig, scratch: Path) -> dict[str, Any]:
     if track.url.startswith("file:"):
         original, info = _own_file(track, config), {}
     else:
@@ -174,7 +174,7 @@ def _make(track: Track, store: Store, config: DownloadConfig, scratch: Path) -> 
         "sample_rate": config.sample_rate,
         "channels": CHANNELS,
         **measured,
-        "problems": [*ffmpeg.problems(log, frames / config.sample_rate), *_told(measured, frames)],
+        "problems": [*ffmpeg.problems(log, frames / config.sample_rate), *_sample_problems(measured, frames)],
         "yt_dlp_version": version("yt-dlp"),
         "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "source_id": track.source_id,
@@ -189,9 +189,9 @@ def _make(track: Track, store: Store, config: DownloadConfig, scratch: Path) -> 
 
 def _own_file(track: Track, config: DownloadConfig) -> Path:
     path = catalogue.local_path(track.url)
-    # The catalogue holds resolved paths: one that resolves elsewhere was replaced by a link since.
+    # The catalogue holds resolved paths: if one resolves elsewhere, a link has replaced the file.
     if not path.is_file() or path.resolve() != path:
-        raise TransientError(f"{path} is not there any more, or is a link now")
+        raise TransientError(f"{path} no longer exists, or is a link now")
     if not 0 < path.stat().st_size <= config.max_bytes:
         raise TrackError(f"{path.name} has {path.stat().st_size} bytes; allowed: 1 to {config.max_bytes}")
     return path
@@ -206,10 +206,10 @@ def _download(track: Track, config: DownloadConfig, scratch: Path) -> dict[str, 
         "max_duration_s": config.max_duration_s,
         "allow_private": config.allow_private,
     }
-    # One block more than max_bytes, so that the progress hook speaks first and names the reason.
+    # More than max_bytes, so that the progress hook acts first and names the reason.
     limits = net.Limits(config.timeout_s, file_bytes=config.max_bytes + (16 << 20))
     for attempt in range(1, config.attempts + 1):
-        _be_polite(config.pause_s)
+        _wait_for_turn(config.pause_s)
         folder = scratch / f"attempt-{attempt}"
         folder.mkdir()
         try:
@@ -224,21 +224,23 @@ def _download(track: Track, config: DownloadConfig, scratch: Path) -> dict[str, 
 
 
 def decode(original: Path, scratch: Path, config: DownloadConfig) -> tuple[Path, str]:
-    """Decodes any sound or video file by ffmpeg, in a child with limits on memory, time and what it writes.
+    """Decodes an audio or video file by ffmpeg, in a child with limits on memory, time and output size.
 
     Args:
         original: An absolute path; a playlist that names other files is refused.
-        scratch: A folder of the caller's.
-        config: Rate, longest duration (up to a second more comes out), time-out.
+        scratch: A folder that the caller removes.
+        config: Sample rate, longest duration (the output may be a second longer), time-out.
 
     Returns:
-        A file of headerless little-endian float32, CHANNELS interleaved at config.sample_rate, and the log.
+        A file of headerless little-endian float32, CHANNELS interleaved at config.sample_rate, and the log of
+        ffmpeg.
 
     Raises:
-        TrackError: no sound that ffmpeg can read.
+        TrackError: ffmpeg reads no sound in it, or needs too much processor time for it.
+        TransientError: the time-out passed on a busy machine.
         StorageError: the disk is full.
     """
-    # Headerless float32: no format's size limit, and what is not a number can still be told from silence.
+    # Headerless float32 has no size limit, and keeps samples that are not finite apart from silence.
     raw = scratch / "decoded.f32"
     command = [
         str(ffmpeg.executable()),
@@ -248,11 +250,13 @@ def decode(original: Path, scratch: Path, config: DownloadConfig) -> tuple[Path,
         *("-ar", str(config.sample_rate), "-f", "f32le", f"file:{raw}"),
     ]
     size = int((config.max_duration_s + 2) * config.sample_rate * CHANNELS * 4)
-    limits = net.Limits(config.timeout_s, file_bytes=size, memory_bytes=1 << 30)
+    limits = net.Limits(
+        config.timeout_s, file_bytes=size, memory_bytes=1 << 30, cpu_s=_CPU_SHARE * config.timeout_s
+    )
     try:
         status, _, log = net.run_child({"task": "convert", "command": command}, limits, scratch)
     except TransientError as error:
-        raise TrackError(f"decoding {error}") from error
+        raise TransientError(f"decoding {error}") from error
     log = "\n".join(net.plain_text(line.replace(str(scratch), "")) for line in log.splitlines())
     if status != 0 or not raw.exists():
         raise ffmpeg.failure(status, log)
@@ -261,7 +265,7 @@ def decode(original: Path, scratch: Path, config: DownloadConfig) -> tuple[Path,
 
 def _write_wav(raw: Path, wav: Path, config: DownloadConfig) -> tuple[int, dict[str, Any]]:
     frames = raw.stat().st_size // (4 * CHANNELS)
-    # Rounded down, so that what is just too short does not read as if it were allowed.
+    # Rounded down, so that a duration just below the minimum does not read like the minimum.
     duration_s = math.floor(100 * frames / config.sample_rate) / 100
     if not config.min_duration_s <= frames / config.sample_rate <= config.max_duration_s:
         allowed = f"{config.min_duration_s:g} to {config.max_duration_s:g} s"
@@ -274,7 +278,7 @@ def _write_wav(raw: Path, wav: Path, config: DownloadConfig) -> tuple[int, dict[
     ):
         while (block := np.fromfile(source, dtype="<f4", count=_BLOCK_FRAMES * CHANNELS)).size:
             finite = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0).reshape(-1, CHANNELS)
-            # By 32768, as decoders do, so that 16-bit sound comes through bit by bit.
+            # Scaled by 32768, as decoders do, so that 16-bit audio stays bit-exact.
             values = np.rint(finite * 32768.0)
             samples = np.clip(values, -32768, 32767).astype(np.int16)
             peak = max(peak, float(np.abs(samples.astype(np.int32)).max()) / 32768.0)
@@ -285,10 +289,10 @@ def _write_wav(raw: Path, wav: Path, config: DownloadConfig) -> tuple[int, dict[
     return frames, {"peak_db": level, "clipped_samples": clipped, "not_finite_samples": not_finite}
 
 
-def _told(measured: dict[str, Any], frames: int) -> list[str]:
+def _sample_problems(measured: dict[str, Any], frames: int) -> list[str]:
     bad, clipped = measured["not_finite_samples"], measured["clipped_samples"]
-    found = [f"{bad} samples are no numbers (NaN, infinite) and are silent now"] if bad else []
+    found = [f"{bad} samples were not finite (NaN, infinite) and are replaced by silence"] if bad else []
     # Lossy formats overshoot a little at every peak of a loud record.
     if clipped > _CLIPPED_FRACTION * frames * CHANNELS:
-        found.append(f"{clipped} samples are beyond full scale and are clipped now")
+        found.append(f"{clipped} samples were beyond full scale and are clipped")
     return found

@@ -6,29 +6,50 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
+
+# For messages: installs the project, or `'.[extra]'`, in a clone. `make setup` installs all extras.
+INSTALL = ".venv/bin/uv pip install -e"
 
 
 class MelodyGANError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of the errors that this package raises on purpose.
+
+    Attributes:
+        code: Name of the kind of error, for programs: it does not change when a message does.
+        retryable: Whether the same call may succeed later.
+    """
+
+    code: ClassVar[str] = "failed"
+    retryable: ClassVar[bool] = False
 
 
 class InputError(MelodyGANError, ValueError):
-    """The caller gave a value that is not allowed; the message names both."""
+    """A value is not allowed; the message names the value and what is allowed."""
+
+    code = "input"
 
 
 class TrackError(MelodyGANError):
-    """This track will never work as it is (404, removed, too long, no audio): do not retry."""
+    """A track fails permanently (404, removed, too long, no audio): do not retry."""
+
+    code = "track"
 
 
 class TransientError(MelodyGANError):
-    """It failed now and may work later (time-out, 5xx, connection reset): retry."""
+    """A temporary failure (time-out, 5xx, connection reset): retry later."""
+
+    code = "transient"
+    retryable = True
 
 
 class StorageError(TransientError):
-    """A file could not be written, or read, for a reason that lies with this machine and not with the track."""
+    """A file cannot be written or read because of this machine, not because of the track."""
+
+    code = "storage"
 
 
-# The first four are what another process or library is believed, too, when it hands on the words only.
+# The first four are also recognised in the messages of other processes and libraries, which pass on text only.
 _STORAGE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -42,7 +63,7 @@ _STORAGE = {
 
 
 def storage_reason(error: BaseException | str) -> str:
-    """One sentence, where the disk is to blame for an error or a tool's message; empty where it is not."""
+    """Returns one sentence if the disk causes an error or a tool's message, else an empty string."""
     if isinstance(error, MelodyGANError):
         return ""
     code = error.errno if isinstance(error, OSError) else None
@@ -51,12 +72,12 @@ def storage_reason(error: BaseException | str) -> str:
     if code not in _STORAGE:
         return ""
     file = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
-    return f"{_STORAGE[code]}{file}; mend that and run again: nothing is lost"
+    return f"{_STORAGE[code]}{file}; repair that and run again: nothing is lost"
 
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """What the disk is to blame for inside leaves as a StorageError, which is one sentence and no traceback."""
+    """Raises StorageError, one sentence, for an OSError that the disk causes inside the block."""
     try:
         yield
     except OSError as error:

@@ -1,10 +1,10 @@
-"""noise -> latents -> log-mel -> wav, from a trained family."""
+"""noise -> latents -> log-mel -> wav: new pieces from a pipeline, with their provenance."""
 
 from __future__ import annotations
 
-import math
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,19 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from melodygan_core import audio
 from melodygan_core.config import VERSIONS, GenerationConfig, config_id, to_dict
 from melodygan_core.errors import InputError
-from melodygan_core.pipeline import Models, PipelineSample
-from melodygan_core.prior.gan import condition_index
-from melodygan_core.storage.store import Artifact, Store, dump_json, replacing
+from melodygan_core.pipeline import Pipeline, PipelineArtifacts, Sample, frames_of
+from melodygan_core.prior import condition_index
+from melodygan_core.progress import Progress, bar
+from melodygan_core.storage import Artifact, Store, dump_json, replacing
 
 
-def name_of(family: str) -> str:
+def name_of(pipeline: str) -> str:
     """The asset's name."""
-    return f"{family}/generated_samples"
+    return f"{pipeline}/generated_samples"
 
 
 @dataclass(frozen=True)
@@ -35,40 +35,39 @@ class Piece:
 
     Attributes:
         index: Which of its seed.
-        condition: What it was asked to be; empty for nothing.
-        composed: Latents and log-mel, as the models made them.
-        wav: (samples,) float32, at the level that the models gave it.
+        condition: Name of its condition; empty for none.
+        sample: Latents and log-mel.
+        wav: (samples,) float32, at the level that the vocoder gave it.
     """
 
     index: int
     condition: str
-    composed: PipelineSample
+    sample: Sample
     wav: NDArray[np.float32]
 
 
-def pieces(models: Models, config: GenerationConfig) -> Iterator[Piece]:
-    """Makes pieces one after the other; piece k depends on the seed and k, not on how many are asked for.
+def pieces(pipeline: Pipeline, config: GenerationConfig) -> Iterator[Piece]:
+    """Yields pieces one by one; piece k depends on the seed and k, not on how many are wanted.
 
     Raises:
         InputError: an unknown condition.
     """
-    feature, names = models.feature, models.gan.conditions
+    feature, names = pipeline.feature, pipeline.conditions
     wanted = condition_index(names, config.condition) if config.condition else None
-    # One frame more than hops, as in a centred STFT.
-    frames = math.ceil(config.duration_s * feature.frame_rate) + 1
+    frames = frames_of(config.duration_s, feature)
     for index in range(config.count):
         seed = int(np.random.SeedSequence((config.seed, index)).generate_state(1, np.uint64)[0] >> 1)
         condition = wanted
         if names and condition is None:
             condition = int(np.random.default_rng(seed).integers(len(names)))
-        composed = models.sample(frames, seed, condition, config.truncation)
-        wav = models.vocoder(composed.log_mel[None], seed % 2**31)[0].numpy()
+        sample = pipeline.sample(frames, seed, condition, config.truncation)
+        wav = pipeline.vocode(sample.log_mel[None], seed % 2**31)[0].numpy()
         wav = wav[: round(config.duration_s * feature.sample_rate)]
-        yield Piece(index, names[condition] if condition is not None else "", composed, wav)
+        yield Piece(index, names[condition] if condition is not None else "", sample, wav)
 
 
 def _write_table(path: Path, name: str, values: list[Tensor], samples: list[int]) -> None:
-    """One row a position of a sample: `sample`, `position`, and its values as a list."""
+    """Writes one row per position of a sample: `sample`, `position`, and its values as a list."""
     flat = torch.cat(values).numpy()
     column = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1), pa.float32()), flat.shape[1])
     owner = [s for s, v in zip(samples, values, strict=True) for _ in range(len(v))]
@@ -79,63 +78,78 @@ def _write_table(path: Path, name: str, values: list[Tensor], samples: list[int]
 
 
 def write_pieces(
-    models: Models, config: GenerationConfig, folder: Path, provenance: dict[str, Any]
+    pipeline: Pipeline,
+    config: GenerationConfig,
+    folder: Path,
+    provenance: dict[str, Any],
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Writes `sample-000.wav`, its `.json`, and all latents and vectors as Parquet into a folder.
+    """Writes `sample-000.wav` and its `.json` per piece, and all latents and vectors as Parquet.
+
+    All pieces of one call have one loudness: where one is limited by its peak, all are lowered with it.
 
     Args:
-        models: What makes them.
+        pipeline: Makes them.
         config: How many, how long, which seed.
         folder: Exists; files of the same names are replaced.
         provenance: Goes into every sample's JSON (model and data versions, sources, licences).
+        progress: Called after every piece.
 
     Returns:
-        One summary a sample.
+        One summary per sample.
     """
-    feature = models.feature
-    summaries: list[dict[str, Any]] = []
-    made: list[PipelineSample] = []
-    for piece in tqdm(pieces(models, config), total=config.count, desc="generate", unit="sample"):
-        wav = audio.normalise_loudness(piece.wav, feature.sample_rate, config.loudness_lufs)
-        name = f"sample-{piece.index:03d}"
-        with replacing(folder / f"{name}.wav") as temporary:
-            audio.write_wav(temporary, wav, feature.sample_rate)
-        summary = {
-            "file": f"{name}.wav",
-            "index": piece.index,
-            "seed": config.seed,
-            "condition": piece.condition,
-            "duration_s": round(len(wav) / feature.sample_rate, 3),
-            "sample_rate": feature.sample_rate,
-            "peak_db": round(audio.peak_db(wav), 2),
-            "loudness_lufs": round(audio.loudness_lufs(wav, feature.sample_rate), 2),
-        }
-        with replacing(folder / f"{name}.json") as temporary:
-            dump_json(temporary, {**summary, "generation": to_dict(config), **provenance})
-        summaries.append(summary)
-        made.append(piece.composed)
-    samples = [s["index"] for s in summaries]
-    _write_table(folder / "latents.parquet", "latents", [c.latents for c in made], samples)
-    vectors = [c.vectors for c in made if c.vectors is not None]
+    rate = pipeline.feature.sample_rate
+    made: list[Piece] = []
+    levels: list[tuple[float, float]] = []
+    with tempfile.TemporaryDirectory(prefix="melodygan-") as scratch:
+        # The level of all is known when the last one is made: until then sounds wait on disk, not in memory.
+        for piece in bar(pieces(pipeline, config), config.count, "generate", "sample", progress):
+            levels.append((audio.loudness_lufs(piece.wav, rate), audio.peak_db(piece.wav)))
+            np.save(Path(scratch) / f"{piece.index}.npy", piece.wav)
+            made.append(replace(piece, wav=piece.wav[:0]))
+        loudness, peaks = ([level[k] for level in levels] for k in (0, 1))
+        gains = audio.matched_gains(loudness, peaks, config.loudness_lufs)
+        summaries = []
+        for piece, gain_db in zip(made, gains, strict=True):
+            wav = audio.amplify(np.load(Path(scratch) / f"{piece.index}.npy"), gain_db)
+            facts = {"generation": to_dict(config), **provenance}
+            summaries.append(_write_piece(replace(piece, wav=wav), rate, config.seed, folder, facts))
+    indices = [s["index"] for s in summaries]
+    _write_table(folder / "latents.parquet", "latents", [p.sample.latents for p in made], indices)
+    vectors = [p.sample.vectors for p in made if p.sample.vectors is not None]
     if vectors:
-        _write_table(folder / "vectors.parquet", "vectors", vectors, samples)
+        _write_table(folder / "vectors.parquet", "vectors", vectors, indices)
     return summaries
 
 
-def sources(store: Store, checkpoint: Artifact, vocoder_checkpoint: Artifact) -> dict[str, Any]:
-    """Which tracks models were trained on, with their licences and rights: what every sample must carry.
+def _write_piece(piece: Piece, rate: int, seed: int, folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    name, wav = f"sample-{piece.index:03d}", piece.wav
+    with replacing(folder / f"{name}.wav") as temporary:
+        audio.write_wav(temporary, wav, rate)
+    summary = {
+        "file": f"{name}.wav",
+        "index": piece.index,
+        "seed": seed,
+        "condition": piece.condition,
+        "duration_s": round(len(wav) / rate, 3),
+        "sample_rate": rate,
+        "peak_db": round(audio.peak_db(wav), 2),
+        "loudness_lufs": round(audio.loudness_lufs(wav, rate), 2),
+    }
+    with replacing(folder / f"{name}.json") as temporary:
+        dump_json(temporary, {**summary, **facts})
+    return summary
 
-    Args:
-        store: Of the datasets that they were trained on, which need not be the one in use.
-        checkpoint: The autoencoder's.
-        vocoder_checkpoint: Its training tracks are heard as well.
+
+def sources(store: Store, artifacts: PipelineArtifacts) -> dict[str, Any]:
+    """Training tracks of a pipeline with licences and rights: every sample carries them.
 
     Raises:
-        InputError: a dataset is gone.
+        InputError: a dataset that a checkpoint was trained on is gone.
     """
     columns = ("track_id", "title", "url", "licence", "rights")
     known: dict[str, dict[str, Any]] = {}
-    for version in dict.fromkeys(a.inputs["feature_table"] for a in (checkpoint, vocoder_checkpoint)):
+    for version in artifacts.datasets:
         table = store.dataset(version) / "tracks.parquet"
         if not table.exists():
             raise InputError(f"dataset {version} that the models were trained on is gone: train them again")
@@ -144,8 +158,8 @@ def sources(store: Store, checkpoint: Artifact, vocoder_checkpoint: Artifact) ->
         known |= {row["track_id"]: row for row in rows if row["split"] == "train"}
     tracks = list(known.values())
     return {
-        "dataset": checkpoint.inputs["feature_table"],
-        "stems": list(checkpoint.config["stems"]),
+        "dataset": artifacts.datasets[0],
+        "stems": list(artifacts.codec.config["stems"]),
         "tracks": [{k: t[k] for k in columns} for t in tracks],
         "licences": sorted({t["licence"] or "unknown" for t in tracks}),
         "rights": sorted({t["rights"] for t in tracks}),
@@ -153,45 +167,33 @@ def sources(store: Store, checkpoint: Artifact, vocoder_checkpoint: Artifact) ->
 
 
 def generate(
-    gan_checkpoint: Artifact,
-    checkpoint: Artifact,
-    vocoder_checkpoint: Artifact,
-    dataset: Artifact,
-    store: Store,
-    config: GenerationConfig,
+    artifacts: PipelineArtifacts, dataset: Artifact, store: Store, config: GenerationConfig
 ) -> Artifact:
-    """Makes samples and writes them with their provenance.
+    """Makes samples with a pipeline and writes them with their provenance.
 
     Args:
-        gan_checkpoint: What `gan.train` returned.
-        checkpoint: The autoencoder of its latents.
-        vocoder_checkpoint: Used unless the config says otherwise.
-        dataset: What they were trained on.
+        artifacts: The pipeline's checkpoints.
+        dataset: The one in use.
         store: Where the samples go.
         config: How many, how long, which seed.
 
     Raises:
         InputError: an unknown condition.
     """
-    version = config_id(config, gan_checkpoint.version, vocoder_checkpoint.version, VERSIONS["generation"])
+    version = config_id(config, artifacts.identity, VERSIONS["generation"])
 
     def build(folder: Path) -> dict[str, Any]:
-        models = Models.of(checkpoint, gan_checkpoint, vocoder_checkpoint, store, config)
         provenance = {
-            "models": {a.name: a.version for a in (checkpoint, gan_checkpoint, vocoder_checkpoint)},
-            "sources": sources(store, checkpoint, vocoder_checkpoint),
+            "pipeline": artifacts.name,
+            "models": artifacts.inputs,
+            "sources": sources(store, artifacts),
         }
-        return {"samples": write_pieces(models, config, folder, provenance)}
+        return {"samples": write_pieces(artifacts.open(store), config, folder, provenance)}
 
     return store.get_or_build(
-        name_of(checkpoint.family),
-        store.samples(checkpoint.family, version),
+        name_of(artifacts.name),
+        store.samples(artifacts.name, version),
         build,
         config=to_dict(config),
-        inputs={
-            gan_checkpoint.name: gan_checkpoint.version,
-            checkpoint.name: checkpoint.version,
-            vocoder_checkpoint.name: vocoder_checkpoint.version,
-            "feature_table": dataset.version,
-        },
+        inputs={**artifacts.inputs, "feature_table": dataset.version},
     )

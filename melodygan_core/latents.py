@@ -1,4 +1,4 @@
-"""Features -> latents: what the GAN learns from, computed once and kept as a table."""
+"""Features -> latents: what priors learn from, computed once and kept as a table."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from melodygan_core import codec
-from melodygan_core.codec import Autoencoder, DenseAutoencoder, TemporalAutoencoder
+from melodygan_core.codec import Codec
 from melodygan_core.codec.collapse import active_dims, shares
 from melodygan_core.codec.covariance import Covariance
-from melodygan_core.codec.dense.task import vectors
-from melodygan_core.config import SPLITS, STEMS, VERSIONS, config_id, require
-from melodygan_core.dataset import Dataset, Rows, SpanDataset
-from melodygan_core.storage.store import Artifact, Store, dump_json
+from melodygan_core.config import SPLITS, STEMS, VERSIONS, config_id
+from melodygan_core.dataset import Dataset, Rows
+from melodygan_core.storage import Artifact, Store, dump_json
+from melodygan_core.training import allow_tf32
 
 FILE = "latents.parquet"
 MIN_STD = 1e-4
-# 16 MB of the temporal family's.
+# 16 MB of the temporal codec's latents.
 _BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class LatentTable:
-    """The latents of every usable segment of the autoencoder's stems.
+    """The latents of every usable segment of the codec's stems.
 
     Attributes:
-        latents: (n, tokens, latent_dim) float32, standardised by the training split; the dense family has one
-            token a segment, the temporal one several, which go on in the next row where its index is the next.
+        latents: (n, tokens, latent_dim) float32, standardised by the training split; tokens per segment. The
+            next row continues a row where its index is the next one.
         split: (n,) names.
         stem: (n,) names.
         index: (n,) position of the segment in its track.
@@ -57,13 +56,13 @@ class LatentTable:
     std: NDArray[np.float32]
 
 
-def name_of(family: str) -> str:
+def name_of(codec: str) -> str:
     """The asset's name."""
-    return f"{family}/latent_table"
+    return f"{codec}/latent_table"
 
 
 def encode(checkpoint: Artifact, dataset: Artifact, store: Store) -> Artifact:
-    """Encodes all splits of the autoencoder's stems.
+    """Encodes all splits of the codec's stems.
 
     Args:
         checkpoint: What `codec.train` returned.
@@ -76,44 +75,24 @@ def encode(checkpoint: Artifact, dataset: Artifact, store: Store) -> Artifact:
         return _run(checkpoint, Dataset(store, dataset), store, folder)
 
     return store.get_or_build(
-        name_of(checkpoint.family),
-        store.model(checkpoint.family, "latents", version),
+        name_of(checkpoint.group),
+        store.model(checkpoint.group, "latents", version),
         build,
         config={},
         inputs={"feature_table": dataset.version, checkpoint.name: checkpoint.version},
     )
 
 
-@torch.no_grad()
-def _dense(model: DenseAutoencoder, dataset: Dataset, split: str) -> Iterator[NDArray[np.float32]]:
-    data = vectors(dataset, split, model.config)
-    for block in tqdm(data.blocks(), desc=f"latents of {split}", total=-(-len(data) // 1024), unit="block"):
-        yield model.encode(block).numpy()[:, None]
-
-
-@torch.no_grad()
-def _temporal(model: TemporalAutoencoder, dataset: Dataset, split: str) -> Iterator[NDArray[np.float32]]:
-    frames, token = dataset.feature.segment_frames, model.config.token_frames
-    require(frames % token == 0, "token_frames", token, f"a divisor of segment_frames = {frames}")
-    spans = SpanDataset(dataset, split, model.config.stems)
-    # A stretch at once: a segment's latents know what came before and after it.
-    for span in tqdm(spans.all, desc=f"latents of {split}", unit="stretch"):
-        made = model.encode(torch.from_numpy(spans.read(span))[None])[0].numpy()
-        yield made.reshape(span.segments, frames // token, -1)
-
-
-def _encoded(model: Autoencoder, dataset: Dataset, split: str) -> Iterator[NDArray[np.float32]]:
-    """Latents (n, tokens, latent_dim) of a split's rows, in their order, a few thousand at a time."""
-    dense = isinstance(model, DenseAutoencoder)
-    made = _dense(model, dataset, split) if dense else _temporal(model, dataset, split)
-    few: list[NDArray[np.float32]] = []
-    for latents in made:
-        few.append(latents)
-        if sum(map(len, few)) >= _BLOCK_ROWS:
-            yield np.concatenate(few)
-            few.clear()
-    if few:
-        yield np.concatenate(few)
+def _blocks(model: Codec, dataset: Dataset, split: str) -> Iterator[NDArray[np.float32]]:
+    """Latents (n, tokens, latent_dim) of a split's rows, in their order, some thousand rows at a time."""
+    waiting: list[NDArray[np.float32]] = []
+    for latents in model.encode_split(dataset, split):
+        waiting.append(latents)
+        if sum(map(len, waiting)) >= _BLOCK_ROWS:
+            yield np.concatenate(waiting)
+            waiting.clear()
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def _table(dataset: Dataset, split: str, rows: Rows, latents: NDArray[np.float32]) -> pa.Table:
@@ -133,13 +112,14 @@ def _table(dataset: Dataset, split: str, rows: Rows, latents: NDArray[np.float32
 
 def _run(checkpoint: Artifact, dataset: Dataset, store: Store, folder: Path) -> dict[str, Any]:
     with store.reading(store.at(checkpoint.uri)) as local:
-        model = codec.load(local)
+        model = codec.load(local, checkpoint.config["optimizer"]["device"])
+    allow_tf32(next(model.parameters()).device)
     training, count, tokens = Covariance(), 0, 0
     with ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
         for split in SPLITS:
-            rows, start = dataset.rows(split, model.config.stems), 0
-            for latents in _encoded(model, dataset, split):
+            rows, start = dataset.rows(split, model.stems), 0
+            for latents in _blocks(model, dataset, split):
                 tokens = latents.shape[1]
                 if split == "train":
                     training.add(torch.from_numpy(latents.reshape(-1, latents.shape[2])).double())

@@ -1,4 +1,4 @@
-"""A family's models as one thing that turns noise, or log-mel, into log-mel."""
+"""A pipeline: one codec, one prior and one vocoder on a device, as the one object that makes sound."""
 
 from __future__ import annotations
 
@@ -7,62 +7,36 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from melodygan_core import codec, vocoder
-from melodygan_core.codec import Autoencoder, DenseAutoencoder
-from melodygan_core.config import DenseGanConfig, FeatureConfig, GenerationConfig
-from melodygan_core.dataset import Statistics, to_vectors
+from melodygan_core import codec as codecs
+from melodygan_core import prior as priors
+from melodygan_core import vocoder as vocoders
+from melodygan_core.codec import Codec
+from melodygan_core.config import VOCODERS, FeatureConfig, GriffinLimConfig, require
 from melodygan_core.errors import InputError
-from melodygan_core.prior import gan
-from melodygan_core.prior.gan import LatentGan, piece_noise, truncated_noise
-from melodygan_core.storage.store import Artifact, Store
-from melodygan_core.vocoder import GriffinLim
+from melodygan_core.prior import Prior
+from melodygan_core.storage import Artifact, Store
+from melodygan_core.training import resolve_device
 
-# Neighbouring segments of a dense piece share this part of a segment and fade into each other.
-OVERLAP = 0.125
-
+# Examples that go through a model at once.
+BATCH = 64
 
 # (log_mel (batch, n_mels, frames), seed) -> wav (batch, (frames - 1) * hop_length)
 Vocoder = Callable[[Tensor, int], Tensor]
 
 
-def vocoder_of(config: GenerationConfig, feature: FeatureConfig, folder: Path | None) -> Vocoder:
-    """The vocoder that a config asks for.
-
-    Args:
-        config: Names it.
-        feature: Of the log-mels that it will be given.
-        folder: Of the neural vocoder's checkpoint, if there is one.
-
-    Raises:
-        InputError: the neural one is asked for and not there, or was trained on other features.
-    """
-    if config.vocoder == "griffin_lim":
-        return GriffinLim(feature, config.griffin_lim)
-    if folder is None:
-        raise InputError("vocoder is 'neural', and there is no vocoder checkpoint; allowed: 'griffin_lim'")
-    model = vocoder.load(folder)
-    if model.feature.spectral_id != feature.spectral_id:
-        raise InputError(f"the vocoder takes log-mels of {model.feature}; allowed: {feature}")
-
-    @torch.no_grad()
-    def sound(log_mel: Tensor, seed: int) -> Tensor:
-        return model(log_mel)
-
-    return sound
-
-
 @dataclass(frozen=True)
-class PipelineSample:
-    """What the models made of noise.
+class Sample:
+    """What a pipeline made of noise, before the vocoder.
 
     Attributes:
-        latents: (positions, latent_dim), one a segment (dense) or a token (temporal).
-        vectors: (segments, vector_dim) standardised, of the dense family; None otherwise.
-        log_mel: (n_mels, frames), natural log of magnitude.
+        latents: (tokens, latent_dim), on the CPU.
+        vectors: (tokens, values) feature vectors, of a codec that has them; None otherwise.
+        log_mel: (n_mels, frames), natural log of magnitude, on the CPU.
     """
 
     latents: Tensor
@@ -70,146 +44,194 @@ class PipelineSample:
     log_mel: Tensor
 
 
-@dataclass(frozen=True)
-class Models:
-    """Everything that turns noise into sound.
+class Pipeline:
+    """Codec, prior and vocoder on one device. Tensors go in and come out on the CPU.
 
-    Attributes:
-        autoencoder: Its decoder is used.
-        gan: Makes latents.
+    Args:
+        name: Such as `temporal_gan`.
+        codec: features <-> latents.
+        prior: noise -> latents.
         vocoder: log-mel -> wav.
+        device: Where codec and prior are.
+
+    Raises:
+        InputError: the prior makes latents of another size than the codec's.
     """
 
-    autoencoder: Autoencoder
-    gan: LatentGan
-    vocoder: Vocoder
-
-    @classmethod
-    def load(
-        cls, autoencoder_folder: Path, gan_folder: Path, vocoder_folder: Path | None, config: GenerationConfig
-    ) -> Models:
-        """Reads the checkpoints.
-
-        Args:
-            autoencoder_folder: Of its checkpoint.
-            gan_folder: Of its checkpoint.
-            vocoder_folder: Of the neural vocoder's; None when there is none.
-            config: Says which vocoder is used.
-
-        Raises:
-            InputError: missing, damaged, or not of one another.
-        """
-        model = codec.load(autoencoder_folder)
-        made = cls(model, gan.load(gan_folder), vocoder_of(config, model.feature, vocoder_folder))
-        families = made.autoencoder.config.family, made.gan.config.family
-        if len(set(families)) > 1:
-            raise InputError(f"the autoencoder is {families[0]} and the GAN {families[1]}; allowed: one family")
-        expected, found = made.autoencoder.config.latent_dim, len(made.gan.mean)
-        if expected != found:
-            raise InputError(f"the GAN makes latents of {found} values; allowed: {expected}, the autoencoder's")
-        return made
-
-    @classmethod
-    def of(
-        cls,
-        checkpoint: Artifact,
-        gan_checkpoint: Artifact,
-        vocoder_checkpoint: Artifact,
-        store: Store,
-        config: GenerationConfig,
-    ) -> Models:
-        """Reads the checkpoints from the store; see load."""
-        with ExitStack() as stack:
-            artifacts = (checkpoint, gan_checkpoint, vocoder_checkpoint)
-            folders = [stack.enter_context(store.reading(store.at(a.uri))) for a in artifacts]
-            return cls.load(folders[0], folders[1], folders[2], config)
-
-    @property
-    def family(self) -> str:
-        """Its name."""
-        return self.autoencoder.config.family
+    def __init__(self, name: str, codec: Codec, prior: Prior, vocoder: Vocoder, device: torch.device) -> None:
+        if prior.latent_dim != codec.latent_dim:
+            raise InputError(
+                f"the prior's latent_dim must be {codec.latent_dim}, the codec's, got {prior.latent_dim}"
+            )
+        self.name, self.codec, self.prior, self.device = name, codec, prior, device
+        self._vocoder = vocoder
 
     @property
     def feature(self) -> FeatureConfig:
         """How log-mels are made."""
-        return self.autoencoder.feature
-
-    @property
-    def token_frames(self) -> int:
-        """Frames that one latent stands for."""
-        model = self.autoencoder
-        return self.feature.segment_frames if isinstance(model, DenseAutoencoder) else model.config.token_frames
+        return self.codec.feature
 
     @property
     def stems(self) -> tuple[str, ...]:
-        """What it was trained on."""
-        return self.autoencoder.config.stems
+        """Stems that the codec was trained on."""
+        return self.codec.stems
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the prior's conditions; empty for none."""
+        return self.prior.conditions
 
     @torch.no_grad()
-    def sample(self, frames: int, seed: int, condition: int | None, truncation: float) -> PipelineSample:
-        """One piece; of the temporal family, a longer one begins with the latents of a shorter one.
+    def encode(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
+        """Features (batch, frames, ...), whole tokens -> latents (batch, tokens, latent_dim)."""
+        return self._batched(self.codec.encode, log_mel, mfcc)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (batch, tokens, latent_dim) -> log_mel_hat (batch, tokens * token_frames, n_mels)."""
+        return self._batched(self.codec.decode, latents)
+
+    @torch.no_grad()
+    def reconstruct(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
+        """Features (batch, frames, ...), whole tokens -> log_mel_hat (batch, frames, n_mels)."""
+        return self._batched(self.codec.reconstruct, log_mel, mfcc)
+
+    @torch.no_grad()
+    def sample(self, frames: int, seed: int, condition: int | None = None, truncation: float = 0.0) -> Sample:
+        """One new piece.
 
         Args:
             frames: Wanted.
-            seed: Of the piece.
-            condition: Index among the GAN's conditions, or None.
+            seed: Of the piece; 0 and above.
+            condition: Index in `conditions`, or None.
             truncation: Limit of the noise in standard deviations; 0 for none.
         """
-        if isinstance(self.autoencoder, DenseAutoencoder):
-            return self._segments(frames, seed, condition, truncation)
-        config = self.gan.config
-        assert not isinstance(config, DenseGanConfig), "one family"
-        tokens = math.ceil(frames / self.autoencoder.config.token_frames)
-        noise = piece_noise(config, tokens, seed, truncation)
-        latents = self.gan.latents(noise[None], condition)[0, :tokens]
-        log_mel = self.autoencoder.decode(latents[None])[0, :frames].T
-        return PipelineSample(latents, None, log_mel)
-
-    def _segments(self, frames: int, seed: int, condition: int | None, truncation: float) -> PipelineSample:
-        model, config = self.autoencoder, self.gan.config
-        assert isinstance(model, DenseAutoencoder), "one family"
-        length = self.feature.segment_frames
-        overlap = int(length * OVERLAP)
-        count = max(1, math.ceil((frames - overlap) / (length - overlap)))
-        rng = torch.Generator().manual_seed(seed)
-        noise = truncated_noise((count, config.noise_dim), truncation, rng)
-        latents = self.gan.latents(noise, condition)
-        vectors = model.decode(latents)
-        return PipelineSample(latents, vectors, _join(model.log_mel(vectors), overlap, frames))
+        latents = self.prior.sample(self.codec.tokens_for(frames), seed, condition, truncation)
+        log_mel = self.codec.decode_piece(latents, frames).T.cpu()
+        vectors = self.codec.feature_vectors(latents)
+        return Sample(latents.cpu(), None if vectors is None else vectors.cpu(), log_mel)
 
     @torch.no_grad()
-    def reconstruct(self, log_mel: Tensor, mfcc: Tensor, statistics: Statistics) -> Tensor:
-        """What the autoencoder keeps of real sound.
+    def vocode(self, log_mel: Tensor, seed: int = 0) -> Tensor:
+        """log_mel (batch, n_mels, frames) -> wav (batch, (frames - 1) * hop_length).
 
         Args:
-            log_mel: (n, frames, n_mels), whole segments.
-            mfcc: (n, frames, n_mfcc) of the same sound; the dense family encodes it as well.
-            statistics: Of the training frames of its stems.
-
-        Returns:
-            log_mel_hat (n, frames, n_mels).
+            log_mel: Natural log of magnitude.
+            seed: Of a vocoder that starts from random phases.
         """
-        model = self.autoencoder
-        if not isinstance(model, DenseAutoencoder):
-            return torch.cat([model(part) for part in log_mel.split(64)])
-        length = self.feature.segment_frames
-        segments = [x.reshape(-1, length, x.shape[2]).numpy() for x in (log_mel, mfcc)]
-        vector = torch.from_numpy(to_vectors(segments[0], segments[1], statistics, model.config.time_bins))
-        made = torch.cat([model.log_mel(model(part)) for part in vector.split(512)])
-        return made.transpose(1, 2).reshape(log_mel.shape)
+        return self._vocoder(log_mel, seed)
+
+    def _batched(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        parts = zip(*(x.split(BATCH) for x in inputs), strict=True)
+        return torch.cat([function(*(x.to(self.device) for x in part)).cpu() for part in parts])
 
 
-def _join(segments: Tensor, overlap: int, frames: int) -> Tensor:
-    """Fades segments (n, n_mels, segment_frames) into one log-mel (n_mels, frames), linear in magnitude."""
-    n, n_mels, length = segments.shape
-    hop = length - overlap
-    total = torch.zeros(n_mels, hop * (n - 1) + length)
-    ramp = torch.arange(1, overlap + 1) / (overlap + 1)
-    for i, magnitude in enumerate(segments.exp()):
-        weight = torch.ones(length)
-        if i > 0:
-            weight[:overlap] = ramp
-        if i < n - 1:
-            weight[length - overlap :] = 1 - ramp
-        total[:, i * hop : i * hop + length] += magnitude * weight
-    return total[:, :frames].log()
+def load_vocoder(
+    kind: str,
+    feature: FeatureConfig,
+    folder: Path | None,
+    griffin_lim: GriffinLimConfig | None = None,
+    device: torch.device | None = None,
+) -> Vocoder:
+    """The vocoder of a pipeline.
+
+    Args:
+        kind: `neural` or `griffin_lim`.
+        feature: Of the log-mels that it is given.
+        folder: Of the neural vocoder's checkpoint, if there is one.
+        griffin_lim: See GriffinLimConfig.
+        device: Where the neural vocoder computes; the CPU by default.
+
+    Raises:
+        InputError: an unknown vocoder, or the neural one is asked for and not there, or was trained on other
+            features.
+    """
+    require(kind in VOCODERS, "vocoder", kind, " or ".join(VOCODERS))
+    if kind == "griffin_lim":
+        return vocoders.GriffinLim(feature, griffin_lim)
+    if folder is None:
+        raise InputError("vocoder must be 'griffin_lim' where there is no vocoder checkpoint, got 'neural'")
+    return neural_vocoder(vocoders.load(folder, device or "cpu"), feature)
+
+
+def neural_vocoder(model: vocoders.NeuralVocoder, feature: FeatureConfig) -> Vocoder:
+    """A neural vocoder as a pipeline uses it: in batches, tensors on the CPU.
+
+    Raises:
+        InputError: it was trained on other features.
+    """
+    if model.feature.spectral_id != feature.spectral_id:
+        raise InputError(f"the vocoder's features must be {feature}, got {model.feature}")
+
+    def vocode(log_mel: Tensor, seed: int) -> Tensor:
+        where = next(model.parameters()).device
+        return torch.cat([model(part.to(where)).cpu() for part in log_mel.split(BATCH)])
+
+    return vocode
+
+
+@dataclass(frozen=True)
+class PipelineArtifacts:
+    """The artifacts of one trained pipeline: what generation, evaluation and release take.
+
+    Attributes:
+        name: Of the pipeline.
+        codec: Checkpoint of the codec.
+        prior: Checkpoint of the prior.
+        vocoder: Checkpoint of the neural vocoder; None for a pipeline that needs none.
+        vocoder_kind: `neural` or `griffin_lim`.
+        griffin_lim: See GriffinLimConfig.
+    """
+
+    name: str
+    codec: Artifact
+    prior: Artifact
+    vocoder: Artifact | None
+    vocoder_kind: str = "neural"
+    griffin_lim: GriffinLimConfig | None = None
+
+    @property
+    def parts(self) -> dict[str, Artifact]:
+        """Component to checkpoint: `codec`, `prior` and, where there is one, `vocoder`."""
+        found = {"codec": self.codec, "prior": self.prior}
+        return found if self.vocoder is None else {**found, "vocoder": self.vocoder}
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Name of each checkpoint to its version."""
+        return {a.name: a.version for a in self.parts.values()}
+
+    @property
+    def identity(self) -> list[Any]:
+        """What a version of something made with the pipeline depends on."""
+        griffin_lim = self.griffin_lim if self.vocoder_kind == "griffin_lim" else None
+        settings = None if griffin_lim is None else [griffin_lim.iterations, griffin_lim.momentum]
+        return [self.name, sorted(self.inputs.items()), self.vocoder_kind, settings]
+
+    @property
+    def datasets(self) -> list[str]:
+        """Versions of the dataset that the checkpoints were trained on."""
+        checkpoints = [self.codec, *([self.vocoder] if self.vocoder else [])]
+        return list(dict.fromkeys(a.inputs["feature_table"] for a in checkpoints))
+
+    def open(self, store: Store, device: str = "") -> Pipeline:
+        """The pipeline on a device, by default that of the codec's config.
+
+        Raises:
+            InputError: a checkpoint is damaged or missing, or they do not fit one another.
+        """
+        where = resolve_device(device or self.codec.config["optimizer"]["device"])
+        with ExitStack() as stack:
+            folders = {
+                part: stack.enter_context(store.reading(store.at(a.uri))) for part, a in self.parts.items()
+            }
+            codec = codecs.load(folders["codec"], where)
+            vocoder = load_vocoder(
+                self.vocoder_kind, codec.feature, folders.get("vocoder"), self.griffin_lim, where
+            )
+            return Pipeline(self.name, codec, priors.load(folders["prior"], where), vocoder, where)
+
+
+def frames_of(duration_s: float, feature: FeatureConfig) -> int:
+    """Frames of a piece of so many seconds: one more than hops, as in a centred STFT."""
+    return math.ceil(duration_s * feature.frame_rate) + 1

@@ -1,53 +1,59 @@
-"""Turns the core's config dataclasses into Dagster config and back: each default exists once."""
+"""Dagster config schemas of the core's configs: types, choices, defaults and descriptions."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, TypeVar, get_type_hints
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import dagster as dg
-import docstring_parser
 
-from melodygan_core.config import from_dict, to_dict
+from melodygan_core.config import ConfigModel, from_dict, to_dict
+from melodygan_core.config.messages import note
 from melodygan_core.errors import InputError
 
-T = TypeVar("T")
+C = TypeVar("C", bound=ConfigModel)
 
 
-def _documentation(config: Any) -> dict[str, str]:
-    parsed = docstring_parser.parse(type(config).__doc__ or "")
-    return {p.arg_name: " ".join((p.description or "").split()) for p in parsed.params}
+def schema(config: ConfigModel) -> dict[str, dg.Field]:
+    """The launchpad's fields for a config, with this config's values as defaults.
+
+    Dagster refuses a value of another type and a choice that does not exist before a run starts. It cannot
+    express bounds: the descriptions name them, and `config_of` checks them.
+    """
+    return {name: _field(config, name) for name in type(config).model_fields}
 
 
-def _type(hint: Any) -> Any:
-    plain = (int, float, str, bool)
-    return {**{kind: kind for kind in plain}, **{tuple[kind, ...]: [kind] for kind in plain}}[hint]
+def _field(config: ConfigModel, name: str) -> dg.Field:
+    field, value = type(config).model_fields[name], getattr(config, name)
+    kind = dg.Shape(schema(value)) if isinstance(value, ConfigModel) else _type(field.annotation)
+    return dg.Field(kind, default_value=to_dict(config)[name], description=note(field))
 
 
-def schema(config: Any) -> dict[str, dg.Field]:
-    """The fields of a config dataclass with this instance's values as defaults, documented by its docstring."""
-    hints, documentation = get_type_hints(type(config)), _documentation(config)
-    fields: dict[str, dg.Field] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        description = documentation.get(field.name)
-        if dataclasses.is_dataclass(value):
-            fields[field.name] = dg.Field(
-                dg.Shape(schema(value)), default_value=to_dict(value), description=description
-            )
-        else:
-            default = list(value) if isinstance(value, tuple) else value
-            fields[field.name] = dg.Field(
-                _type(hints[field.name]), default_value=default, description=description
-            )
-    return fields
+def _type(annotation: Any) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in (bool, int, float, str):
+        return annotation
+    if origin is Literal:
+        return _choice(arguments)
+    if origin is tuple and arguments[1:] == (...,):
+        return [_type(arguments[0])]
+    if origin is Annotated:
+        # Bounds are the core's to check.
+        return _type(arguments[0])
+    raise TypeError(f"{annotation} has no Dagster config type")
 
 
-def config_of(context: dg.AssetExecutionContext, cls: type[T]) -> T:
-    """The run's config as the core's dataclass.
+@cache
+def _choice(values: tuple[str, ...]) -> dg.Enum:
+    # Dagster knows config types by name, so that equal choices share one and others never collide.
+    return dg.Enum("_or_".join(values), [dg.EnumValue(value) for value in values])
+
+
+def config_of(context: dg.AssetExecutionContext, cls: type[C]) -> C:
+    """The run's config as the core's.
 
     Raises:
-        dg.Failure: a value that the core does not allow; trying again would not help.
+        dg.Failure: a value that the core does not allow; the run is not retried.
     """
     try:
         return from_dict(cls, context.op_execution_context.op_config)

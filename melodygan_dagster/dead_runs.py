@@ -1,107 +1,76 @@
-"""Finds runs whose processes are gone: nobody is left who would end them."""
+"""Finds and reports runs whose processes were killed, so that nobody is left to end them."""
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
-import sys
-import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import dagster as dg
-from dagster._core.events import DagsterEventType, EngineEventData
-from dagster._core.launcher import DefaultRunLauncher
+import psutil
 
-# On runs of `melodygan run`: its instance may be shared with another machine, whose processes we cannot see.
+from melodygan_dagster import private
+
+# Tag of the runs of `melodygan run`: another machine may share the instance, and its processes are invisible
+# here.
 HOST = "melodygan/host"
-# Clocks of events and processes are rounded differently.
+# Events and process start times are rounded differently.
 SLACK_S = 5.0
 
 
 def host_tag() -> dict[str, str]:
-    """Says on which machine a run's process is."""
+    """Returns the run tag that names this machine."""
     return {HOST: platform.node()}
 
 
 def find(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Runs of this machine that are "started" and have no living process.
+    """Returns the started runs of this machine that have no living process.
 
-    The code server that launched a run reports its sudden end itself. It cannot when it ended, too (the machine
-    was restarted, everything was killed), and of a killed `melodygan run` nobody knows.
+    The code server reports the sudden end of a run that it launched. It cannot if it ended as well (power cut,
+    everything killed), and no server watches a `melodygan run`.
     """
     # Other launchers know the health of their workers, and run monitoring asks them.
-    if not isinstance(instance.run_launcher, DefaultRunLauncher):
+    if not isinstance(instance.run_launcher, dg.DefaultRunLauncher):
         return []
-    started = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+    started = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
     dead = []
-    for run in started:
-        pids = workers(instance, run.run_id)
+    for run in (record.dagster_run for record in started):
+        processes = private.worker_processes(instance, run.run_id)
         here = run.tags.get(HOST, platform.node()) == platform.node()
-        if here and pids and not any(_alive(pid, since) for pid, since in pids.items()):
+        if here and processes and not any(is_running(pid, since) for pid, since in processes.items()):
             dead.append(run)
     return dead
 
 
 def report(instance: dg.DagsterInstance, dead: Iterable[dg.DagsterRun]) -> None:
-    """Reports runs as failed; what they recorded stays, and the rest is to be done again."""
+    """Marks runs as failed and frees their places in pools; what they recorded stays."""
     for run in dead:
-        still = instance.get_run_by_id(run.run_id)
-        if still is None or still.is_finished:
-            continue
-        gone = ", ".join(str(pid) for pid in workers(instance, run.run_id))
-        instance.report_run_failed(
-            run,
-            f"The process of this run is gone (pid {gone}): it was killed, or the machine ran out of memory or"
-            " was restarted. What it had recorded stays, and the rest is requested again.",
-        )
+        current = instance.get_run_by_id(run.run_id)
+        if current is not None and not current.is_finished:
+            pids = ", ".join(str(pid) for pid in private.worker_processes(instance, run.run_id))
+            instance.report_run_failed(
+                run,
+                f"The process of this run is gone (pid {pids}): it was killed, or the machine ran out of memory"
+                " or was restarted. What the run recorded stays, and the rest is requested again.",
+            )
+        # The next run would wait for ever for a place that a dead run holds.
+        private.free_pool_slots(instance, run.run_id)
 
 
-def workers(instance: dg.DagsterInstance, run_id: str) -> dict[int, float]:
-    """The processes that work, or worked, on a run, each with a time at which it lived."""
-    found: dict[int, float] = {}
-    own = (DagsterEventType.RUN_START, DagsterEventType.STEP_START)
-    logs = instance.all_logs(run_id, of_type={DagsterEventType.ENGINE_EVENT, *own})
-    for entry in logs:
-        event = entry.dagster_event
-        if event is None:
-            continue
-        # Engine events are written by others, too: the daemon says that it launches the run.
-        if event.event_type in own and event.pid is not None:
-            found.setdefault(event.pid, entry.timestamp)
-        data = event.event_specific_data
-        if isinstance(data, EngineEventData) and "pid" in data.metadata:
-            found.setdefault(int(str(data.metadata["pid"].value)), entry.timestamp)
-    return found
+def started_at(pid: int) -> float | None:
+    """Returns the start of a process as Unix time in seconds; None if it does not run.
 
-
-def _alive(pid: int, since: float) -> bool:
-    """Whether the process that had this number then has it still: numbers are used again."""
-    started = _started_at(pid)
-    return started is not None and started <= since + SLACK_S
-
-
-def _started_at(pid: int) -> float | None:
-    """Unix time; None when there is no such process, or only its exit status is left of it."""
-    if not sys.platform.startswith("linux"):
-        return _started_at_by_ps(pid)
+    A zombie does not run: only its exit status is left.
+    """
     try:
-        # The name in brackets may hold spaces and brackets.
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        return process.create_time()
+    except psutil.NoSuchProcess:
         return None
-    if fields[0] in "ZX":
-        return None
-    boot = next(x for x in Path("/proc/stat").read_text("ascii").splitlines() if x.startswith("btime "))
-    return int(boot.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
-def _started_at_by_ps(pid: int) -> float | None:
-    asked = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    plain = {"LC_ALL": "C", "PATH": "/bin:/usr/bin"}
-    done = subprocess.run(asked, capture_output=True, text=True, check=False, env=plain)
-    state, _, started = done.stdout.strip().partition(" ")
-    if not started or state.startswith("Z"):
-        return None
-    return time.mktime(time.strptime(started.strip(), "%a %b %d %H:%M:%S %Y"))
+def is_running(pid: int, since: float) -> bool:
+    """Returns whether the process that had this pid at a Unix time still runs; pids are reused."""
+    started = started_at(pid)
+    return started is not None and started <= since + SLACK_S

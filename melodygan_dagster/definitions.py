@@ -1,4 +1,4 @@
-"""The code location: everything in `defs/`, nothing else."""
+"""The code location: everything in `defs/`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One deployment: where its store, sources and Dagster instance are; sets the environment that says so."""
+"""A deployment: its store, sources, preset and Dagster instance, passed to children by the environment."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from melodygan_core.config.presets import configured
-from melodygan_core.storage.store import Store
+from melodygan_core.config import Config, replace, require
+from melodygan_core.config.presets import load
+from melodygan_core.settings import dagster_home
+from melodygan_core.storage import Store
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -17,20 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deployment:
-    """What `melodygan run` and `melodygan ui` share.
+    """The options that `melodygan run` and `melodygan ui` share.
 
     Attributes:
         store: Root of the store.
         sources: sources.yaml or a plain list.
         preset: Name of the preset.
-        allow_private: Reach loopback and private addresses: the demo's site, a server of one's own network.
+        allow_private: Allow loopback and private addresses: the demo's site, a server of your own network.
         train_on_unknown: Train on tracks whose rights are unknown.
-        separation_model: Overrides the preset's; empty for the preset's.
-        model_dir: Where separation models are kept; empty for a cache of the user's.
+        separation_model: Overrides the preset's model; empty for the preset's.
+        model_dir: Folder of separation models; empty for the user's cache.
+        allow_roots: Folders under which `path:` sources may lie, besides the folder of the sources file.
         config: A YAML file of settings that differ from the preset's.
-        own_home: Keep Dagster's instance in the store whatever DAGSTER_HOME says: a demo must not fill the
+        own_home: Keep the Dagster instance in the store even if DAGSTER_HOME is set: a demo must not fill the
             instance that somebody works with.
-        allow_roots: Folders under which `path:` sources may lie, besides that of the sources file.
+        pipelines: Names of the pipelines to train; empty for the config's `train`.
     """
 
     store: str
@@ -43,9 +46,24 @@ class Deployment:
     allow_roots: tuple[Path, ...] = ()
     config: Path | None = None
     own_home: bool = False
+    pipelines: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        configured(self.preset, self.config)
+        self.load_config()
+
+    def load_config(self) -> Config:
+        """The preset with the settings of the file over it, and the pipelines to train.
+
+        Raises:
+            InputError: no such preset, file or pipeline, or a setting of the file that is not allowed.
+        """
+        config = load(self.preset, self.config)
+        if not self.pipelines:
+            return config
+        for name in self.pipelines:
+            allowed = f"names of pipelines: {', '.join(config.pipelines)}"
+            require(name in config.pipelines, "--pipelines", name, allowed)
+        return replace(config, train=self.pipelines)
 
     @property
     def opened(self) -> Store:
@@ -54,17 +72,17 @@ class Deployment:
 
     @property
     def home(self) -> Path:
-        """DAGSTER_HOME as it is set, else a folder of a local store, else one of the user's."""
-        if os.environ.get("DAGSTER_HOME") and not self.own_home:
-            return Path(os.environ["DAGSTER_HOME"])
+        """DAGSTER_HOME if it is set, else a folder of a local store, else a folder of the user."""
+        if dagster_home() and not self.own_home:
+            return Path(dagster_home())
         store = self.opened
         if store.is_local:
             return Path(store.base.path) / "dagster"
-        # One a store: tracks of two in one instance would be looked for in both.
+        # One per store: an instance of two stores would look for the tracks of each in both.
         return Path.home() / ".melodygan" / store.name / "dagster"
 
     def activate(self) -> None:
-        """Sets the environment of this process and its children, and makes the instance's folder."""
+        """Sets the environment of this process and its children, and creates the instance's folder."""
         home = self.home
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():
@@ -80,11 +98,12 @@ class Deployment:
             "MELODYGAN_SEPARATION_MODEL": self.separation_model,
             "MELODYGAN_MODEL_DIR": self.model_dir,
             "MELODYGAN_CONFIG": str(self.config.absolute()) if self.config else "",
+            "MELODYGAN_PIPELINES": ",".join(self.pipelines),
             "MELODYGAN_ALLOW_ROOTS": os.pathsep.join(str(p.absolute()) for p in self.allow_roots),
         }
 
     def instance(self) -> dg.DagsterInstance:
-        """The Dagster instance, its database made if it is new."""
+        """Returns the Dagster instance; creates its database if it is new."""
         import dagster as dg
 
         self.activate()

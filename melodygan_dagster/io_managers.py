@@ -1,27 +1,33 @@
-"""Hands the record of an artifact, not the artifact, from one unpartitioned asset to the next."""
+"""Passes the record of an artifact, not the artifact itself, from one unpartitioned asset to the next."""
 
 import dagster as dg
 
-from melodygan_core.storage.store import Artifact
+from melodygan_core.storage import Artifact
 from melodygan_dagster.resources import StoreResource
 
 RECORD = dg.PythonObjectDagsterType(Artifact, name="Artifact", description="A finished folder of the store.")
 
 
 class ArtifactRecords(dg.ConfigurableIOManager):
-    """Keeps each asset's Artifact under `records/` of the store, which outlives Dagster's own database."""
+    """Keeps the Artifact of each asset under `records/` of the store, which outlives Dagster's database."""
 
     store: dg.ResourceDependency[StoreResource]
 
     def handle_output(self, context: dg.OutputContext, obj: Artifact) -> None:
-        """Names the artifact as the one in use."""
+        """Records the artifact as the asset's current one."""
         assert obj.name == context.asset_key.to_user_string(), (obj.name, context.asset_key)
         self.store.open().write_record(obj)
 
     def load_input(self, context: dg.InputContext) -> Artifact:
-        """The artifact in use of an upstream asset."""
+        """Returns the current artifact of an upstream asset.
+
+        Raises:
+            dg.Failure: the asset was never materialized into this store.
+        """
         name = context.asset_key.to_user_string()
         artifact = self.store.open().record(name)
         if artifact is None:
-            raise dg.Failure(f"{name} has not been made yet in {self.store.root}: materialize it first")
+            raise dg.Failure(
+                f"{name} is not in {self.store.root} yet: materialize it first", allow_retries=False
+            )
         return artifact

@@ -1,4 +1,4 @@
-"""The per-track stages on a Ray cluster; imported where MELODYGAN_RAY is set only."""
+"""Workers of the per-track stages on a Ray cluster; imported only if MELODYGAN_RAY is set."""
 
 import logging
 
@@ -11,24 +11,24 @@ from melodygan_core.parallel import Backend
 from melodygan_dagster.resources import Workers
 
 LOCAL = "local"
-# Nothing of weight goes through Ray's memory: a track_id there, a few figures back.
+# Only small objects pass through Ray's memory: a track_id to the worker, a few figures back.
 _OBJECT_STORE_BYTES = 100_000_000
 
 
 class _NoRayData(RayDataExecutionOptions):
-    """Ray Data is not used: setting it up costs seconds of every run, and waits for a free CPU."""
+    """Options that set up nothing: Ray Data is not used, and its setup costs seconds per run."""
 
     def apply(self) -> None:
-        """Nothing to set here."""
+        """Sets nothing in this process."""
 
     def apply_remote(self) -> None:
-        """Nothing to set there."""
+        """Sets nothing on the cluster."""
 
 
 class RayWorkers(LocalRay, Workers):
-    """dagster-ray's RayResource, connected from the first step that needs it to the end of the run.
+    """Connects to Ray from the first step that needs it to the end of the run.
 
-    LocalRay itself takes any cluster that it finds before it starts one; this one is told which.
+    Unlike LocalRay, which uses any cluster that it finds before it starts one, it takes the address as a field.
     """
 
     address: str = Field(
@@ -40,20 +40,20 @@ class RayWorkers(LocalRay, Workers):
 
     @property
     def ray_address(self) -> str:  # type: ignore[override]
-        """What ray.init is told."""
+        """The address that `ray.init` connects to."""
         return self.address
 
     @property
     def name(self) -> str:
-        """What Dagster's log calls it."""
+        """The name in Dagster's log."""
         return f"Ray ({self.address})"
 
     def downloads(self, config: DownloadConfig) -> Backend:
-        """As many as without Ray: each keeps `pause_s`, and more of them would ask other people more often."""
+        """Returns as many workers as without Ray: more would send more requests to other people's sites."""
         return Backend("ray", config.workers)
 
     def separation(self, config: SeparationConfig) -> Backend:
-        """A GPU for each, or else a whole machine: a network on CPUs takes every core that it finds."""
+        """Returns a worker per GPU, or per machine without one: a network on CPUs uses every core."""
         import ray
 
         gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -63,17 +63,17 @@ class RayWorkers(LocalRay, Workers):
         return Backend("ray", max(1, len(cpus)), cpus=min(cpus, default=1))
 
     def features(self, config: FeatureConfig) -> Backend:
-        """A CPU for each."""
+        """Returns a worker per CPU."""
         import ray
 
         return Backend("ray", max(1, int(ray.cluster_resources().get("CPU", 0))))
 
 
 def ray_workers(address: str) -> RayWorkers:
-    """The resource for a value of MELODYGAN_RAY.
+    """Returns the resource for a value of MELODYGAN_RAY.
 
     Raises:
-        InputError: it is none of those that are allowed.
+        InputError: the value is no address.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     known = address in (LOCAL, "auto") or (bool(host) and port.isdecimal())

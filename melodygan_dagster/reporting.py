@@ -1,35 +1,58 @@
-"""What the UI is told: materializations of tracks, metadata of artifacts, observations while training."""
+"""Metadata for the Dagster UI: materializations of tracks, figures of artifacts, metrics during training.
+
+Figures are rounded for people; the exact ones are in the store. `audio_s` is a length of sound, `compute_s` is
+the time that a computation took.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.definitions import data_version as versions
 
-from melodygan_dagster.partitions import PER_TRACK
+from melodygan_core.errors import MelodyGANError, TransientError
+from melodygan_dagster import private
+from melodygan_dagster.partitions import PER_TRACK, keys_by_track
 from melodygan_dagster.resources import StoreResource
 
 if TYPE_CHECKING:
     from melodygan_core.parallel import Report
-    from melodygan_core.storage.store import Artifact, Store
-
+    from melodygan_core.storage import Artifact, Store
 
 FAILED = "failed"
+# Failed tracks that the text of a failure names.
 NAMED = 10
 SHOWN_ROWS = 50
+PICTURES = 3
+DIGITS = 3
+
+
+@contextmanager
+def one_sentence_errors() -> Iterator[None]:
+    """Turns an error of the core into a `dg.Failure` whose description is the error's sentence.
+
+    The UI shows the sentence without the core's traceback, which explains nothing to whoever mistyped a value.
+    Other exceptions are bugs and keep theirs.
+    """
+    try:
+        yield
+    except MelodyGANError as error:
+        raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from None
 
 
 def image(store: StoreResource, name: str, render: Callable[[], bytes]) -> dg.MarkdownMetadataValue:
-    """A picture that the UI shows inline: a file of the store, which `melodygan ui` serves.
+    """Returns a picture that the UI shows inline: a file of the store, which `melodygan ui` serves.
 
-    Embedded in the metadata it would be hidden behind "Show Markdown", as is everything above 1,000 characters.
+    Embedded in the metadata, the picture would be hidden behind "Show Markdown", like all text above 1,000
+    characters.
 
     Args:
-        store: Keeps it.
-        name: Of the picture in the store, without the suffix; what is there is not rendered again.
-        render: Makes the PNG.
+        store: Store that keeps the picture.
+        name: Name of the picture in the store, without suffix. An existing picture is not rendered again.
+        render: Renders the PNG.
     """
     core_store = store.open()
     path = core_store.picture(name)
@@ -39,143 +62,200 @@ def image(store: StoreResource, name: str, render: Callable[[], bytes]) -> dg.Ma
     return dg.MetadataValue.md(f"![picture]({store.url(core_store.uri(path)).url})")
 
 
-def every_track(asset: str) -> dg.AssetCheckSpec:
-    """The check of a per-track asset that names the tracks of its last run that failed.
+def samples(
+    store: StoreResource, uri: str, files: Sequence[str], pictures: int = PICTURES
+) -> dict[str, dg.MetadataValue]:
+    """Returns a link to each sound of a folder, and spectrograms of the first ones.
 
-    It blocks nothing: in a run over many tracks a blocking one would hold back those that went well.
+    Args:
+        store: Store that holds the folder.
+        uri: The folder, relative to the store's root.
+        files: Names of the wavs in it.
+        pictures: Number of spectrograms.
+    """
+    from melodygan_core import audio
+    from melodygan_core.audio import plots
+
+    core_store = store.open()
+    found: dict[str, dg.MetadataValue] = {}
+    for number, file_name in enumerate(files):
+        sound = f"{uri}/{file_name}"
+        if number < pictures:
+            with core_store.reading(core_store.at(sound)) as path:
+                wav, sample_rate = audio.read_wav(path)
+            render = partial(plots.sound_png, audio.to_mono(wav), sample_rate, width=4.0)
+            found[f"picture {file_name}"] = image(store, sound.removesuffix(".wav"), render)
+        found[f"listen {file_name}"] = store.url(sound)
+    return found
+
+
+def every_track(asset: str) -> dg.AssetCheckSpec:
+    """Returns the check of a per-track asset that reports the failed tracks of its last run.
+
+    The check is not blocking: in a run over many tracks, it would hold back those that succeeded.
     """
     return dg.AssetCheckSpec("every_track", asset=asset, description="No track of the last run failed.")
 
 
 def tracks(
     context: dg.AssetExecutionContext,
+    store: Store,
     report: Report,
     describe: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Iterator[dg.AssetCheckResult]:
-    """Records every track that went well, then fails the run naming those that did not.
+    """Records every track that succeeded, then fails the run if some did not, naming them with their reasons.
 
-    The events are logged one by one, not returned, because a run of fifty tracks may end well for forty-nine.
-    The assets have `output_required=False` for that reason, and this yields the check only.
+    The materializations are logged one by one, because a run of fifty tracks may succeed for forty-nine. The
+    assets have `output_required=False` for the same reason, and this generator yields only the check.
 
     Args:
-        context: Of the asset.
-        report: What the core says of each track.
-        describe: Turns the core's metadata of a track into Dagster's; its `sha256` is the data version.
+        context: Context of the asset.
+        store: Store whose catalogue holds the tracks' titles.
+        report: The core's outcome per track.
+        describe: Turns the core's metadata of a track into Dagster's; its `sha256` becomes the data version.
+
+    Raises:
+        dg.Failure: at least one track failed.
     """
+    from melodygan_core import catalogue
+
+    titles = {t.track_id: t.title or t.url for t in catalogue.load(store)}
+    keys = keys_by_track(context.partition_keys)
     for outcome in report.good:
+        key = keys[outcome.track_id]
         metadata = describe(dict(outcome.metadata))
         context.log_event(
             dg.AssetMaterialization(
                 context.asset_key,
-                partition=outcome.track_id,
-                metadata={**metadata, "computed": not outcome.skipped, "seconds": round(outcome.duration_s, 2)},
-                tags=_provenance(context, outcome.track_id, str(metadata["sha256"])),
+                partition=key,
+                metadata={
+                    "title": titles.get(outcome.track_id, ""),
+                    **metadata,
+                    "computed": not outcome.skipped,
+                    "compute_s": significant(outcome.duration_s),
+                },
+                tags=_provenance(context, key, str(metadata["sha256"])),
             )
         )
-    context.log.info(f"{len(report.computed)} computed, {len(report.good) - len(report.computed)} were there")
-    rows = [{"track": o.track_id, "reason": o.error, "permanent": o.permanent} for o in report.failed]
+    context.log.info(
+        f"{len(report.computed)} computed, {len(report.good) - len(report.computed)} already there"
+    )
+    rows = [
+        {"title": titles.get(o.track_id, ""), "reason": o.error, "permanent": o.permanent, "track": o.track_id}
+        for o in report.failed
+    ]
     yield dg.AssetCheckResult(
         passed=not rows,
         check_name="every_track",
         metadata={"tracks": len(report.outcomes), FAILED: table(rows)},
     )
     if report.failed:
-        shown = "\n".join(f"{o.track_id}: {o.error}" for o in report.failed[:NAMED])
+        named = "\n".join(f"{o.track_id}: {o.error}" for o in report.failed[:NAMED])
         raise dg.Failure(
-            description=f"{len(report.failed)} of {len(report.outcomes)} tracks failed:\n{shown}",
+            description=f"{len(report.failed)} of {len(report.outcomes)} tracks failed:\n{named}",
             metadata={FAILED: table(rows)},
-            # Transient errors have been tried again by the core, track by track.
+            # The core has retried transient errors already, track by track.
             allow_retries=False,
         )
 
 
-def _provenance(context: dg.AssetExecutionContext, track_id: str, version: str) -> dict[str, str]:
-    """The tags that Dagster gives to what is returned: what a logged event was made by, and of what."""
-    tags = {
-        versions.DATA_VERSION_TAG: version,
-        versions.DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
-        versions.CODE_VERSION_TAG: context.assets_def.code_versions_by_key[context.asset_key] or "",
+def _provenance(context: dg.AssetExecutionContext, partition: str, version: str) -> dict[str, str]:
+    key = context.asset_key
+    inputs = {
+        dep: partition if dep.to_user_string() in PER_TRACK else None
+        for dep in context.assets_def.asset_deps[key]
     }
-    for dep in context.assets_def.asset_deps[context.asset_key]:
-        partition = track_id if dep.to_user_string() in PER_TRACK else None
-        record = context.instance.get_latest_data_version_record(dep, partition_key=partition)
-        if record is not None:
-            made = versions.extract_data_version_from_entry(record.event_log_entry)
-            tags[versions.get_input_data_version_tag(dep)] = (made or versions.DEFAULT_DATA_VERSION).value
-            tags[versions.get_input_event_pointer_tag(dep)] = str(record.storage_id)
-    return tags
+    code_version = context.assets_def.code_versions_by_key[key] or ""
+    return private.provenance_tags(context.instance, version, code_version, inputs)
 
 
-def scalars(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of an artifact that are single numbers, strings or truth values."""
-    return {k: v for k, v in metrics.items() if isinstance(v, bool | int | float | str)}
+def significant(value: float) -> float:
+    """Returns the value rounded to three significant digits, enough for people to compare."""
+    return float(f"{value:.{DIGITS}g}")
 
 
-def file(store: Store, uri: str, sha256: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """What a track's file or folder is: its figures, where it lies, its size and hash.
+def figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the single numbers, strings and truth values among an artifact's metrics; floats are rounded."""
+    return {
+        k: significant(v) if isinstance(v, float) else v
+        for k, v in metrics.items()
+        if isinstance(v, bool | int | float | str)
+    }
+
+
+def file(store: Store, uri: str, sha256: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the metadata of a track's file or folder: figures, place, size and hash.
 
     Args:
-        store: Where it lies.
+        store: Store that holds it.
         uri: Relative to the store's root.
-        sha256: Of its content; the data version of the track.
-        figures: What the core says of it, `bytes` among it.
+        sha256: Hash of the content; the data version of the track.
+        metrics: The core's metadata of the track: `bytes`, `duration_s` of the sound, and more.
     """
+    audio_s = {"audio_s": metrics["duration_s"]} if "duration_s" in metrics else {}
     return {
-        **scalars({k: v for k, v in figures.items() if k != "bytes"}),
+        **figures(audio_s | {k: v for k, v in metrics.items() if k not in ("bytes", "duration_s")}),
         "dagster/uri": str(store.at(uri)),
-        "dagster/size_bytes": figures["bytes"],
+        "dagster/size_bytes": metrics["bytes"],
         "sha256": sha256,
     }
 
 
-def table(rows: list[dict[str, Any]]) -> dg.MetadataValue:
-    """Rows of plain values as a table; missing values are empty. No rows are `none`."""
+def table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
+    """Returns rows of plain values as a table without empty columns; no rows are `none`."""
     if not rows:
         return dg.MetadataValue.text("none")
-    columns = list(dict.fromkeys(k for row in rows for k in row))
-    clean = [{c: _cell(row.get(c)) for c in columns} for row in rows]
-    return dg.MetadataValue.table([dg.TableRecord(row) for row in clean])
+    columns = list(dict.fromkeys(k for row in rows for k, value in row.items() if value is not None))
+    return dg.MetadataValue.table(
+        [dg.TableRecord({_audio_name(c): _cell(row.get(c)) for c in columns}) for row in rows]
+    )
 
 
-def shown(rows: list[dict[str, Any]]) -> dg.MetadataValue:
-    """The first rows of what may be thousands: every event carries its tables through Dagster's database."""
+def first_rows(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
+    """Returns a table of the first rows of thousands: every event keeps its tables in Dagster's database."""
     return table(rows[:SHOWN_ROWS])
 
 
 def _cell(value: Any) -> str | int | float | bool:
     if isinstance(value, float):
-        return round(value, 4)
+        return significant(value)
     return value if isinstance(value, bool | int | str) else ""
+
+
+def _audio_name(name: str) -> str:
+    """`duration_s` of tracks, samples and splits is a length of sound."""
+    return f"{name.removesuffix('duration_s')}audio_s" if name.rpartition("/")[2] == "duration_s" else name
 
 
 def artifact(
     made: Artifact, store: StoreResource, metadata: Mapping[str, Any] | None = None, **results: Any
 ) -> dg.MaterializeResult:
-    """The result of an unpartitioned asset: its record, where it lies, its figures.
+    """Returns the result of an unpartitioned asset: its record, place, size and figures.
 
     Args:
-        made: What the core returned.
-        store: Where it lies.
-        metadata: More to show, pictures first.
+        made: The core's artifact. Its metric `duration_s` is the time that making it took.
+        store: Store that holds it.
+        metadata: More metadata, pictures first.
         results: `check_results`, if any.
     """
-    shown = {
+    named = {"compute_s" if k == "duration_s" else _audio_name(k): v for k, v in made.metrics.items()}
+    described = {
         **(metadata or {}),
-        **scalars(made.metrics),
+        **figures(named),
         "dagster/uri": str(store.open().at(made.uri)),
         "dagster/size_bytes": made.bytes,
         "version": made.version,
         "sha256": made.sha256,
     }
     return dg.MaterializeResult(
-        value=made, metadata=shown, data_version=dg.DataVersion(made.version), **results
+        value=made, metadata=described, data_version=dg.DataVersion(made.version), **results
     )
 
 
-def observer(context: dg.AssetExecutionContext) -> Callable[[int, dict[str, float]], None]:
-    """A MetricsCallback that puts a training's figures under Plots while it trains."""
+def metrics_callback(context: dg.AssetExecutionContext) -> Callable[[int, dict[str, float]], None]:
+    """Returns a MetricsCallback that puts the figures of a training under Plots while it trains."""
 
-    def observe(step: int, figures: dict[str, float]) -> None:
-        context.log_event(dg.AssetObservation(context.asset_key, metadata={"step": step, **figures}))
+    def report_metrics(step: int, metrics: dict[str, float]) -> None:
+        context.log_event(dg.AssetObservation(context.asset_key, metadata={"step": step, **metrics}))
 
-    return observe
+    return report_metrics

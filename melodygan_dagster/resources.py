@@ -1,6 +1,5 @@
 """Where things are and how the deployment is set, each by one environment variable."""
 
-import dataclasses
 import os
 from pathlib import Path
 
@@ -9,40 +8,25 @@ from pydantic import Field
 
 from melodygan_core.config import (
     CatalogueConfig,
+    Config,
     DatasetConfig,
     DownloadConfig,
     FeatureConfig,
     SeparationConfig,
     feature_id,
-    require,
+    replace,
 )
-from melodygan_core.config.presets import Preset, configured
-from melodygan_core.errors import InputError
+from melodygan_core.config.presets import load
 from melodygan_core.parallel import Backend
-from melodygan_core.storage.store import Store
+from melodygan_core.settings import environment
+from melodygan_core.storage import Store
 
 OWNER = "team:melodygan"
 
 
-def _env(name: str, default: str) -> str:
-    return dg.EnvVar(name).get_value(default) or default
-
-
-def number_of(name: str, default: int) -> int:
-    """A variable of the environment that is a whole number.
-
-    Raises:
-        InputError: it is not.
-    """
-    value = _env(name, str(default))
-    require(value.isdecimal(), name, value, "a whole number")
-    return int(value)
-
-
-def deployed_preset() -> Preset:
-    """What this deployment runs with: its preset (MELODYGAN_PRESET) and what differs (MELODYGAN_CONFIG)."""
-    file = _env("MELODYGAN_CONFIG", "")
-    return configured(_env("MELODYGAN_PRESET", "small"), Path(file) if file else None)
+def deployed_config() -> Config:
+    """The deployment's config: its preset, the settings of its file, and the pipelines that it trains."""
+    return environment().load_config()
 
 
 class StoreResource(dg.ConfigurableResource):
@@ -80,8 +64,8 @@ class Settings(dg.ConfigurableResource):
         " (MELODYGAN_RETRAIN_AFTER).",
     )
 
-    def _preset(self) -> Preset:
-        return configured(self.preset, Path(self.config) if self.config else None)
+    def _preset(self) -> Config:
+        return load(self.preset, Path(self.config) if self.config else None)
 
     @property
     def sources_file(self) -> Path:
@@ -94,20 +78,20 @@ class Settings(dg.ConfigurableResource):
         roots = tuple(p for p in self.allow_roots.split(os.pathsep) if p)
         if roots:
             roots = (str(self.sources_file.absolute().parent), *roots)
-        return dataclasses.replace(config, allow_private=self.allow_private, allowed_roots=roots)
+        return replace(config, allow_private=self.allow_private, allowed_roots=roots)
 
     def download(self) -> DownloadConfig:
         """Config of download.fetch."""
         config = self._preset().download
         # Politeness is for other people's servers.
         pause_s = 0.0 if self.allow_private else config.pause_s
-        return dataclasses.replace(config, allow_private=self.allow_private, pause_s=pause_s)
+        return replace(config, allow_private=self.allow_private, pause_s=pause_s)
 
     def separation(self) -> SeparationConfig:
         """Config of separation.separate."""
         config = self._preset().separation
         model = self.separation_model or config.model
-        return dataclasses.replace(config, model=model, model_dir=self.model_dir or config.model_dir)
+        return replace(config, model=model, model_dir=self.model_dir or config.model_dir)
 
     def features(self) -> FeatureConfig:
         """Config of features.extract."""
@@ -120,7 +104,7 @@ class Settings(dg.ConfigurableResource):
     def dataset(self) -> DatasetConfig:
         """Config of dataset.assemble."""
         config = self._preset().dataset
-        return dataclasses.replace(config, train_on_unknown=self.train_on_unknown or config.train_on_unknown)
+        return replace(config, train_on_unknown=self.train_on_unknown or config.train_on_unknown)
 
 
 class Workers(dg.ConfigurableResource):
@@ -139,49 +123,17 @@ class Workers(dg.ConfigurableResource):
         return None
 
 
-def from_environment() -> dict[str, object]:
-    """All resources, as the environment sets them."""
-    from melodygan_dagster.io_managers import ArtifactRecords
-
-    store = StoreResource(
-        root=_env("MELODYGAN_STORE", "data"),
-        listen_url=_env("MELODYGAN_LISTEN_URL", "http://127.0.0.1:3030"),
-    )
-    return {
-        "store": store,
-        "settings": deployed_settings(),
-        "workers": deployed_workers(),
-        "records": ArtifactRecords(store=store),
-    }
-
-
-def deployed_workers() -> Workers:
-    """Where the per-track stages run, as the environment sets it.
-
-    Raises:
-        InputError: MELODYGAN_RAY is not an address, or Ray is not installed.
-    """
-    address = _env("MELODYGAN_RAY", "")
-    if not address:
-        return Workers()
-    try:
-        from melodygan_dagster.ray_workers import ray_workers
-    except ModuleNotFoundError as error:
-        missing = f"MELODYGAN_RAY is {address!r}, but {error.name} is not installed"
-        raise InputError(f"{missing}: pip install melodygan[ray], or leave it empty") from error
-    return ray_workers(address)
-
-
 def deployed_settings() -> Settings:
     """The per-track settings, as the environment sets them."""
+    settings = environment()
     return Settings(
-        sources=_env("MELODYGAN_SOURCES", "sources.yaml"),
-        preset=_env("MELODYGAN_PRESET", "small"),
-        config=_env("MELODYGAN_CONFIG", ""),
-        separation_model=_env("MELODYGAN_SEPARATION_MODEL", ""),
-        model_dir=_env("MELODYGAN_MODEL_DIR", ""),
-        allow_roots=_env("MELODYGAN_ALLOW_ROOTS", ""),
-        allow_private=_env("MELODYGAN_ALLOW_PRIVATE", "") == "1",
-        train_on_unknown=_env("MELODYGAN_TRAIN_ON_UNKNOWN", "") == "1",
-        retrain_after=number_of("MELODYGAN_RETRAIN_AFTER", 100),
+        sources=settings.sources,
+        preset=settings.preset,
+        config=settings.config,
+        separation_model=settings.separation_model,
+        model_dir=settings.model_dir,
+        allow_roots=settings.allow_roots,
+        allow_private=settings.allow_private,
+        train_on_unknown=settings.train_on_unknown,
+        retrain_after=settings.retrain_after,
     )

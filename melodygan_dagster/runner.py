@@ -1,33 +1,32 @@
-"""Runs the whole graph in this process, stage by stage: what `melodygan run` and `melodygan demo` do."""
+"""Runs the whole graph in this process, job by job: `melodygan run` and `melodygan demo`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
-from dagster._utils.error import SerializableErrorInfo
 
-from melodygan_dagster import dead_runs, track_scheduling
+from melodygan_dagster import dead_runs, private, source_versions, track_scheduling
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import PER_TRACK
 from melodygan_dagster.reporting import FAILED
 
-# By this tag the UI knows whose job a run is of; runs that it starts itself have it, too.
-REPOSITORY = {".dagster/repository": "__repository__@melodygan"}
+# The UI lists runs with this tag under their job; the runs that it starts itself have it, too.
+REPOSITORY = {private.REPOSITORY: "__repository__@melodygan"}
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What one stage came to.
+    """The outcome of one job.
 
     Attributes:
-        job: Of the stage.
-        success: Whether every track or asset of it went well.
-        reason: Why not; empty when it did.
+        job: Name of the job.
+        success: Whether every track or asset of the job succeeded.
+        reason: Why not; empty on success.
         failed: Track or source to reason.
-        duration_s: Wall time.
+        duration_s: Wall time in seconds.
     """
 
     job: str
@@ -38,14 +37,9 @@ class StageResult:
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> tuple[str, dict[str, str]]:
-    """Why a run failed, in the words of whoever raised it; and which tracks or sources did, with reasons."""
+    """Returns why a run failed, as one text, and the reasons of its failed tracks or sources."""
     failed: dict[str, str] = {}
-    reasons = []
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            user = data.user_failure_data
-            reasons.append((user.description if user else None) or _sentence(data.error))
+    reasons = [private.failure_reason(event) for event in result.all_events if event.is_step_failure]
     for check in result.get_asset_check_evaluations():
         if check.blocking and not check.passed and check.description:
             reasons.append(f"{check.check_name}: {check.description}")
@@ -54,19 +48,6 @@ def failure_of(result: dg.ExecuteInProcessResult) -> tuple[str, dict[str, str]]:
             rows = [r.data for r in records.records]
             failed |= {str(row.get("track") or row["source"]): str(row["reason"]) for row in rows}
     return "; ".join(reasons), failed
-
-
-def _sentence(error: SerializableErrorInfo | None) -> str:
-    """What the error that was raised says: Dagster wraps it in "Error occurred while executing op"."""
-    if error is None:
-        return "failed"
-    # Only Dagster's own wrappers: a cause further down is a detail of what our error says.
-    while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
-        error = error.cause
-    # `module.Class: message`; these classes say nothing that the message does not.
-    message = error.message.strip()
-    known = message.startswith("melodygan_core.errors.") or error.cls_name == "DagsterAssetCheckFailedError"
-    return message.partition(": ")[2] if known else message
 
 
 def _execute(
@@ -86,29 +67,44 @@ def _execute(
 
 
 def run(deployment: Deployment) -> Iterator[StageResult]:
-    """Materializes the whole graph and yields each stage's result as it ends.
+    """Materializes the whole graph and yields the result of each job as it ends.
 
-    A track that fails is named and the others go on; a stage that fails as a whole ends the run.
+    Failed tracks are reported; the rest continue. A failed catalogue or dataset ends the run. A failed
+    pipeline takes nothing from the others.
     """
     with deployment.instance() as instance:
-        # Imported when the environment is set: defaults of the training assets are the preset's.
+        # Imported after the environment is set: defaults of the training assets are the preset's.
         from melodygan_dagster.definitions import defs
+        from melodygan_dagster.pipelines import deployed_pipelines
         from melodygan_dagster.resources import deployed_settings
 
-        # What an earlier one left behind when it was killed.
+        # Left behind by an earlier `melodygan run` that was killed.
         dead_runs.report(instance, dead_runs.find(instance))
         definitions, settings = defs(), deployed_settings()
-        yield (first := _execute(definitions.resolve_job_def("catalogue_job"), instance))
-        if not first.success:
+        source_versions.record(instance, settings.sources_file)
+        yield (catalogue := _execute(definitions.resolve_job_def("catalogue_job"), instance))
+        if not catalogue.success:
             return
         for stage in PER_TRACK:
             job = definitions.resolve_job_def(f"{stage}_job")
-            for batch in track_scheduling.pending(
-                instance, stage, track_scheduling.made(deployment.opened, settings)
-            ):
+            in_store = track_scheduling.made(deployment.opened, settings)
+            for batch in track_scheduling.pending(instance, stage, in_store):
                 yield _execute(job, instance, batch.tags)
-        for name in ("dataset_job", "training_job"):
-            result = _execute(definitions.resolve_job_def(name), instance)
-            yield result
-            if not result.success:
-                return
+        yield (dataset := _execute(definitions.resolve_job_def("dataset_job"), instance))
+        if dataset.success:
+            yield from train(definitions, instance, [p.name for p in deployed_pipelines()])
+
+
+def train(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, pipelines: Sequence[str]
+) -> Iterator[StageResult]:
+    """Runs the job of each pipeline, then the gallery of those that succeeded, and yields the results.
+
+    Assets that pipelines share are trained by the first job and found by the others.
+    """
+    succeeded = False
+    for pipeline in pipelines:
+        yield (result := _execute(definitions.resolve_job_def(f"{pipeline}_job"), instance))
+        succeeded = succeeded or result.success
+    if succeeded:
+        yield _execute(definitions.resolve_job_def("gallery_job"), instance)

@@ -1,4 +1,4 @@
-"""What there is to do: which tracks each per-track stage is to be run for, in runs of many."""
+"""Plans the runs of per-track stages: which tracks each stage is due for, many tracks per run."""
 
 from __future__ import annotations
 
@@ -10,44 +10,48 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
-)
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, NOT_FINISHED_STATUSES
 
 from melodygan_core.config import feature_id
-from melodygan_dagster.partitions import PER_TRACK, TRACKS, TRACKS_PER_RUN
+from melodygan_dagster import private
+from melodygan_dagster.partitions import PER_TRACK, TRACKS, TRACKS_PER_RUN, track_of
+from melodygan_dagster.private import PARTITION, RANGE_END, RANGE_START
 
 if TYPE_CHECKING:
     from upath import UPath
 
-    from melodygan_core.storage.store import Store
+    from melodygan_core.storage import Store
     from melodygan_dagster.resources import Settings
 
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-PARTITION = "dagster/partition"
-# Tracks within a run's range that it is not for, separated by commas.
+# Run tag: tracks of the run's range that the run leaves out, separated by commas.
 LEFT_OUT = "melodygan/left_out"
 
-# After this hour (UTC) what failed is tried again.
+# Failed tracks are tried again after this hour (UTC).
 RETRY_HOUR = 4
-# A run that ends without a word about its tracks (killed, no disk, no model) is repeated at once, so often.
+# A run that ended without reporting on its tracks (killed, disk full, no model) is repeated this often in a
+# night.
 MAX_RUNS = 3
 NEVER = "never, or after `melodygan retry`"
-# Runs of a stage that are looked through for what they said of their tracks.
+# Executions of a stage's check that are read back for what they reported.
 HISTORY = 1000
-SPOKEN = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
+
+NOT_FINISHED_STATUSES = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.SUSPENDED,
+    dg.DagsterRunStatus.CANCELING,
+)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The tracks of one run: a range, which is what Dagster knows, less those that it is not for.
+    """The tracks of one run: a range of partitions, less the tracks that are left out.
 
     Attributes:
-        start: First key of the range.
-        end: Last key of it.
-        left_out: Keys between them that the run leaves alone.
+        start: First partition key of the range.
+        end: Last partition key of the range, included.
+        left_out: Tracks between them that the run leaves out.
     """
 
     start: str
@@ -56,18 +60,18 @@ class Batch:
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags of its run."""
+        """The tags of the batch's run."""
         left_out = {LEFT_OUT: ",".join(self.left_out)} if self.left_out else {}
         return {RANGE_START: self.start, RANGE_END: self.end, **left_out}
 
 
 @dataclass(frozen=True)
 class RecentAttempts:
-    """What runs of a stage have done lately.
+    """What recent runs of a stage did.
 
     Attributes:
-        underway: Tracks of runs that are waiting or running.
-        since_last_night: Tracks that have been tried since then, and are not again before the next one.
+        underway: Tracks of queued or started runs.
+        since_last_night: Tracks that were tried since last night. They are not tried again before the next one.
     """
 
     underway: set[str] = field(default_factory=set)
@@ -75,13 +79,13 @@ class RecentAttempts:
 
 
 def keys_of(context: dg.AssetExecutionContext) -> list[str]:
-    """The tracks that this run is for."""
+    """Returns the track_ids that this run processes."""
     left_out = context.run.tags.get(LEFT_OUT, "").split(",")
-    return [k for k in context.partition_keys if k not in left_out]
+    return [t for t in map(track_of, context.partition_keys) if t not in left_out]
 
 
 def made(store: Store, settings: Settings) -> dict[str, set[str]]:
-    """Which tracks each per-track stage has been made for with the deployment's config: the store knows."""
+    """Returns, per stage, the tracks whose artifact is in the store for the deployment's config."""
     separation = settings.separation()
     table = store.features(feature_id(settings.features(), separation), "")
     folders = {
@@ -93,7 +97,7 @@ def made(store: Store, settings: Settings) -> dict[str, set[str]]:
 
 
 def failed_for_good(store: Store) -> set[str]:
-    """Tracks that will not be fetched again, until somebody deletes the record of their failure."""
+    """Returns the tracks that are not downloaded again until somebody deletes the record of their failure."""
     return _with_suffix(store.raw_error("").parent, ".error.json")
 
 
@@ -103,23 +107,23 @@ def _with_suffix(folder: UPath, suffix: str) -> set[str]:
     return {name.removesuffix(suffix) for name in listing.names(folder) if name.endswith(suffix)}
 
 
-def batches(keys: Sequence[str], wanted: Container[str], there: Container[str]) -> Iterator[Batch]:
-    """As few runs as possible: each from a wanted key to the last wanted one within a run's worth of keys.
+def batches(keys: Sequence[str], wanted: Container[str], present: Container[str]) -> Iterator[Batch]:
+    """Yields the fewest runs that cover the wanted tracks, each within TRACKS_PER_RUN neighbouring keys.
 
     Args:
-        keys: All partitions, in Dagster's order.
-        wanted: Those to run for.
-        there: Those that a run may meet as well, because it finds them made.
+        keys: All partition keys, in Dagster's order.
+        wanted: Tracks to process.
+        present: Tracks that a run may include as well, because it skips what is in the store.
     """
     position = 0
     while position < len(keys):
-        if keys[position] not in wanted:
+        if track_of(keys[position]) not in wanted:
             position += 1
             continue
         window = list(keys[position : position + TRACKS_PER_RUN])
-        while window[-1] not in wanted:
+        while track_of(window[-1]) not in wanted:
             window.pop()
-        left_out = tuple(k for k in window if k not in wanted and k not in there)
+        left_out = tuple(t for t in map(track_of, window) if t not in wanted and t not in present)
         yield Batch(window[0], window[-1], left_out)
         position += len(window)
 
@@ -128,79 +132,84 @@ def pending(
     instance: dg.DagsterInstance,
     stage: str,
     in_store: dict[str, set[str]],
-    alone: AbstractSet[str] = frozenset(),
+    skip: AbstractSet[str] = frozenset(),
     busy: AbstractSet[str] = frozenset(),
 ) -> list[Batch]:
-    """What a stage is to be run for: new tracks, and those whose artifact is not in the store.
+    """Returns the runs that a stage needs: for new tracks, and for tracks whose artifact is not in the store.
 
-    A track without its upstream is left out: it has been named as failed by the stage that did not make it.
+    A track without its upstream artifact is left out. The stage that did not make that artifact reported it.
 
     Args:
-        instance: Knows the tracks, and which are recorded.
+        instance: Holds the partitions and their materializations.
         stage: One of PER_TRACK.
-        in_store: See made().
-        alone: Tracks not to run for.
-        busy: Tracks that no run may meet, because another one is at them.
+        in_store: The result of made().
+        skip: Tracks not to process.
+        busy: Tracks that no run may include, because another run processes them.
     """
     keys = list(instance.get_dynamic_partitions(TRACKS))
-    there = in_store[stage] & instance.get_materialized_partitions(dg.AssetKey(stage))
+    present = in_store[stage] & _materialized(instance, stage)
     before = PER_TRACK.index(stage) - 1
-    possible = set(keys)
+    possible = set(map(track_of, keys))
     if before >= 0:
-        # Not what is there and not recorded: its stage is about to find it, and then all go on together.
-        possible = in_store[PER_TRACK[before]] & instance.get_materialized_partitions(
-            dg.AssetKey(PER_TRACK[before])
-        )
-    return list(batches(keys, possible - there - alone - busy, there - busy))
+        # Not what is in the store without a materialization: its stage records it soon, and then all go on
+        # together.
+        possible = in_store[PER_TRACK[before]] & _materialized(instance, PER_TRACK[before])
+    return list(batches(keys, possible - present - skip - busy, present - busy))
+
+
+def _materialized(instance: dg.DagsterInstance, stage: str) -> set[str]:
+    return set(map(track_of, instance.get_materialized_partitions(dg.AssetKey(stage))))
 
 
 def due(
     instance: dg.DagsterInstance, store: Store, settings: Settings, now: datetime
 ) -> dict[str, list[Batch]]:
-    """What is to be run without a hand, by stage: not what a run is at, nor what failed since last night."""
-    in_store, tried = made(store, settings), tried_lately(instance, now)
+    """Returns, per stage, the runs to request now.
+
+    Tracks of queued or started runs, and tracks that failed since last night, are not due.
+    """
+    in_store, attempts = made(store, settings), recent_attempts(instance, now)
     found = {}
     for before, stage in zip((None, *PER_TRACK), PER_TRACK, strict=False):
-        busy = tried[stage].underway | (tried[before].underway if before else set())
-        alone = tried[stage].since_last_night | (set() if before else failed_for_good(store))
-        found[stage] = pending(instance, stage, in_store, alone, busy)
+        busy = attempts[stage].underway | (attempts[before].underway if before else set())
+        skip = attempts[stage].since_last_night | (set() if before else failed_for_good(store))
+        found[stage] = pending(instance, stage, in_store, skip, busy)
     return found
 
 
-def tried_lately(instance: dg.DagsterInstance, now: datetime) -> dict[str, RecentAttempts]:
-    """What runs of each stage, whoever started them, have done since last night."""
-    lately = instance.get_runs(dg.RunsFilter(created_after=last_night(now)))
-    unfinished = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-    runs = {run.run_id: run for run in [*lately, *unfinished]}.values()
+def recent_attempts(instance: dg.DagsterInstance, now: datetime) -> dict[str, RecentAttempts]:
+    """Returns, per stage, what its runs did since last night, whoever started them."""
+    recent = instance.get_run_records(dg.RunsFilter(created_after=last_night(now)))
+    unfinished = instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    runs = {r.dagster_run.run_id: r.dagster_run for r in [*recent, *unfinished]}.values()
     keys = list(instance.get_dynamic_partitions(TRACKS))
     position = {key: i for i, key in enumerate(keys)}
     found = {stage: RecentAttempts() for stage in PER_TRACK}
-    for stage, tried in found.items():
-        said = spoken(instance, stage)
-        silent: Counter[str] = Counter()
+    for stage, attempts in found.items():
+        reported = reported_runs(instance, stage)
+        unreported: Counter[str] = Counter()
         for run in runs:
             if run.job_name != f"{stage}_job" and dg.AssetKey(stage) not in (run.asset_selection or ()):
                 continue
             tracks = _tracks_of(run.tags, keys, position)
-            if run.status not in FINISHED_STATUSES:
-                tried.underway.update(tracks)
-            elif run.status == dg.DagsterRunStatus.FAILURE and run.run_id not in said:
-                silent.update(tracks)
+            if not run.is_finished:
+                attempts.underway.update(tracks)
+            elif run.status == dg.DagsterRunStatus.FAILURE and run.run_id not in reported:
+                unreported.update(tracks)
             else:
-                tried.since_last_night.update(tracks)
-        tried.since_last_night.update(track for track, count in silent.items() if count >= MAX_RUNS)
+                attempts.since_last_night.update(tracks)
+        attempts.since_last_night.update(track for track, count in unreported.items() if count >= MAX_RUNS)
     return found
 
 
-def spoken(instance: dg.DagsterInstance, stage: str) -> set[str]:
-    """The runs of a stage that came so far as to say what became of their tracks."""
-    return {record.run_id for record in _checks(instance, stage) if record.status in SPOKEN}
+def reported_runs(instance: dg.DagsterInstance, stage: str) -> set[str]:
+    """Returns the ids of the stage's runs that reported on their tracks before they ended."""
+    return {run_id for run_id, _ in _reports(instance, stage)}
 
 
-def _checks(instance: dg.DagsterInstance, stage: str) -> Sequence[AssetCheckExecutionRecord]:
-    """What its latest runs said of their tracks, newest first."""
-    key = dg.AssetCheckKey(dg.AssetKey(stage), "every_track")
-    return instance.event_log_storage.get_asset_check_execution_history(key, limit=HISTORY)
+def _reports(instance: dg.DagsterInstance, stage: str) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
+    """Yields what the latest runs reported on their tracks, newest first."""
+    return private.evaluations(instance, dg.AssetCheckKey(dg.AssetKey(stage), "every_track"), HISTORY)
 
 
 def _tracks_of(tags: Mapping[str, str], keys: Sequence[str], position: Mapping[str, int]) -> list[str]:
@@ -209,39 +218,37 @@ def _tracks_of(tags: Mapping[str, str], keys: Sequence[str], position: Mapping[s
     if start not in position or end not in position:
         return []
     left_out = tags.get(LEFT_OUT, "").split(",")
-    return [k for k in keys[position[start] : position[end] + 1] if k not in left_out]
+    return [t for t in map(track_of, keys[position[start] : position[end] + 1]) if t not in left_out]
 
 
 def failures(instance: dg.DagsterInstance, store: Store, settings: Settings) -> list[dict[str, str]]:
-    """Every track that could not be made, for people: where it stopped, why, when it is tried again."""
+    """Returns a row per failed track: its title, the stage that failed, the reason, and the next attempt."""
     from melodygan_core import catalogue
 
     in_store, for_good = made(store, settings), failed_for_good(store)
     titles = {t.track_id: t.title or t.url for t in catalogue.load(store)}
     rows = {}
     for stage in PER_TRACK:
-        # The record of a failure for good is there even if the run that wrote it was killed before it said so.
+        # The record of a permanent failure exists even if the run was killed before it reported.
         recorded = for_good if stage == PER_TRACK[0] else set()
         reasons = {t: str(store.read_json(store.raw_error(t))["reason"]) for t in recorded}
-        for track, reason in (_reasons(_checks(instance, stage)) | reasons).items():
+        for track, reason in (_reasons(instance, stage) | reasons).items():
             if track in titles and track not in in_store[stage]:
-                again = NEVER if track in for_good else f"after {RETRY_HOUR}:00 UTC"
                 rows[track] = {
-                    "track": track,
                     "title": titles[track],
                     "stage": stage,
                     "reason": reason,
-                    "next": again,
+                    "next": NEVER if track in for_good else f"after {RETRY_HOUR}:00 UTC",
+                    "track": track,
                 }
     return [rows[track] for track in sorted(rows)]
 
 
-def _reasons(history: Sequence[AssetCheckExecutionRecord]) -> dict[str, str]:
-    """The latest that was said of each track."""
+def _reasons(instance: dg.DagsterInstance, stage: str) -> dict[str, str]:
+    """Returns the latest reason that was reported per failed track."""
     found: dict[str, str] = {}
-    for record in history:
-        evaluation = record.evaluation if record.status in SPOKEN else None
-        table = evaluation.metadata.get("failed") if evaluation else None
+    for _, evaluation in _reports(instance, stage):
+        table = evaluation.metadata.get("failed")
         if isinstance(table, dg.TableMetadataValue):
             for row in table.records:
                 found.setdefault(str(row.data["track"]), str(row.data["reason"]))
@@ -249,6 +256,6 @@ def _reasons(history: Sequence[AssetCheckExecutionRecord]) -> dict[str, str]:
 
 
 def last_night(now: datetime) -> datetime:
-    """When failed tracks were last let in again."""
+    """Returns the last time at which failed tracks became due again."""
     today = now.astimezone(UTC).replace(hour=RETRY_HOUR, minute=0, second=0, microsecond=0)
     return today if now >= today else today - timedelta(days=1)

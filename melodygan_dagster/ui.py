@@ -1,4 +1,4 @@
-"""The Dagster UI of a deployment, and a loopback server that lets a person listen to its store."""
+"""The Dagster UI of a deployment, and a loopback server for the sounds of its store."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING
 import click
 
 from melodygan_core.errors import InputError
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 from melodygan_dagster.deployment import Deployment
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 HOST = "127.0.0.1"
-# What a listener needs; not records, locks or Dagster's database.
+# Folders of the store that are served; not records, locks or Dagster's database.
 SERVED = ("raw", "stems", "samples", "uses", "gallery", "releases", "pictures")
 STOP_TIMEOUT_S = 30
 
 
 def listening_app(store: Store) -> Starlette:
-    """The sounds and galleries of a local store; `/` leads to the gallery in use."""
+    """Returns an app that serves a local store's sounds and galleries; `/` redirects to the latest gallery."""
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -46,7 +46,7 @@ def listening_app(store: Store) -> Starlette:
 
     root = Path(store.base.path)
     mounts = [Mount(f"/{n}", StaticFiles(directory=root / n, check_dir=False)) for n in SERVED]
-    # Other names that resolve to this machine are somebody else's page trying to read the store.
+    # A request for another host name is a foreign page that tries to read the store (DNS rebinding).
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     return Starlette(routes=[Route("/", newest), Route("/gallery/", newest), *mounts], middleware=[guard])
 
@@ -73,26 +73,26 @@ def _bound(port: int, name: str) -> socket.socket:
         bound.bind((HOST, port))
     except OSError as error:
         bound.close()
-        raise InputError(f"{name} is {port}; allowed: a port that nobody uses ({error.strerror})") from error
+        raise InputError(f"{name} must be a free port, got {port} ({error.strerror})") from error
     return bound
 
 
 def serve(deployment: Deployment, port: int, listen_port: int) -> int:
-    """Runs the UI until it is stopped (Ctrl+C, SIGTERM); returns its exit status.
+    """Runs the UI until it is stopped (Ctrl+C, SIGTERM) and returns its exit status.
 
     Raises:
-        InputError: a port is in use; the store is remote, so that its sounds cannot be served from here.
+        InputError: a port is in use, or the store is remote, so that its sounds cannot be served from here.
     """
     store = deployment.opened
     if not store.is_local:
         raise InputError(
-            f"store is {store.root!r}; allowed for the UI's players: a local folder. `dagster dev` shows all "
-            "but these, with DAGSTER_HOME, MELODYGAN_STORE and MELODYGAN_SOURCES set"
+            f"store must be a local folder, for the UI's players, got {store.root!r}. `dagster dev` shows all"
+            " but these, with DAGSTER_HOME, MELODYGAN_STORE and MELODYGAN_SOURCES set"
         )
     os.environ["MELODYGAN_LISTEN_URL"] = f"http://{HOST}:{listen_port}"
     _bound(port, "--port").close()
     with _listening(store, listen_port):
-        # Makes the database before webserver and daemon race for it.
+        # Creates the database before webserver and daemon race for it.
         deployment.instance().dispose()
         click.echo(f"Dagster UI: http://{HOST}:{port}   gallery: http://{HOST}:{listen_port}/   stop: Ctrl+C")
         return _dagster_dev(port)
@@ -104,7 +104,7 @@ def _dagster_dev(port: int) -> int:
     command = [sys.executable, "-m", "dagster", "dev", *where, "-h", HOST, "-p", str(port)]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    # A session of its own: Ctrl+C reaches it once, from here, and not again while it stops its children.
+    # In its own session, Ctrl+C reaches the process once, from here, and not again while it stops its children.
     process = subprocess.Popen(command, start_new_session=True)
     try:
         return process.wait()

@@ -1,10 +1,9 @@
-"""What of a store must be the same however often its runs were killed, and what killed writers leave in it."""
+"""Contents of a store that must not depend on how often its runs were killed, and what killed writers leave."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from melodygan_core.config import VOCODERS
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
+from melodygan_core.storage.kinds import parse
 
 SPEED = ("duration_s", *(f"test/{vocoder}/times_real_time" for vocoder in VOCODERS))
 # What no two runs share, by file: keys of JSON, columns of Parquet. All else must be the same.
@@ -26,7 +26,6 @@ VOLATILE = {
     "*/artifact.json": SPEED,
     "records/*.json": SPEED,
 }
-TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
 
 
 def _scrubbed(value: Any, keys: Sequence[str]) -> Any:
@@ -55,25 +54,26 @@ def _digest(path: Path, relative: Path) -> str:
 
 
 def hidden(relative: Path) -> bool:
-    """Whether nobody but its writer looks at a path: a temporary, or scratch."""
-    return relative.parts[0] == "work" or any(TEMPORARY.match(part) for part in relative.parts)
+    """Whether only its writer reads a path: an unfinished file, or scratch."""
+    parsed = parse(relative.as_posix())
+    return relative.parts[0] == "work" or bool(parsed.temporary)
 
 
 def split(root: Path) -> tuple[list[Path], list[Path]]:
-    """Files that anybody may read, and those that a killed writer left, relative; locks are neither."""
+    """Files that any reader may see, and those that a killed writer left, relative; locks are neither."""
     files = [path.relative_to(root) for path in root.rglob("*") if not path.is_dir()]
     files = [path for path in files if path.parts[:2] != ("work", "locks")]
     return [path for path in files if not hidden(path)], [path for path in files if hidden(path)]
 
 
 def contents(root: Path) -> dict[str, str]:
-    """File -> hash of everything visible, without what no two runs share; a torn file is `torn`."""
+    """File -> hash of everything visible, without what no two runs share; a damaged file is `damaged`."""
     found = {}
     for relative in split(root)[0]:
         try:
             found[relative.as_posix()] = _digest(root / relative, relative)
         except (ValueError, pa.ArrowException):
-            found[relative.as_posix()] = "torn"
+            found[relative.as_posix()] = "damaged"
     return found
 
 
@@ -85,7 +85,7 @@ def root_of(store: Store) -> Path:
 
 
 def texts(path: Path) -> Iterator[str]:
-    """What a file says: its bytes, and the strings of a table, which are compressed."""
+    """Text of a file: its bytes, and the strings of a table, which are compressed."""
     yield path.read_bytes().decode("latin-1")
     if path.suffix == ".parquet":
         table = pq.read_table(path)
@@ -93,7 +93,7 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def traces(store: Store, word: str) -> list[str]:
-    """Where a store still names something, in names of files or in what they hold."""
+    """Files of a store that contain a word, in their name or content."""
     found = []
     for path in root_of(store).rglob("*"):
         uri = path.relative_to(root_of(store)).as_posix()
@@ -105,14 +105,14 @@ def traces(store: Store, word: str) -> list[str]:
 
 def differences(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
     return [
-        f"{name}: {'missing' if name not in found else 'too much' if name not in wanted else 'different'}"
+        f"{name}: {'missing' if name not in found else 'unexpected' if name not in wanted else 'different'}"
         for name in sorted(found.keys() | wanted.keys())
         if found.get(name) != wanted.get(name)
     ]
 
 
 def relatives(root: Path) -> list[int]:
-    """Processes that work below a folder: children of a stage, which have sessions of their own (Linux)."""
+    """Processes with a working directory below a folder: children of a stage, in their own sessions (Linux)."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

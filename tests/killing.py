@@ -1,7 +1,7 @@
-"""Kills stages and looks at what is left.
+"""Kills stages and compares what is left with an undisturbed run.
 
-The *ground* is one undisturbed run, stage by stage. An *episode* takes a copy of its store as it was before a
-stage, kills the stage once or more, lets it finish, and compares the store with the undisturbed one.
+The *reference* is one undisturbed run, stage by stage. An *episode* takes a copy of its store as it was before
+a stage, kills the stage once or more, lets it finish, and compares the store with the reference.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from pathlib import Path
 import yaml
 
 from melodygan_core.demo import songs
-from melodygan_core.maintenance import inspection
-from melodygan_core.storage.store import Store
+from melodygan_core.maintenance.check import BAD, check_store
+from melodygan_core.maintenance.repair import repair_store
+from melodygan_core.storage import Store
 from tests import stages
 from tests.conftest import Site
 from tests.contents import contents, differences, hidden, relatives, split
@@ -30,28 +31,43 @@ from tests.stages import PRESET, STAGES
 
 # Some of the songs come by yt-dlp, which costs two seconds each, the others from a folder.
 SERVED, OWN, SONG_S = 2, 4, 7.0
-# Python is started for each of these.
-WHOLE = "melodygan run"
-COMMAND = "import tests.stages; from melodygan_dagster.cli import main; main()"
+# Not a stage: the command that runs all of them. Each of its episodes starts Python.
+RUN_COMMAND = "melodygan run"
+COMMAND = "import tests.stages; from melodygan_core.cli import main; main()"
 
 
 @dataclass(frozen=True)
 class Kill:
-    """When: after some time, or before the k-th change of a file; and whether the children are killed, too."""
+    """When a process is killed: after some time, or before its k-th change of a file.
+
+    Attributes:
+        after_s: Seconds after its start.
+        before_change: Number of the change, from 1; 0 where `after_s` decides.
+        children: Whether its children are killed, too.
+    """
 
     after_s: float = 0.0
     before_change: int = 0
-    group: bool = False
+    children: bool = False
 
     @property
     def kind(self) -> str:
         """For the report."""
-        return "change" if self.before_change else "moment, children too" if self.group else "moment"
+        return "change" if self.before_change else "moment, children too" if self.children else "moment"
 
 
 @dataclass
-class Tally:
-    """What came of the kills so far."""
+class Results:
+    """The kills so far and what they led to.
+
+    Attributes:
+        kills: Number by (stage, kind).
+        episodes: Number.
+        resumed: Steps at which killed trainings resumed.
+        problems: Sentences; empty when all is well.
+        left_files: Number of files that killed writers left.
+        left_bytes: Their size.
+    """
 
     kills: Counter[tuple[str, str]] = field(default_factory=Counter)
     episodes: int = 0
@@ -60,46 +76,60 @@ class Tally:
     left_files: int = 0
     left_bytes: int = 0
 
-    def of(self, stage: str) -> int:
-        """Kills of a stage."""
+    def kills_of(self, stage: str) -> int:
+        """Number of kills of a stage."""
         return sum(n for (name, _), n in self.kills.items() if name == stage)
 
 
 @dataclass
-class Ground:
-    """One undisturbed run: the store before each stage, its contents after, and what each stage took."""
+class Reference:
+    """One undisturbed run.
+
+    Attributes:
+        folder: Of everything.
+        site: Serves some of the songs.
+        sources: The sources file.
+        results: Of the episodes.
+        stores: The store before each stage.
+        after: Contents of the store after each stage.
+        duration_s: Of each stage.
+        changes: Number of changes of files by each stage.
+    """
 
     folder: Path
     site: Site
     sources: Path
-    tally: Tally = field(default_factory=Tally)
+    results: Results = field(default_factory=Results)
     stores: dict[str, Path] = field(default_factory=dict)
     after: dict[str, dict[str, str]] = field(default_factory=dict)
     duration_s: dict[str, float] = field(default_factory=dict)
     changes: dict[str, int] = field(default_factory=dict)
 
     def copy(self, stage: str) -> Path:
-        """A store as the stage found it; files are links, because nothing may be changed in place."""
-        root = self.folder / f"episode-{self.tally.episodes}" / "store"
+        """A store as it was before a stage; files are links, because nothing may be changed in place."""
+        root = self.folder / f"episode-{self.results.episodes}" / "store"
         shutil.copytree(self.stores[stage], root, copy_function=os.link)
-        self.tally.episodes += 1
+        self.results.episodes += 1
         return root
 
-    def begun(self) -> Iterator[tuple[Path, dict[str, str]]]:
-        """Each stage's store and what it must hold, for the copies share files with it."""
+    def expected_stores(self) -> Iterator[tuple[Path, dict[str, str]]]:
+        """The store before each stage and what it must hold, because the copies share files with it."""
         for before, stage in pairwise(STAGES):
             yield self.stores[stage], self.after[before]
 
     def finish(self, stage: str, root: Path) -> None:
-        """Runs a stage, undisturbed."""
+        """Runs a stage to its end."""
         process = stages.process(stage, root, self.sources)
         process.join()
-        log = (root.parent / "log").read_text("utf-8", "replace")
-        assert process.exitcode == 0, f"{stage} ended with {process.exitcode}:\n{log[-3000:]}"
+        assert process.exitcode == 0, f"{stage} ended with {process.exitcode}:\n{_log(root)}"
 
 
-def lay(folder: Path, site: Site) -> Ground:
-    """Makes songs, sources and the undisturbed run."""
+def _log(root: Path) -> str:
+    return (root.parent / "log").read_text("utf-8", "replace")[-3000:]
+
+
+def make_reference(folder: Path, site: Site) -> Reference:
+    """Makes songs and sources, and runs every stage undisturbed."""
     stages.start_server()
     paths = songs.write_songs(folder / "songs", SERVED + OWN, SONG_S)
     items = ""
@@ -112,186 +142,197 @@ def lay(folder: Path, site: Site) -> Ground:
     common = {"licence": "CC0-1.0", "rights": "own"}
     sources = folder / "sources.yaml"
     sources.write_text(yaml.safe_dump({"sources": [{"url": url, **common}, {"path": "songs", **common}]}))
-    ground = Ground(folder, site, sources)
+    reference = Reference(folder, site, sources)
     root = folder / "undisturbed" / "store"
     root.mkdir(parents=True)
     for stage in STAGES:
-        ground.stores[stage] = folder / "before" / stage
+        reference.stores[stage] = folder / "before" / stage
         shutil.copytree(
-            root, ground.stores[stage], copy_function=os.link, ignore=shutil.ignore_patterns("work")
+            root, reference.stores[stage], copy_function=os.link, ignore=shutil.ignore_patterns("work")
         )
         started = time.monotonic()
-        ground.finish(stage, root)
-        ground.duration_s[stage] = time.monotonic() - started
-        ground.changes[stage] = int((root.parent / "events").read_text())
-        ground.after[stage] = contents(root)
-    return ground
+        reference.finish(stage, root)
+        reference.duration_s[stage] = time.monotonic() - started
+        reference.changes[stage] = int((root.parent / "changes").read_text())
+        reference.after[stage] = contents(root)
+    return reference
 
 
-class _Observer:
-    """What must hold of one store whenever a process of it has ended."""
+class _Comparison:
+    """Checks one store whenever a process that writes to it has ended."""
 
-    def __init__(self, ground: Ground, stage: str, root: Path) -> None:
-        self.ground, self.stage, self.root = ground, stage, root
-        # A whole run writes what Dagster shows, too.
-        last = STAGES[-1] if stage == WHOLE else stage
-        self.wanted = ground.after[last]
-        self.allowed = [contents(root), *(c for s, c in ground.after.items() if stage in (s, WHOLE))]
+    def __init__(self, reference: Reference, stage: str, root: Path) -> None:
+        self.reference, self.stage, self.root = reference, stage, root
+        after = reference.after
+        self.expected = after[STAGES[-1] if stage == RUN_COMMAND else stage]
+        self.allowed = [contents(root), *(c for s, c in after.items() if stage in (s, RUN_COMMAND))]
 
-    def start(self) -> None:
+    def before(self) -> None:
         """Notes what has been fetched, which must not be fetched again."""
         there = {p.stem for p in (self.root / "raw").glob("*.json")}
-        hits = self.ground.site.hits
+        hits = self.reference.site.hits
         self.fetched = {path: n for path, n in hits.items() if any(f"-{Path(path).stem}-" in t for t in there)}
 
-    def end(self, how: str) -> None:
-        """Compares."""
-        tally = self.ground.tally
-        again = [path for path, n in self.fetched.items() if self.ground.site.hits[path] != n]
-        tally.problems += [f"{self.stage}, {how}: {path} was fetched twice" for path in again]
-        seen = self.seen()
-        for name in (n for n in seen if n.startswith("raw/") and n.endswith(".json")):
-            if name.replace(".json", ".wav") not in seen:
-                tally.problems.append(f"{self.stage}, {how}: {name} is there before its sound")
-        for name, digest in seen.items():
+    def after(self, event: str) -> None:
+        """Checks that nothing visible is incomplete and that nothing was fetched again."""
+        problems = self.reference.results.problems
+        again = [path for path, n in self.fetched.items() if self.reference.site.hits[path] != n]
+        problems += [f"{self.stage}, {event}: {path} was fetched twice" for path in again]
+        visible = self.visible()
+        for name in (n for n in visible if n.startswith("raw/") and n.endswith(".json")):
+            if name.replace(".json", ".wav") not in visible:
+                problems.append(f"{self.stage}, {event}: {name} exists before its wav")
+        for name, digest in visible.items():
             if not any(digest == one.get(name) for one in self.allowed):
-                tally.problems.append(f"{self.stage}, {how}: {name} is torn")
+                problems.append(f"{self.stage}, {event}: {name} is incomplete")
 
-    def seen(self) -> dict[str, str]:
-        """What is visible, without what only Dagster shows."""
+    def visible(self) -> dict[str, str]:
+        """Contents of the store, without the pictures, which only Dagster's assets make."""
         return {n: d for n, d in contents(self.root).items() if not n.startswith("pictures/")}
 
-    def last(self, plan: str) -> None:
-        """Compares with the undisturbed run, and tallies what the killed writers left."""
-        tally = self.ground.tally
-        tally.problems += [f"{self.stage}, {plan}: {d}" for d in differences(self.seen(), self.wanted)]
+    def at_the_end(self, plan: str) -> None:
+        """Compares the store with the reference, and counts what the killed writers left."""
+        results = self.reference.results
+        results.problems += [f"{self.stage}, {plan}: {d}" for d in differences(self.visible(), self.expected)]
         left = split(self.root)[1]
-        tally.left_files += len(left)
-        tally.left_bytes += sum((self.root / path).stat().st_size for path in left)
+        results.left_files += len(left)
+        results.left_bytes += sum((self.root / path).stat().st_size for path in left)
         resumed = self.root.parent / "resumed"
         if resumed.exists():
-            tally.resumed += [int(step) for step in resumed.read_text().split() if int(step) > 0]
-        self._doctor()
+            results.resumed += [int(step) for step in resumed.read_text().split() if int(step) > 0]
+        self._check_and_repair()
 
-    def _doctor(self) -> None:
-        """`melodygan doctor` finds nothing wrong, and its --repair takes away what is left and nothing else."""
+    def _check_and_repair(self) -> None:
+        """The check finds nothing bad, and the repair removes what is left and nothing else."""
         store, before = Store(str(self.root)), contents(self.root)
-        # It leaves alone what somebody may be writing: what is younger than an hour.
+        # The repair keeps what somebody may be writing: what is younger than an hour.
         for path in self.root.rglob("*"):
             if hidden(path.relative_to(self.root)):
                 os.utime(path, (0, 0))
-        report = inspection.inspect(store, hashes=self.stage == WHOLE)
-        problems = self.ground.tally.problems
-        problems += [f"{self.stage}, doctor: {f.path} {f.kind}" for f in report.of(*inspection.BAD)]
-        inspection.repair(store, report)
-        problems += [f"{self.stage}, mended: {d}" for d in differences(contents(self.root), before)]
-        problems += [f"{self.stage}, mended: {path} is left" for path in split(self.root)[1]]
+        report = check_store(store, hashes=self.stage == RUN_COMMAND)
+        problems = self.reference.results.problems
+        problems += [f"{self.stage}, check: {f.path} {f.kind}" for f in report.of(*BAD)]
+        repair_store(store, report)
+        problems += [f"{self.stage}, repaired: {d}" for d in differences(contents(self.root), before)]
+        problems += [f"{self.stage}, repaired: {path} is left" for path in split(self.root)[1]]
 
 
-def _strike(pid: int, root: Path, *, children: bool) -> None:
+def _kill(pid: int, root: Path, *, children: bool) -> None:
     os.kill(pid, signal.SIGKILL)
     for child in relatives(root) if children else ():
         os.kill(child, signal.SIGKILL)
 
 
-def wait_for_orphans(ground: Ground, root: Path, most_s: float = 60.0) -> None:
-    """Children of a killed process end by themselves, or are a problem."""
+def wait_for_orphans(reference: Reference, root: Path, most_s: float = 60.0) -> None:
+    """Waits for the children of a killed process to end by themselves; one that does not is a problem."""
     deadline = time.monotonic() + most_s
     while relatives(root):
         if time.monotonic() > deadline:
-            ground.tally.problems.append(f"{root}: processes {relatives(root)} go on after {most_s:g} s")
+            running = f"processes {relatives(root)} are running after {most_s:g} s"
+            reference.results.problems.append(f"{root}: {running}")
             return
         time.sleep(0.05)
 
 
-def episode(ground: Ground, stage: str, kills: Sequence[Kill]) -> int:
-    """Kills a stage some times in succession, lets it finish and compares; returns how many kills hit it."""
-    root = ground.copy(stage)
-    watch, hit = _Observer(ground, stage, root), 0
+def kill_stage_repeatedly(reference: Reference, stage: str, kills: Sequence[Kill]) -> int:
+    """One episode: kills a stage several times in succession, lets it finish and compares.
+
+    Returns:
+        How many kills came before the stage's end.
+    """
+    root = reference.copy(stage)
+    comparison, hit = _Comparison(reference, stage, root), 0
     for kill in kills:
-        watch.start()
-        process = stages.process(stage, root, ground.sources, kill.before_change)
+        comparison.before()
+        process = stages.process(stage, root, reference.sources, kill.before_change)
         process.join(None if kill.before_change else kill.after_s)
         if process.exitcode is None:
             assert process.pid is not None
-            _strike(process.pid, root, children=kill.group)
+            _kill(process.pid, root, children=kill.children)
             process.join()
-        watch.end(str(kill))
+        comparison.after(str(kill))
         if process.exitcode != -signal.SIGKILL:
-            assert process.exitcode == 0, (root.parent / "log").read_text("utf-8", "replace")[-3000:]
+            assert process.exitcode == 0, _log(root)
             break
         hit += 1
-        ground.tally.kills[stage, kill.kind] += 1
-    watch.start()
-    ground.finish(stage, root)
-    watch.end("the last run")
-    wait_for_orphans(ground, root)
-    watch.last(str(kills))
+        reference.results.kills[stage, kill.kind] += 1
+    comparison.before()
+    reference.finish(stage, root)
+    comparison.after("the last run")
+    wait_for_orphans(reference, root)
+    comparison.at_the_end(str(kills))
     shutil.rmtree(root.parent)
     return hit
 
 
-def pair(ground: Ground, stage: str, kill: Kill) -> int:
-    """Two processes with the same stage at the same time, of which one is killed; returns how many were."""
-    root = ground.copy(stage)
-    watch = _Observer(ground, stage, root)
-    first, second = (stages.process(stage, root, ground.sources) for _ in range(2))
+def kill_one_of_two(reference: Reference, stage: str, kill: Kill) -> int:
+    """Runs a stage in two processes at the same time and kills one of them.
+
+    Returns:
+        1 if the kill came before its end, else 0.
+    """
+    root = reference.copy(stage)
+    comparison = _Comparison(reference, stage, root)
+    first, second = (stages.process(stage, root, reference.sources) for _ in range(2))
     first.join(kill.after_s)
     if first.exitcode is None:
         assert first.pid is not None
-        _strike(first.pid, root, children=False)
+        _kill(first.pid, root, children=False)
     first.join()
     second.join()
-    assert second.exitcode == 0, (root.parent / "log").read_text("utf-8", "replace")[-3000:]
-    wait_for_orphans(ground, root)
-    watch.last(f"two at a time, {kill}")
+    assert second.exitcode == 0, _log(root)
+    wait_for_orphans(reference, root)
+    comparison.at_the_end(f"two at a time, {kill}")
     shutil.rmtree(root.parent)
     hit = int(first.exitcode == -signal.SIGKILL)
-    ground.tally.kills[stage, "one of two at a time"] += hit
+    reference.results.kills[stage, "one of two at a time"] += hit
     return hit
 
 
-def _until_said(process: subprocess.Popen[bytes], log: Path, start: int, words: str) -> None:
+def _wait_for_output(process: subprocess.Popen[bytes], log: Path, start: int, words: str) -> None:
     while process.poll() is None and words.encode() not in log.read_bytes()[start:]:
         time.sleep(0.05)
 
 
-def whole(ground: Ground, stage: str, moments_s: Sequence[float], after: str = "") -> int:
-    """Kills `melodygan run` at some moments in succession, then lets it end; returns how many kills hit it.
+def kill_run_command(reference: Reference, stage: str, moments_s: Sequence[float], after: str = "") -> int:
+    """Kills `melodygan run` at several moments in succession, then lets it end and compares.
 
     Args:
-        ground: Whose site and sources.
-        stage: The store is as this stage found it.
+        reference: Whose site and sources.
+        stage: The store is as it was before this stage.
         moments_s: Seconds from its start to each kill.
-        after: Seconds count from when it has written this.
+        after: Seconds count from when it has printed this.
+
+    Returns:
+        How many kills came before its end.
     """
-    root, hit = ground.copy(stage), 0
-    watch, log = _Observer(ground, WHOLE, root), root.parent / "log"
-    options = ["run", "--sources", str(ground.sources), "--store", str(root), "--preset", PRESET]
+    root, hit = reference.copy(stage), 0
+    comparison, log = _Comparison(reference, RUN_COMMAND, root), root.parent / "log"
+    options = ["run", "--sources", str(reference.sources), "--store", str(root), "--preset", PRESET]
     command = [sys.executable, "-c", COMMAND, *options, "--allow-private"]
-    command += ["--model-dir", str(ground.sources.parent / "models")]
+    command += ["--model-dir", str(reference.sources.parent / "models")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MELODYGAN_")}
     environment |= {"OMP_NUM_THREADS": "1", "DAGSTER_HOME": str(root.parent / "home")}
     for moment_s in [*moments_s, None]:
-        watch.start()
+        comparison.before()
         with log.open("ab") as file:
             start = file.tell()
             process = subprocess.Popen(
                 command, cwd=stages.ROOT, env=environment, stdout=file, stderr=file, start_new_session=True
             )
-            _until_said(process, log, start, after if moment_s else "")
+            _wait_for_output(process, log, start, after if moment_s else "")
             try:
                 process.wait(moment_s)
             except subprocess.TimeoutExpired:
-                _strike(process.pid, root, children=False)
+                _kill(process.pid, root, children=False)
         status = process.wait()
-        watch.end(f"killed after {moment_s} s" if moment_s else "the last run")
+        comparison.after(f"killed after {moment_s} s" if moment_s else "the last run")
         if status == -signal.SIGKILL:
             hit += 1
-            ground.tally.kills[WHOLE, "moment"] += 1
+            reference.results.kills[RUN_COMMAND, "moment"] += 1
         else:
-            assert status == 0, log.read_text("utf-8", "replace")[-3000:]
-    wait_for_orphans(ground, root)
-    watch.last(f"killed after {moments_s} s")
+            assert status == 0, _log(root)
+    wait_for_orphans(reference, root)
+    comparison.at_the_end(f"killed after {moments_s} s")
     shutil.rmtree(root.parent)
     return hit

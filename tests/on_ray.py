@@ -1,4 +1,4 @@
-"""What the tests have workers of a Ray cluster do; light, because every worker imports it."""
+"""Functions that tests run on a Ray cluster. Every worker imports this module, so it imports little."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from melodygan_core.parallel import TrackFunction
 
 
 def work(track_id: str) -> dict[str, Any]:
-    """What it does depends on the name."""
+    """Succeeds, fails, crashes or exits, as the first word of the track's name tells."""
     kind, _, _ = track_id.partition("-")
     if kind == "gone":
         raise TrackError("404, gone")
@@ -34,18 +34,18 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed_once(
+def kill_once(
     track_id: str, function: TrackFunction, victim: str, at: str, call: int, notes: Path
 ) -> dict[str, Any]:
-    """Does the work; the first time that the victim's worker calls `at` so often, it is killed there.
+    """Calls a function on a track, and kills the worker in the middle of the first attempt at one track.
 
     Args:
-        track_id: Whose turn it is.
-        function: The work.
-        victim: The track.
-        at: A function, by its full name.
-        call: The how manieth, from 1.
-        notes: A folder; `attempts` gets a line for each attempt.
+        track_id: Of the track.
+        function: The function.
+        victim: The track whose worker is killed.
+        at: Full name of the function whose call kills the worker.
+        call: Number of that call, from 1.
+        notes: Folder in which `attempts` gets a line per attempt.
     """
     with (notes / "attempts").open("a") as file:
         file.write(f"{track_id} {os.getpid()}\n")
@@ -67,23 +67,23 @@ def killed_once(
         return function(track_id)
 
 
-def counted_loads(track_id: str, function: TrackFunction, notes: Path) -> dict[str, Any]:
-    """Does the work, and notes by whom a separation network is loaded."""
+def record_loads(track_id: str, function: TrackFunction, notes: Path) -> dict[str, Any]:
+    """Calls a function on a track, and records which process loads a separation network."""
     from melodygan_core.separation.audio_separator import Separator
 
     load = Separator._load
 
-    def noted(self: Separator) -> None:
+    def recorded(self: Separator) -> None:
         with (notes / "loads").open("a") as file:
             file.write(f"{os.getpid()}\n")
         load(self)
 
-    with mock.patch.object(Separator, "_load", noted):
+    with mock.patch.object(Separator, "_load", recorded):
         return function(track_id)
 
 
 def stuck_on(track_id: str, node: str, notes: Path) -> dict[str, Any]:
-    """Takes for ever on one machine, and waits on the others until a track is stuck there."""
+    """Never returns on one node; on the others it waits until a track is stuck on that node."""
     here, log = ray.get_runtime_context().get_node_id(), notes / "attempts"
     with log.open("a") as file:
         file.write(f"{track_id} {here}\n")
@@ -92,16 +92,16 @@ def stuck_on(track_id: str, node: str, notes: Path) -> dict[str, Any]:
     return {}
 
 
-def polite(track_id: str, pause_s: float) -> dict[str, Any]:
-    """Says when it might have asked a server."""
+def wait_for_turn(track_id: str, pause_s: float) -> dict[str, Any]:
+    """Waits as before a request, and returns when it would have sent it."""
     from melodygan_core import download
 
-    download._be_polite(pause_s)
+    download._wait_for_turn(pause_s)
     return {"at_s": time.monotonic(), "pid": os.getpid()}
 
 
-class Unreadable:
-    """A worker that lacks the code cannot read the function that it is sent."""
+class NotImportable:
+    """A function that no worker can unpickle, as if the code were not installed there."""
 
     def __call__(self, track_id: str) -> dict[str, Any]:
         raise AssertionError(track_id)

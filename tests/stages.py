@@ -1,4 +1,4 @@
-"""The stages of the graph without Dagster, at sizes that take a second, each in a process made to be killed.
+"""The stages of the graph without Dagster, at sizes that take a second, each in a process that can be killed.
 
 A server process that has imported everything forks them, because starting one with torch takes seconds.
 """
@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -30,30 +29,30 @@ from melodygan_core import (
     generation,
     latents,
     parallel,
+    prior,
     release,
     separation,
     vocoder,
 )
 from melodygan_core.config import (
-    FAMILIES,
     DatasetConfig,
-    DenseAutoencoderConfig,
-    DenseConfig,
+    DenseCodecConfig,
     DenseGanConfig,
     EvaluationConfig,
     FeatureConfig,
     GenerationConfig,
     GriffinLimConfig,
     OptimizerConfig,
+    PipelineConfig,
     SeparationConfig,
-    TemporalAutoencoderConfig,
-    TemporalConfig,
+    TemporalCodecConfig,
     TemporalGanConfig,
     VocoderConfig,
+    replace,
 )
 from melodygan_core.config.presets import PRESETS
-from melodygan_core.prior import gan
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.pipeline import PipelineArtifacts
+from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import TrainState
 
 PRESET = "kills"
@@ -73,37 +72,42 @@ SETTINGS = PRESETS[PRESET] = replace(
         disc_channels=2,
         optimizer=replace(_OPTIMIZER, max_steps=40, batch_size=4, learning_rate=2e-3, eval_every=16),
     ),
-    dense=DenseConfig(
-        DenseAutoencoderConfig(time_bins=4, hidden_sizes=(32, 8), optimizer=_OPTIMIZER),
-        # As long as it takes to be diverse enough for `melodygan run`, which stops at a check otherwise.
-        DenseGanConfig(
-            noise_dim=32,
-            hidden_size=64,
-            layers=2,
-            optimizer=replace(_OPTIMIZER, max_steps=100, weight_decay=0.0),
-        ),
-    ),
-    temporal=TemporalConfig(
-        TemporalAutoencoderConfig(
+    codecs={
+        "dense": DenseCodecConfig(time_bins=4, hidden_sizes=(32, 8), optimizer=_OPTIMIZER),
+        "temporal": TemporalCodecConfig(
             width=48,
             blocks=1,
             latent_dim=16,
             crop_tokens=8,
             optimizer=replace(_OPTIMIZER, batch_size=8, learning_rate=3e-3),
         ),
-        TemporalGanConfig(
-            patch_tokens=8,
-            style_dim=16,
-            global_dim=16,
-            width=16,
-            ema_decay=0.95,
-            optimizer=replace(_OPTIMIZER, weight_decay=0.0),
-        ),
-    ),
-    # The other preset of the tests, `test`, takes the neural vocoder.
-    generation=GenerationConfig(
-        count=2, duration_s=1.5, vocoder="griffin_lim", griffin_lim=GriffinLimConfig(iterations=4)
-    ),
+    },
+    priors={
+        "dense": {
+            # As long as it takes to be diverse enough for `melodygan run`, which stops at a check otherwise.
+            "gan": DenseGanConfig(
+                noise_dim=32,
+                hidden_size=64,
+                layers=2,
+                optimizer=replace(_OPTIMIZER, max_steps=100, weight_decay=0.0),
+            )
+        },
+        "temporal": {
+            "gan": TemporalGanConfig(
+                patch_tokens=8,
+                style_dim=16,
+                global_dim=16,
+                width=16,
+                ema_decay=0.95,
+                optimizer=replace(_OPTIMIZER, weight_decay=0.0),
+            )
+        },
+    },
+    # One pipeline with each vocoder.
+    pipelines={"dense_gan": PipelineConfig(codec="dense", prior="gan", vocoder="griffin_lim")},
+    train=("dense_gan", "temporal_gan"),
+    griffin_lim=GriffinLimConfig(iterations=4),
+    generation=GenerationConfig(count=2, duration_s=1.5),
     evaluation=EvaluationConfig(windows_s=(0.7,), neighbours=3, bootstrap=20, generated_count=4),
 )
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
@@ -114,7 +118,7 @@ ROOT = Path(__file__).parents[1]
 # The stages: what the assets do, without Dagster.
 
 
-def _good(report: parallel.Report) -> None:
+def _require_success(report: parallel.Report) -> None:
     assert not report.failed, report.failed
 
 
@@ -122,18 +126,22 @@ def _tracks(store: Store) -> list[str]:
     return [t.track_id for t in catalogue.load(store)]
 
 
-def _of(store: Store, name: str) -> Artifact:
+def _record(store: Store, name: str) -> Artifact:
     record = store.record(name)
     assert record is not None, name
     return record
 
 
-def _models(store: Store, family: str) -> tuple[Artifact, Artifact, Artifact]:
-    """GAN, autoencoder, vocoder: what every later stage takes first."""
-    return (
-        _of(store, f"{family}/gan_checkpoint"),
-        _of(store, f"{family}/autoencoder_checkpoint"),
-        _of(store, "vocoder_checkpoint"),
+def _artifacts(store: Store, name: str) -> PipelineArtifacts:
+    """The checkpoints of a pipeline, which every later stage takes first."""
+    row = SETTINGS.pipelines[name]
+    return PipelineArtifacts(
+        name,
+        _record(store, codec.name_of(row.codec)),
+        _record(store, prior.name_of(row.codec, row.prior)),
+        _record(store, "vocoder_checkpoint") if row.vocoder == "neural" else None,
+        row.vocoder,
+        SETTINGS.griffin_lim,
     )
 
 
@@ -152,73 +160,85 @@ def _assemble(store: Store) -> Artifact:
     return made
 
 
-def _generate(store: Store, family: str) -> Artifact:
-    return generation.generate(*_models(store, family), _of(store, "feature_table"), store, SETTINGS.generation)
+def _train_prior(store: Store, codec_name: str, name: str) -> Artifact:
+    table, checkpoint = (_record(store, n) for n in (latents.name_of(codec_name), codec.name_of(codec_name)))
+    return prior.train(name, table, checkpoint, store, SETTINGS.priors[codec_name][name])
 
 
-def _evaluate(store: Store, family: str) -> Artifact:
-    return evaluation.evaluate(
-        *_models(store, family),
-        _of(store, "feature_table"),
-        store,
-        SETTINGS.evaluation,
-        SETTINGS.generation,
-    )
+def _generate(store: Store, name: str) -> Artifact:
+    table = _record(store, "feature_table")
+    return generation.generate(_artifacts(store, name), table, store, SETTINGS.generation)
 
 
-def _publish(store: Store, family: str) -> Artifact:
+def _evaluate(store: Store, name: str) -> Artifact:
+    table = _record(store, "feature_table")
+    return evaluation.evaluate(_artifacts(store, name), table, store, SETTINGS.evaluation, SETTINGS.generation)
+
+
+def _publish(store: Store, name: str) -> Artifact:
     return release.publish(
-        *_models(store, family),
-        _of(store, f"{family}/evaluation"),
-        _of(store, "feature_table"),
+        _artifacts(store, name),
+        _record(store, f"{name}/evaluation"),
+        _record(store, "feature_table"),
         store,
         SETTINGS.generation,
-        store.record(f"{family}/release"),
+        store.record(f"{name}/release"),
     ).artifact
 
 
-def _shown(store: Store, family: str) -> gallery.Family:
-    generator, model, sound = _models(store, family)
-    made, figures = (_of(store, f"{family}/{name}") for name in ("generated_samples", "evaluation"))
-    return gallery.Family(family, model, generator, sound, made, figures)
-
-
 def _render(store: Store) -> Artifact:
-    return gallery.render(_of(store, "feature_table"), [_shown(store, f) for f in FAMILIES], store)
+    entries = [
+        gallery.GalleryEntry(
+            _artifacts(store, name),
+            _record(store, f"{name}/generated_samples"),
+            _record(store, f"{name}/evaluation"),
+        )
+        for name in SETTINGS.train
+    ]
+    return gallery.render(_record(store, "feature_table"), entries, store)
 
 
-def _of_family(family: str) -> dict[str, Callable[[Store], Artifact]]:
-    config = getattr(SETTINGS, family)
+def _pipeline_stages(name: str) -> dict[str, Callable[[Store], Artifact]]:
+    """The stages from the dataset to the release of a pipeline, in order."""
+    row = SETTINGS.pipelines[name]
+    config = SETTINGS.codecs[row.codec]
 
-    def encoder(store: Store) -> Artifact:
-        return _of(store, f"{family}/autoencoder_checkpoint")
+    def table(store: Store) -> Artifact:
+        return _record(store, "feature_table")
 
     return {
-        "autoencoder": lambda s: codec.train(_of(s, "feature_table"), s, config.autoencoder),
-        "latents": lambda s: latents.encode(encoder(s), _of(s, "feature_table"), s),
-        "gan": lambda s: gan.train(_of(s, f"{family}/latent_table"), encoder(s), s, config.gan),
-        "generation": lambda s: _generate(s, family),
-        "evaluation": lambda s: _evaluate(s, family),
-        "release": lambda s: _publish(s, family),
+        f"{row.codec}_codec": lambda s: codec.train(row.codec, table(s), s, config),
+        f"{row.codec}_latents": lambda s: latents.encode(_record(s, codec.name_of(row.codec)), table(s), s),
+        f"{row.codec}_{row.prior}": lambda s: _train_prior(s, row.codec, row.prior),
+        f"{name}_generation": lambda s: _generate(s, name),
+        f"{name}_evaluation": lambda s: _evaluate(s, name),
+        f"{name}_release": lambda s: _publish(s, name),
     }
 
 
 _BY_TRACK: dict[str, Callable[[Store, Path], None]] = {
     "catalogue": _expand,
-    "download": lambda store, _: _good(download.fetch(_tracks(store), store, SETTINGS.download)),
-    "separation": lambda store, at: _good(separation.separate(_tracks(store), store, _separation(at))),
-    "features": lambda store, at: _good(
-        features.extract(_tracks(store), store, SETTINGS.features, _separation(at))
+    "download": lambda store, _: _require_success(download.fetch(_tracks(store), store, SETTINGS.download)),
+    "separation": lambda store, sources: _require_success(
+        separation.separate(_tracks(store), store, _separation(sources))
+    ),
+    "features": lambda store, sources: _require_success(
+        features.extract(_tracks(store), store, SETTINGS.features, _separation(sources))
     ),
 }
 _ARTIFACTS: dict[str, Callable[[Store], Artifact]] = {
     "dataset": _assemble,
-    "vocoder": lambda s: vocoder.train(_of(s, "feature_table"), s, SETTINGS.vocoder),
-    **_of_family("dense"),
-    **{f"temporal_{name}": stage for name, stage in _of_family("temporal").items()},
+    "vocoder": lambda s: vocoder.train(_record(s, "feature_table"), s, SETTINGS.vocoder),
+    **{stage: make for name in SETTINGS.train for stage, make in _pipeline_stages(name).items()},
     "gallery": _render,
 }
 STAGES = (*_BY_TRACK, *_ARTIFACTS)
+# Stage to the config of its training.
+TRAININGS: dict[str, Any] = {
+    "vocoder": SETTINGS.vocoder,
+    **{f"{name}_codec": config for name, config in SETTINGS.codecs.items()},
+    **{f"{of}_{name}": config for of, rows in SETTINGS.priors.items() for name, config in rows.items()},
+}
 
 
 # The process that is killed.
@@ -247,28 +267,28 @@ class _Watch:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _stage(name: str, root: str, sources: Path, notes: Path, kill_before: int) -> None:
+def _run(name: str, root: str, sources: Path, folder: Path, kill_before: int) -> None:
     os.setsid()
     torch.set_num_threads(1)
-    log = os.open(notes / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     load = TrainState.load
 
-    def noted(self: TrainState, *args: Any) -> int:
+    def recording_load(self: TrainState, *args: Any) -> int:
         step = load(self, *args)
-        with (notes / "resumed").open("a") as file:
+        with (folder / "resumed").open("a") as file:
             file.write(f"{step}\n")
         return step
 
     watch, store = _Watch(root, kill_before), Store(root)
     sys.addaudithook(watch)
-    with mock.patch.object(TrainState, "load", noted):
+    with mock.patch.object(TrainState, "load", recording_load):
         if name in _BY_TRACK:
             _BY_TRACK[name](store, sources)
         else:
             store.write_record(_ARTIFACTS[name](store))
-    (notes / "events").write_text(str(watch.count))
+    (folder / "changes").write_text(str(watch.count))
 
 
 def start_server() -> None:
@@ -291,7 +311,7 @@ def start_server() -> None:
 
 
 def process(stage: str, root: Path, sources: Path, kill_before: int = 0) -> ForkServerProcess:
-    """A process that has begun with a stage; it writes its log and what it counts beside the store.
+    """Starts a process that runs a stage; it writes its log and its count of changes beside the store.
 
     Args:
         stage: One of STAGES.
@@ -299,8 +319,6 @@ def process(stage: str, root: Path, sources: Path, kill_before: int = 0) -> Fork
         sources: The sources file; separation models are kept beside it.
         kill_before: It kills itself before this change of a file of the store, counted from 1; 0 for never.
     """
-    made = _FORK.Process(
-        target=_stage, args=(stage, str(root), sources, root.parent, kill_before), daemon=False
-    )
+    made = _FORK.Process(target=_run, args=(stage, str(root), sources, root.parent, kill_before), daemon=False)
     made.start()
     return made

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments and before random changes of files; `tests/kills.py` does the same at length."""
+"""SIGKILL at random moments and before random changes of files; `scripts/kills.py` does the same for longer."""
 
 from __future__ import annotations
 
@@ -10,78 +10,83 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 from tests.conftest import serving
-from tests.killing import WHOLE, Ground, Kill, episode, lay, pair, whole
-from tests.kills import kill_stage
-from tests.stages import ROOT, SETTINGS
+from tests.contents import contents
+from tests.kill_plans import SHARES, kill_stage
+from tests.killing import (
+    RUN_COMMAND,
+    Kill,
+    Reference,
+    kill_one_of_two,
+    kill_run_command,
+    kill_stage_repeatedly,
+    make_reference,
+)
+from tests.stages import ROOT, STAGES, TRAININGS
 
+pytestmark = pytest.mark.slow
 KILLS = {
     "catalogue": 1, "download": 2, "separation": 1, "features": 4, "dataset": 8, "vocoder": 2,
-    "autoencoder": 3, "latents": 8, "gan": 3, "generation": 4, "evaluation": 1, "release": 9,
-    "temporal_autoencoder": 2, "temporal_latents": 2, "temporal_gan": 2, "gallery": 1,
+    "dense_codec": 3, "dense_latents": 8, "dense_gan": 3, "dense_gan_generation": 4,
+    "dense_gan_evaluation": 1, "dense_gan_release": 9, "temporal_codec": 2, "temporal_latents": 2,
+    "temporal_gan": 2, "gallery": 1,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
+    """An undisturbed run; its stores are unchanged at the end, although their copies share files with them."""
     with serving() as site:
-        yield lay(tmp_path_factory.mktemp("kills"), site)
+        yield (made := make_reference(tmp_path_factory.mktemp("kills"), site))
+    assert all(contents(root) == expected for root, expected in made.expected_stores())
 
 
 @pytest.fixture(autouse=True)
 def no_problems(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Nothing torn, nothing fetched twice, nobody left, and the store of the undisturbed run."""
+    """Nothing incomplete, nothing fetched twice, no process left, and the store of the undisturbed run."""
     yield
-    if "ground" in request.fixturenames:
-        tally = request.getfixturevalue("ground").tally
-        found, tally.problems = tally.problems, []
+    if "reference" in request.fixturenames:
+        results = request.getfixturevalue("reference").results
+        found, results.problems = results.problems, []
         assert found == []
 
 
-def test_there_are_fifty_kills() -> None:
-    assert sum(KILLS.values()) >= 50
+def test_every_stage_has_a_share_and_there_are_fifty_kills() -> None:
+    assert set(SHARES) == {*STAGES, RUN_COMMAND} and sum(SHARES.values()) == 100
+    assert set(KILLS) < set(STAGES) and sum(KILLS.values()) >= 50
 
 
 @pytest.mark.parametrize("stage", KILLS)
-def test_a_stage_that_is_killed_ends_as_if_it_had_not_been(ground: Ground, stage: str) -> None:
-    before = ground.tally.of(stage)
-    kill_stage(ground, stage, before + KILLS[stage], random.Random(stage))
-    assert ground.tally.of(stage) >= before + KILLS[stage]
+def test_a_killed_stage_ends_as_an_undisturbed_one(reference: Reference, stage: str) -> None:
+    before = reference.results.kills_of(stage)
+    kill_stage(reference, stage, before + KILLS[stage], random.Random(stage))
+    assert reference.results.kills_of(stage) >= before + KILLS[stage]
 
 
-@pytest.mark.parametrize(
-    ("stage", "config"),
-    [
-        ("vocoder", SETTINGS.vocoder),
-        ("autoencoder", SETTINGS.dense.autoencoder),
-        ("gan", SETTINGS.dense.gan),
-        ("temporal_autoencoder", SETTINGS.temporal.autoencoder),
-        ("temporal_gan", SETTINGS.temporal.gan),
-    ],
-)
-def test_a_training_goes_on_from_its_last_step_bit_for_bit(ground: Ground, stage: str, config: Any) -> None:
-    resumed = len(ground.tally.resumed)
-    assert episode(ground, stage, [Kill(before_change=30), Kill(before_change=20)]) == 2
-    first, second = ground.tally.resumed[resumed:]
-    # Neither is at a validation, where everything begins anew.
-    assert 0 < first < second < config.optimizer.max_steps
-    assert first % config.optimizer.eval_every and second % config.optimizer.eval_every
+@pytest.mark.parametrize("stage", TRAININGS)
+def test_a_killed_training_resumes_from_its_last_step_bit_for_bit(reference: Reference, stage: str) -> None:
+    optimizer, resumed = TRAININGS[stage].optimizer, len(reference.results.resumed)
+    kills = [Kill(before_change=30), Kill(before_change=20)]
+    assert kill_stage_repeatedly(reference, stage, kills) == 2
+    first, second = reference.results.resumed[resumed:]
+    # Neither step is that of a validation, at which a new interval of losses begins.
+    assert 0 < first < second < optimizer.max_steps
+    assert first % optimizer.eval_every and second % optimizer.eval_every
 
 
-def test_of_two_runs_on_the_same_tracks_one_may_die(ground: Ground) -> None:
+def test_one_of_two_runs_on_the_same_tracks_may_be_killed(reference: Reference) -> None:
     # On a busy machine the undisturbed run may have taken longer than this one will: then an earlier moment.
-    moments = (ground.duration_s["features"] / part for part in (2, 4, 8, 16))
-    assert any(pair(ground, "features", Kill(after_s=moment)) for moment in moments)
+    moments = (reference.duration_s["features"] / part for part in (2, 4, 8, 16))
+    assert any(kill_one_of_two(reference, "features", Kill(after_s=moment)) for moment in moments)
 
 
-def test_the_whole_command_may_be_killed(ground: Ground) -> None:
-    assert whole(ground, "temporal_evaluation", [0.5], after="done dataset_job") == 1
-    assert ground.tally.of(WHOLE) == 1
+def test_the_run_command_may_be_killed(reference: Reference) -> None:
+    assert kill_run_command(reference, "temporal_gan_evaluation", [0.5], after="done dataset_job") == 1
+    assert reference.results.kills_of(RUN_COMMAND) == 1
 
 
 WORKERS = """
@@ -114,15 +119,15 @@ def test_the_workers_of_a_killed_run_end(tmp_path: Path) -> None:
 
 
 def _signal_until_gone(pid: int) -> None:
-    # An orphan is reaped by whoever adopts it, a moment after its end.
+    # Whoever adopts an orphan reaps it a moment after its end.
     for _ in range(200):
         os.kill(pid, 0)
         time.sleep(0.05)
 
 
-def test_a_child_with_strangers_bytes_does_not_outlive_a_killed_parent_for_long() -> None:
+def test_a_child_that_handles_foreign_bytes_ends_soon_after_a_killed_parent() -> None:
     code = (
-        "import signal\nfrom melodygan_core import net\n"
+        "import signal\nfrom melodygan_core.sandbox import net\n"
         "net.apply_limits(net.Limits(20.0, file_bytes=1000))\nprint(signal.alarm(0))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -1,4 +1,4 @@
-"""Stages on a Ray cluster of two nodes of this machine: the same files as here, whoever is killed."""
+"""Stages on a Ray cluster of two nodes on this machine make the same files as without it, also after kills."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from melodygan_core.config.presets import PRESETS
 from melodygan_core.demo import songs
 from melodygan_core.errors import InputError
 from melodygan_core.parallel import Backend, Report, map_tracks
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 from tests.conftest import PRESET
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 COUNT, SONG_S = 4, 3.0
 RAY = Backend("ray", 2)
@@ -43,9 +44,9 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Otherwise Ray puts the address of a network interface in the place of loopback.
+    # Otherwise Ray replaces loopback with the address of a network interface.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # Read when Ray is imported: a node that is gone is noticed in seconds.
+    # Ray reads these when it is imported: it notices a lost node within seconds.
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "4",
@@ -81,7 +82,7 @@ def notes(tmp_path: Path) -> Path:
     return folder
 
 
-# The three stages, as the deployment runs them.
+# The three stages per track, as the deployment runs them.
 
 SETTINGS = PRESETS[PRESET]
 
@@ -105,20 +106,20 @@ def _without_times(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _content(store: Store) -> dict[str, bytes | dict[str, Any]]:
-    """Every file of the three stages, with nothing but the time of fetching left out."""
+    """Every file of the three stages, without the time of the download."""
     root, found = Path(store.root), {}
     for path in sorted(p for kind in ("raw", "stems", "features") for p in (root / kind).rglob("*")):
         if path.is_file() and path.suffix != ".png":
-            whole = path.read_bytes()
+            data = path.read_bytes()
             found[str(path.relative_to(root))] = (
-                _without_times(json.loads(whole)) if path.suffix == ".json" else whole
+                _without_times(json.loads(data)) if path.suffix == ".json" else data
             )
     return found
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Own files."""
+    """A sources file that lists a folder of songs."""
     folder = tmp_path_factory.mktemp("sources")
     songs.write_songs(folder / "songs", COUNT, SONG_S)
     path = folder / "sources.yaml"
@@ -128,7 +129,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def serial(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Report]]:
-    """What the stages make without Ray."""
+    """The store that the stages fill without Ray, and their reports."""
     store = Store(str(tmp_path_factory.mktemp("serial") / "store"))
     assert not catalogue.expand(sources, store, SETTINGS.catalogue).failed_sources
     reports = _stages(store, sources)
@@ -136,16 +137,16 @@ def serial(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sto
     return store, reports
 
 
-# Each stage is left when its file or folder is half made: the wav is written but not in its place, vocals are
-# there without the instrumental, the table has one stem of three.
-MOMENTS = {
+# Each stage is killed in the middle of its file or folder: the wav is written and not renamed, the vocals exist
+# without the instrumental, the table has one stem of three. Function and number of its call.
+KILLED_AT = {
     "download": ("melodygan_core.download.sha256_of", 1),
     "stems": ("melodygan_core.separation.stems.loudness_lufs", 1),
     "features": ("melodygan_core.features.tracks.stem_table", 2),
 }
 
 
-def test_a_run_on_ray_makes_the_same_though_a_worker_of_each_stage_is_killed(
+def test_a_run_on_ray_makes_the_same_files_when_a_worker_of_each_stage_is_killed(
     cluster: Cluster,
     serial: tuple[Store, dict[str, Report]],
     sources: Path,
@@ -164,23 +165,21 @@ def test_a_run_on_ray_makes_the_same_though_a_worker_of_each_stage_is_killed(
     )
     reports: dict[str, Report] = {}
 
-    def sabotaged(stage: str, function: parallel.TrackFunction, ids: list[str], backend: Backend) -> Report:
+    def map_and_kill(stage: str, function: parallel.TrackFunction, ids: list[str], backend: Backend) -> Report:
         assert backend == RAY
         (folder := notes / stage).mkdir()
-        at, call = MOMENTS[stage]
-        function = partial(on_ray.counted_loads, function=function, notes=folder)
-        function = partial(
-            on_ray.killed_once, function=function, victim=min(ids), at=at, call=call, notes=folder
-        )
+        at, call = KILLED_AT[stage]
+        function = partial(on_ray.record_loads, function=function, notes=folder)
+        function = partial(on_ray.kill_once, function=function, victim=min(ids), at=at, call=call, notes=folder)
         reports[stage] = map_tracks(stage, function, ids, backend)
         return reports[stage]
 
-    monkeypatch.setattr(parallel, "map_tracks", sabotaged)
-    monkeypatch.setattr("melodygan_core.separation.stems.map_tracks", sabotaged)
+    monkeypatch.setattr(parallel, "map_tracks", map_and_kill)
+    monkeypatch.setattr("melodygan_core.separation.stems.map_tracks", map_and_kill)
     with mock.patch.dict(os.environ, {"MELODYGAN_RAY": str(cluster.address)}):
         for result in runner.run(deployment):
             assert (result.success, result.reason) == (True, "")
-            # Connected for as long as a stage that needs it.
+            # Each stage connects and disconnects.
             assert not ray.is_initialized()
             if result.job == "features_job":
                 break
@@ -195,11 +194,11 @@ def test_a_run_on_ray_makes_the_same_though_a_worker_of_each_stage_is_killed(
         assert len({pid for track_id, pid in attempts if track_id == min(there)}) == 2
         if stage == "stems":
             assert sorted((notes / stage / "loads").read_text().split()) == sorted({pid for _, pid in attempts})
-    # What a killed worker leaves has a name that nobody reads, until `melodygan doctor --repair`.
+    # Nothing reads the temporary file of a killed worker, and `melodygan doctor --repair` removes it.
     assert {k: v for k, v in _content(store).items() if "/." not in k} == _content(serial[0])
 
 
-def test_one_failure_is_named_and_the_others_go_on(connected: Cluster) -> None:
+def test_failed_tracks_are_reported_and_the_rest_continue(connected: Cluster) -> None:
     from tests.on_ray import work
 
     tracks = ["crash-1", "a", "gone-1", "bug-1", "exit-1", "there-1", "b", "c"]
@@ -220,7 +219,7 @@ def test_one_failure_is_named_and_the_others_go_on(connected: Cluster) -> None:
         assert failed[name].error.startswith("its worker died 2 times (crash, out of memory, or its machine): ")
 
 
-def test_a_machine_that_goes_away_costs_a_retry(connected: Cluster, notes: Path) -> None:
+def test_the_track_of_a_lost_machine_is_retried(connected: Cluster, notes: Path) -> None:
     from tests.on_ray import stuck_on
 
     (other,) = connected.worker_nodes
@@ -246,50 +245,51 @@ def test_a_machine_that_goes_away_costs_a_retry(connected: Cluster, notes: Path)
     assert Counter(t for t, _ in attempts) == Counter(["a", "b", "c", stuck])
 
 
-def test_machines_without_the_code_are_named(connected: Cluster) -> None:
-    from tests.on_ray import Unreadable
+def test_a_worker_without_the_code_is_reported(connected: Cluster) -> None:
+    from tests.on_ray import NotImportable
 
-    report = map_tracks("stage", Unreadable(), ["a", "b"], RAY)
+    report = map_tracks("stage", NotImportable(), ["a", "b"], RAY)
     reason = "ModuleNotFoundError: No module named 'not_installed_there'"
     assert [o.error for o in report.outcomes] == [f"no worker can start on the Ray cluster: {reason}"] * 2
 
 
-def test_a_worker_of_ray_is_polite_and_one_track_goes_there_too(connected: Cluster) -> None:
-    from tests.on_ray import polite
+def test_workers_on_ray_pause_between_requests_and_a_single_track_runs_there_too(connected: Cluster) -> None:
+    from tests.on_ray import wait_for_turn
 
-    report = map_tracks("stage", partial(polite, pause_s=0.3), ["a", "b", "c"], Backend("ray", 1))
+    report = map_tracks("stage", partial(wait_for_turn, pause_s=0.3), ["a", "b", "c"], Backend("ray", 1))
     times = [o.metadata["at_s"] for o in report.outcomes]
     assert min(times[1] - times[0], times[2] - times[1]) >= 0.3
-    (only,) = map_tracks("stage", partial(polite, pause_s=0.0), ["a"], RAY).outcomes
+    (only,) = map_tracks("stage", partial(wait_for_turn, pause_s=0.0), ["a"], RAY).outcomes
     assert only.metadata["pid"] != os.getpid()
 
 
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_connection_or_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(_: str) -> dict[str, Any]:
         return {}
 
-    with pytest.raises(InputError, match=r"connected: ray\.init"):
+    with pytest.raises(InputError, match=r"backend must be connected, got 'ray': call ray\.init"):
         map_tracks("stage", nothing, ["a"], RAY)
     assert map_tracks("stage", nothing, [], RAY).outcomes == ()
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"pip install melodygan\[ray\]"):
+    with pytest.raises(InputError, match=r"\.venv/bin/uv pip install -e '\.\[ray\]'"):
         map_tracks("stage", nothing, ["a"], RAY)
 
 
-def test_threads_may_not_share_a_separation_network(store: Store) -> None:
-    with pytest.raises(InputError, match="'threads'; allowed: serial, processes, ray"):
+def test_separation_refuses_threads(store: Store) -> None:
+    with pytest.raises(InputError, match="backend must be serial, processes, ray, got 'threads'"):
         separation.separate([], store, SETTINGS.separation, Backend("threads", 2))
 
 
-def test_a_deployment_says_where_its_tracks_are_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from melodygan_dagster.resources import Workers, deployed_workers
+def test_the_environment_chooses_where_tracks_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from melodygan_dagster.defs.resources import deployed_workers
+    from melodygan_dagster.resources import Workers
 
     monkeypatch.setenv("MELODYGAN_RAY", "")
     here = deployed_workers()
     assert type(here) is Workers
     assert here.downloads(SETTINGS.download) is here.features(SETTINGS.features) is None
     monkeypatch.setenv("MELODYGAN_RAY", "yes")
-    with pytest.raises(InputError, match="MELODYGAN_RAY is 'yes'; allowed: local, auto, host:port"):
+    with pytest.raises(InputError, match=r"MELODYGAN_RAY must be local, auto, host:port.*got 'yes'"):
         deployed_workers()
     for address in ("local", "auto", "10.0.0.1:6379", "ray://head:10001"):
         monkeypatch.setenv("MELODYGAN_RAY", address)
@@ -297,5 +297,5 @@ def test_a_deployment_says_where_its_tracks_are_worked_on(monkeypatch: pytest.Mo
         assert getattr(made, "ray_address", None) == address
     monkeypatch.delitem(sys.modules, "melodygan_dagster.ray_workers")
     monkeypatch.setitem(sys.modules, "dagster_ray", None)
-    with pytest.raises(InputError, match=r"dagster_ray is not installed: pip install melodygan\[ray\]"):
+    with pytest.raises(InputError, match=r"dagster_ray is not installed: .*uv pip install -e '\.\[ray\]'"):
         deployed_workers()

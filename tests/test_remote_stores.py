@@ -1,4 +1,4 @@
-"""Stores that are no folder of this machine: S3 (moto's server on loopback) and this process's memory."""
+"""Stores on S3 (moto's server on loopback) and in memory."""
 
 from __future__ import annotations
 
@@ -23,32 +23,40 @@ from click.testing import CliRunner
 from fsspec.registry import _registry
 from moto.server import ThreadedMotoServer
 
+from melodygan_core import codec, evaluation, generation, latents, prior, release, vocoder
+from melodygan_core.cli import main
 from melodygan_core.dataset import Dataset
 from melodygan_core.demo import songs
 from melodygan_core.errors import InputError
-from melodygan_core.maintenance import inspection
-from melodygan_core.storage import listing
+from melodygan_core.maintenance.check import BAD, check_store
+from melodygan_core.maintenance.repair import repair_store
+from melodygan_core.storage import ARTIFACT_FILE, MARKERS, Artifact, Layout, Store, listing
 from melodygan_core.storage.files import own_folder
-from melodygan_core.storage.layout import Layout
-from melodygan_core.storage.store import ARTIFACT_FILE, MARKERS, Artifact, Store
 from melodygan_dagster import track_scheduling
-from melodygan_dagster.cli import main
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import PER_TRACK
+from melodygan_dagster.runner import failure_of
 from tests.conftest import PRESET
+from tests.core.made import (
+    DENSE_CODEC,
+    DENSE_GAN,
+    EVALUATION,
+    GENERATION,
+    VOCODER,
+    Trained,
+    make_dense,
+)
 from tests.dagster.conftest import execute
 
-COUNT, SONG_S = 8, 6.0
+pytestmark = pytest.mark.slow
+COUNT, SONG_S = 6, 4.0
 BUCKET = "bucket"
-ENCODER = ("dense/autoencoder_checkpoint", "dense/latent_table")
-REST = ("gan_checkpoint", "generated_samples", "evaluation", "release")
-DENSE = ("vocoder_checkpoint", *ENCODER, *(f"dense/{name}" for name in REST))
 Requests = list[tuple[str, str]]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where this machine keeps what belongs to stores elsewhere."""
+    """The folder of this machine's scratch for remote stores."""
     folder = tmp_path_factory.mktemp("scratch")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -60,7 +68,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """A bucket that the usual variables lead to; nothing else is set."""
+    """URL of a bucket that the usual variables lead to."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -77,19 +85,19 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> Requests:
-    """What S3 is asked, as it is asked."""
-    asked: Requests = []
+    """The requests to S3 so far, in order: operation and key."""
+    sent: Requests = []
     call = AioBaseClient._make_api_call
 
-    async def noted(self: AioBaseClient, operation: str, arguments: dict[str, Any]) -> Any:
-        asked.append((operation, arguments.get("Key", "")))
+    async def recorded(self: AioBaseClient, operation: str, arguments: dict[str, Any]) -> Any:
+        sent.append((operation, arguments.get("Key", "")))
         return await call(self, operation, arguments)
 
-    monkeypatch.setattr(AioBaseClient, "_make_api_call", noted)
-    return asked
+    monkeypatch.setattr(AioBaseClient, "_make_api_call", recorded)
+    return sent
 
 
-# The graph.
+# The data's stages, run by Dagster.
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +106,19 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     songs.write_songs(folder / "songs", COUNT, SONG_S)
     file = folder / "sources.yaml"
     file.write_text("sources:\n  - {path: songs, rights: own, licence: CC0-1.0}\n", "utf-8")
+    # Short segments, so that short songs are enough to train on.
+    (folder / "config.yaml").write_text("features: {segment_frames: 32}\n", "utf-8")
     return file
 
 
-def run(root: str, sources: Path, home: Path, assets: tuple[str, ...]) -> dict[str, Any]:
-    """Runs the data's stages and some assets in a new Dagster instance; every data version that it then has."""
+def run(root: str, sources: Path, home: Path) -> dict[str, Any]:
+    """Runs the data's stages in a new Dagster instance; returns all data versions that it has then."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith("MELODYGAN_"):
                 patch.setenv(name, os.environ[name])
         patch.setenv("DAGSTER_HOME", str(home))
-        deployment = Deployment(root, sources, PRESET)
+        deployment = Deployment(root, sources, PRESET, config=sources.with_name("config.yaml"))
         with deployment.instance() as instance:
             from melodygan_dagster.definitions import defs
             from melodygan_dagster.resources import deployed_settings
@@ -123,18 +133,16 @@ def run(root: str, sources: Path, home: Path, assets: tuple[str, ...]) -> dict[s
                 assert result.success
                 events = result.asset_materializations_for_node(stage)
                 computed[stage] = sum(bool(e.metadata["computed"].value) for e in events)
-            assert execute(definitions, instance, "dataset_job").success
-            job = dg.define_asset_job("some", [dg.AssetKey(n.split("/")) for n in assets])
-            some = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
-            assert execute(some, instance, "some").success
-            return {"computed": computed, **versions(instance, assets)}
+            result = execute(definitions, instance, "dataset_job")
+            assert result.success, failure_of(result)
+            return {"computed": computed, **versions(instance)}
 
 
-def versions(instance: dg.DagsterInstance, assets: tuple[str, ...]) -> dict[str, str]:
+def versions(instance: dg.DagsterInstance) -> dict[str, str]:
     """Data version by asset, or by stage and track."""
     found = {}
-    for name in (*PER_TRACK, "feature_table", *assets):
-        for record in instance.fetch_materializations(dg.AssetKey(name.split("/")), limit=100).records:
+    for name in (*PER_TRACK, "feature_table"):
+        for record in instance.fetch_materializations(dg.AssetKey(name), limit=100).records:
             made = record.asset_materialization
             assert made is not None and made.tags is not None
             found[f"{name} {made.partition or ''}"] = made.tags["dagster/data_version"]
@@ -144,58 +152,52 @@ def versions(instance: dg.DagsterInstance, assets: tuple[str, ...]) -> dict[str,
 @pytest.fixture(scope="module")
 def on_disk(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("disk")
-    return Store(str(folder / "store")), run(str(folder / "store"), sources, folder / "home", DENSE)
+    return Store(str(folder / "store")), run(str(folder / "store"), sources, folder / "home")
 
 
 @pytest.fixture(scope="module")
 def on_s3(bucket: str, sources: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Any]]:
     root = f"{bucket}/some/prefix"
-    return Store(root), run(root, sources, tmp_path_factory.mktemp("s3") / "home", DENSE)
+    return Store(root), run(root, sources, tmp_path_factory.mktemp("s3") / "home")
 
 
-def hashes(store: Store) -> dict[str, str]:
-    """What each record names, and the hash of its files."""
-    found = [store.read_json(path) for path in (store.base / "records").iterdir()]
-    return {made["name"]: f"{made['version']} {made['sha256']}" for made in found}
+def files(store: Store) -> set[str]:
+    """URIs of all files; scratch and Dagster's database are of this machine."""
+    return {n for n in listing.names(store.base) if n.split("/")[0] not in ("work", "dagster")}
 
 
-def test_the_graph_on_s3_is_the_graph_in_a_folder(
+def test_data_on_s3_is_the_data_in_a_folder(
     on_disk: tuple[Store, dict[str, Any]], on_s3: tuple[Store, dict[str, Any]]
 ) -> None:
     assert on_s3[1] == on_disk[1]
     assert on_s3[1]["computed"] == dict.fromkeys(PER_TRACK, COUNT)
-    assert hashes(on_s3[0]) == hashes(on_disk[0])
-    assert set(hashes(on_s3[0])) == {"feature_table", *DENSE}
-    # The same files, too; scratch and Dagster's database are of this machine.
-    there = {n for n in listing.names(on_disk[0].base) if n.split("/")[0] not in ("work", "dagster")}
-    assert set(listing.names(on_s3[0].base)) == there
-    assert inspection.inspect(on_s3[0]).findings == ()
+    there, here = (store.record("feature_table") for store in (on_s3[0], on_disk[0]))
+    assert there is not None and there == here
+    assert files(on_s3[0]) == files(on_disk[0])
+    assert check_store(on_s3[0]).findings == ()
 
 
 def test_a_rerun_on_s3_computes_nothing(
     on_s3: tuple[Store, dict[str, Any]], sources: Path, tmp_path: Path, requests: Requests
 ) -> None:
     store, first = on_s3
-    # Dagster's database is another one: what is there is learned from the store.
-    again = run(store.root, sources, tmp_path / "home", DENSE)
+    # The instance is a new one: it finds in the store what exists.
+    again = run(store.root, sources, tmp_path / "home")
     assert again == first | {"computed": dict.fromkeys(PER_TRACK, 0)}
     put = {key.removeprefix("some/prefix/") for operation, key in requests if operation == "PutObject"}
-    records = {store.uri(store.record_path(name)) for name in ("feature_table", *DENSE)}
-    assert put == {"dataset/report.json", *records}
+    assert put == {"dataset/report.json", store.uri(store.record_path("feature_table"))}
 
 
-def test_the_graph_in_memory_is_the_graph_in_a_folder(
+def test_data_in_memory_is_the_data_in_a_folder(
     on_disk: tuple[Store, dict[str, Any]], sources: Path, tmp_path: Path
 ) -> None:
-    made = run("memory://graph", sources, tmp_path / "home", ENCODER)
-    assert made.items() <= on_disk[1].items()
+    assert run("memory://graph", sources, tmp_path / "home") == on_disk[1]
     store = Store("memory://graph")
-    assert set(hashes(store)) == {"feature_table", *ENCODER}
-    assert hashes(store).items() <= hashes(on_disk[0]).items()
+    assert store.record("feature_table") == on_disk[0].record("feature_table")
     store.base.fs.rm(store.base.path, recursive=True)
 
 
-def test_what_is_made_is_known_by_one_listing_a_stage(
+def test_one_listing_per_stage_finds_what_exists(
     on_s3: tuple[Store, dict[str, Any]], on_disk: tuple[Store, dict[str, Any]], requests: Requests
 ) -> None:
     from melodygan_dagster.resources import deployed_settings
@@ -205,30 +207,13 @@ def test_what_is_made_is_known_by_one_listing_a_stage(
     assert [operation for operation, _ in requests] == ["ListObjectsV2"] * len(PER_TRACK)
 
 
-def test_a_release_on_s3_makes_the_same_sound(
-    on_s3: tuple[Store, dict[str, Any]], on_disk: tuple[Store, dict[str, Any]], tmp_path: Path
-) -> None:
-    wavs = []
-    for store in (on_s3[0], on_disk[0]):
-        made = store.record("dense/release")
-        assert made is not None
-        out = tmp_path / str(len(wavs))
-        options = ["--count", "1", "--seconds", "1", "--vocoder", "griffin_lim", "--out", str(out)]
-        result = CliRunner().invoke(main, ["generate", f"{store.root}/{made.uri}", *options])
-        assert result.exit_code == 0, result.output
-        wavs.append((out / "sample-000.wav").read_bytes())
-    assert wavs[0] == wavs[1]
-    result = CliRunner().invoke(main, ["generate", f"{on_s3[0].root}/releases/dense/none"])
-    assert result.exit_code == 1
-    assert "allowed: a folder, or STORE/releases/FAMILY/VERSION of a store" in result.output
-
-
-def test_shards_are_copied_once_and_whole(
+def test_shards_are_copied_once_and_completely(
     on_s3: tuple[Store, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, requests: Requests
 ) -> None:
     store = on_s3[0]
     made = store.record("feature_table")
     assert made is not None
+    Dataset(store, made)
     copies = store.work("shards")
     expected = {p.name: p.read_bytes() for p in copies.iterdir()}
     assert expected
@@ -239,12 +224,12 @@ def test_shards_are_copied_once_and_whole(
     for name in expected:
         (copies / name).unlink()
 
-    def torn(source: str, target: str) -> None:
+    def half(source: str, target: str) -> None:
         Path(target).write_bytes(b"half")
         raise ConnectionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.base.fs, "get_file", torn)
+        patch.setattr(store.base.fs, "get_file", half)
         with pytest.raises(ConnectionError):
             Dataset(store, made)
     assert list(copies.iterdir()) == []
@@ -252,7 +237,65 @@ def test_shards_are_copied_once_and_whole(
     assert {p.name: p.read_bytes() for p in copies.iterdir()} == expected
 
 
-# Writes that end too soon.
+# The models, without Dagster: those of the fixture `dense`, which are in a folder.
+
+
+@pytest.fixture(scope="module")
+def models_on_s3(bucket: str) -> Trained:
+    return make_dense(Store(f"{bucket}/models"))
+
+
+def content(trained: Trained) -> dict[str, str]:
+    """Version and hash of the files of every artifact of a pipeline, by name."""
+    made = [trained.dataset, trained.latents, trained.samples, trained.evaluation]
+    made += trained.artifacts.parts.values()
+    return {a.name: f"{a.version} {a.sha256}" for a in made}
+
+
+def test_models_on_s3_are_the_models_in_a_folder(models_on_s3: Trained, dense: Trained) -> None:
+    assert content(models_on_s3) == content(dense)
+    assert len(content(dense)) == 7
+    assert files(models_on_s3.store) == files(dense.store)
+    assert not check_store(models_on_s3.store).of(*BAD)
+
+
+def test_what_exists_on_s3_is_not_trained_again(models_on_s3: Trained, requests: Requests) -> None:
+    store, data = models_on_s3.store, models_on_s3.dataset
+    found = [
+        vocoder.train(data, store, VOCODER),
+        model := codec.train("dense", data, store, DENSE_CODEC),
+        table := latents.encode(model, data, store),
+        prior.train("gan", table, model, store, DENSE_GAN),
+        generation.generate(models_on_s3.artifacts, data, store, GENERATION),
+        evaluation.evaluate(models_on_s3.artifacts, data, store, EVALUATION, GENERATION),
+    ]
+    assert {a.name: f"{a.version} {a.sha256}" for a in [data, *found]} == content(models_on_s3)
+    assert requests
+    assert not [operation for operation, _ in requests if operation.startswith(("Put", "Delete"))]
+
+
+def publish(trained: Trained) -> Artifact:
+    artifacts, figures = trained.artifacts, trained.evaluation
+    return release.publish(artifacts, figures, trained.dataset, trained.store, GENERATION, None).artifact
+
+
+def test_a_release_on_s3_makes_the_same_sound(
+    models_on_s3: Trained, own_dense: Trained, tmp_path: Path
+) -> None:
+    wavs = []
+    for trained in (models_on_s3, own_dense):
+        made, out = publish(trained), tmp_path / str(len(wavs))
+        options = ["--count", "1", "--seconds", "1", "--vocoder", "griffin_lim", "--out", str(out)]
+        result = CliRunner().invoke(main, ["generate", f"{trained.store.root}/{made.uri}", *options])
+        assert result.exit_code == 0, result.output
+        wavs.append((out / "sample-000.wav").read_bytes())
+    assert wavs[0] == wavs[1]
+    result = CliRunner().invoke(main, ["generate", f"{models_on_s3.store.root}/releases/dense_gan/none"])
+    assert result.exit_code == 2
+    assert "STORE/releases/PIPELINE[/VERSION] of a store" in result.output
+
+
+# Interrupted writes.
 
 
 def build(folder: Path) -> dict[str, Any]:
@@ -272,7 +315,7 @@ def write_stems(store: Store, content: str) -> None:
 
 
 def failing_at(monkeypatch: pytest.MonkeyPatch, change: int) -> None:
-    """Lets S3 break off at one of the changes that follow, and at all after it."""
+    """Makes S3 refuse everything from the given change on, counted from 0."""
     seen = 0
     call = AioBaseClient._make_api_call
 
@@ -287,7 +330,11 @@ def failing_at(monkeypatch: pytest.MonkeyPatch, change: int) -> None:
 
 
 def attempts(monkeypatch: pytest.MonkeyPatch, write: Callable[[], object], check: Callable[[], None]) -> int:
-    """Writes with S3 breaking off at the first change, at the second, ... until it comes through."""
+    """Writes while S3 fails from the first change on, from the second on, ... until a write succeeds.
+
+    Returns:
+        Number of failed writes; `check` is called after each.
+    """
     for change in range(100):
         with monkeypatch.context() as patch:
             failing_at(patch, change)
@@ -298,25 +345,26 @@ def attempts(monkeypatch: pytest.MonkeyPatch, write: Callable[[], object], check
             else:
                 return change
         check()
-    raise AssertionError("it never came through")
+    raise AssertionError("no write succeeded")
 
 
-def test_half_of_an_artifact_on_s3_passes_for_nothing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_artifact_on_s3_is_no_artifact(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(f"{bucket}/artifact")
     folder = store.model("dense", "m", "v1")
 
     def check() -> None:
         assert not (folder / ARTIFACT_FILE).exists()
-        assert inspection.inspect(store).of("mismatch") == []
+        # Before the first upload has arrived there is no store.
+        assert not listing.names(store.base) or check_store(store).of("mismatch") == []
 
-    # Each attempt first takes away what the last one left.
+    # Each attempt first removes what the last one left.
     assert attempts(monkeypatch, lambda: get_or_build(store), check) >= 3
     made = get_or_build(store)
     assert sorted(listing.names(folder)) == ["a.txt", ARTIFACT_FILE, "z.txt"]
     assert sorted(made.files) == ["a.txt", "z.txt"]
 
 
-def test_old_stems_never_stand_beside_new_ones(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_and_new_stems_are_never_mixed(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(f"{bucket}/stems-of-two")
     folder = store.stems("m", "t")
     write_stems(store, "old")
@@ -332,7 +380,7 @@ def test_old_stems_never_stand_beside_new_ones(bucket: str, monkeypatch: pytest.
 KILLED = """
 import os, signal
 from aiobotocore.client import AioBaseClient
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 call = AioBaseClient._make_api_call
 async def killing(self, operation, arguments):
     if operation == "PutObject" and arguments["Key"].endswith("artifact.json"):
@@ -348,7 +396,7 @@ store.get_or_build("x/y", store.model("dense", "m", "v1"), build, config={{}}, i
 """
 
 
-def test_what_a_killed_process_left_on_s3_is_found_and_mended(bucket: str, scratch: Path) -> None:
+def test_what_a_killed_process_leaves_on_s3_is_found_and_removed(bucket: str, scratch: Path) -> None:
     store = Store(f"{bucket}/killed")
     environment = os.environ | {"TMPDIR": str(scratch)}
     killed = subprocess.run(
@@ -360,24 +408,24 @@ def test_what_a_killed_process_left_on_s3_is_found_and_mended(bucket: str, scrat
     hour = time.time() - 2 * listing.QUIET_S
     for path in [*copy.rglob("*"), copy]:
         os.utime(path, (hour, hour))
-    # Its writer's lock says whether it is still at work.
+    # Somebody who holds the lock is still writing.
     with store.lock("models/dense/m/v1"):
-        assert inspection.inspect(store).findings == ()
-    report = inspection.inspect(store)
+        assert check_store(store).findings == ()
+    report = check_store(store)
     assert {f.path: f.kind for f in report.findings} == {
-        "models/dense/m/v1": "torn",
+        "models/dense/m/v1": "incomplete",
         f"work/copies/{copy.name}": "orphaned",
     }
-    inspection.repair(store, report)
+    repair_store(store, report)
     assert listing.names(store.base) == []
     assert not copy.exists()
     assert get_or_build(store).bytes == 10
 
 
-# What S3 is told and asked.
+# Listings and requests.
 
 
-def test_what_another_process_writes_is_seen_at_once(bucket: str) -> None:
+def test_writes_of_another_process_are_visible_at_once(bucket: str) -> None:
     store, client = Store(f"{bucket}/seen"), boto3.client("s3")
     store.write_json(store.raw_json("t1"), {})
     path = store.raw_json("t2")
@@ -392,35 +440,37 @@ def test_what_another_process_writes_is_seen_at_once(bucket: str) -> None:
     assert not store.raw_json("t1").exists()
 
 
-def test_a_bucket_is_not_made_by_a_typing_error(bucket: str) -> None:
+def test_a_misspelt_bucket_is_refused_and_not_created(bucket: str) -> None:
     store = Store("s3://bukcet/x")
     with pytest.raises(FileNotFoundError, match="bucket does not exist"):
         store.write_json(store.raw_json("t"), {})
-    with pytest.raises(InputError, match="'s3://bukcet/x'; allowed: a bucket that is there"):
+    with pytest.raises(InputError, match="existing bucket, got 's3://bukcet/x'"):
         listing.names(store.base)
     assert [b["Name"] for b in boto3.client("s3").list_buckets()["Buckets"]] == [BUCKET]
 
 
 @pytest.mark.parametrize("root", ["s3", "memory"])
-def test_a_listing_says_what_is_there(bucket: str, root: str) -> None:
+def test_a_listing_has_every_file(bucket: str, root: str) -> None:
     store = Store({"s3": bucket, "memory": "memory:/"}[root] + "/listed")
     values = {"raw/a.json": 1, "raw/b/c.json": 2, "dagster/d.json": 3}
     for uri, value in values.items():
         store.write_json(store.at(uri), {"n": value})
     assert sorted(listing.names(store.base)) == sorted(values)
-    assert sorted(listing.below(store.base, ("dagster",))) == ["raw/a.json", "raw/b/c.json"]
-    assert {s.bytes for s in listing.below(store.base).values()} == {len(json.dumps({"n": 1}, indent=2)) + 1}
-    assert all(abs(s.modified - time.time()) < 600 for s in listing.below(store.base).values())
+    assert sorted(listing.list_files(store.base, ("dagster",))) == ["raw/a.json", "raw/b/c.json"]
+    assert {s.bytes for s in listing.list_files(store.base).values()} == {
+        len(json.dumps({"n": 1}, indent=2)) + 1
+    }
+    assert all(abs(s.modified - time.time()) < 600 for s in listing.list_files(store.base).values())
     assert listing.names(store.at("ra")) == listing.names(store.at("nothing")) == []
     assert [v["n"] for v in store.read_jsons([store.at(uri) for uri in values])] == [1, 2, 3]
     with pytest.raises(FileNotFoundError):
         store.read_jsons([store.at("raw/a.json"), store.at("raw/none.json")])
 
 
-# What this machine keeps.
+# Local files of remote stores.
 
 
-def test_work_is_the_users_alone(bucket: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_user_may_read_scratch(bucket: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(f"{bucket}/work")
     folder = store.work("locks")
     assert folder.parent.parent == scratch
@@ -429,11 +479,11 @@ def test_work_is_the_users_alone(bucket: str, scratch: Path, monkeypatch: pytest
     assert Store(f"{bucket}/other").work_base != folder.parent
     somebody = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: somebody)
-    with pytest.raises(InputError, match="somebody else's"):
+    with pytest.raises(InputError, match="which another user owns"):
         own_folder(folder.parent)
 
 
-def test_a_folder_that_others_may_have_made_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_another_user_could_have_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir(mode=0o700)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
@@ -441,7 +491,7 @@ def test_a_folder_that_others_may_have_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch(mode=0o600)
     assert own_folder(tmp_path / "own") == tmp_path / "own"
     for name in ("open", "link", "file"):
-        with pytest.raises(InputError, match=r"allowed: a folder of your own \(mode 0700\)"):
+        with pytest.raises(InputError, match="must be your own with mode 0700"):
             own_folder(tmp_path / name)
 
 
@@ -455,17 +505,18 @@ def test_each_remote_store_has_its_own_instance(
     assert all(home.is_relative_to(tmp_path) for home in homes)
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(_registry, "s3", raising=False)
-    with pytest.raises(InputError, match=r"'s3://b/x'; allowed after: pip install melodygan\[s3\]"):
+    with pytest.raises(InputError, match=r"\.venv/bin/uv pip install -e '\.\[s3\]'.*'s3://b/x'"):
         _ = Layout("s3://b/x").base
-    with pytest.raises(InputError, match="store is 'nosuch://b/x'; allowed: a folder, s3"):
+    with pytest.raises(InputError, match=r"a folder, s3.*'nosuch://b/x'"):
         _ = Layout("nosuch://b/x").base
     assert fsspec.get_filesystem_class("memory") is type(Layout("memory://x").base.fs)
 
 
-def test_the_marker_of_every_folder_is_known() -> None:
+def test_the_marker_of_every_kind_of_folder_is_listed() -> None:
     from melodygan_core.separation.stems import MARKER
+    from melodygan_dagster.defs.services import USE_FILE
 
-    assert set(MARKERS) == {ARTIFACT_FILE, MARKER}
+    assert set(MARKERS) == {ARTIFACT_FILE, MARKER, USE_FILE}

@@ -1,9 +1,11 @@
-"""Sound as arrays: read, write, resample, loudness; fingerprints and plots are modules of their own."""
+"""Audio as arrays: read, write, resample, loudness. Fingerprints and plots are separate modules."""
 
 from melodygan_core.audio.io import (
     SILENCE_DB,
     Wav,
+    amplify,
     loudness_lufs,
+    matched_gains,
     normalise_loudness,
     peak_db,
     read_wav,
@@ -16,7 +18,9 @@ from melodygan_core.audio.io import (
 __all__ = [
     "SILENCE_DB",
     "Wav",
+    "amplify",
     "loudness_lufs",
+    "matched_gains",
     "normalise_loudness",
     "peak_db",
     "read_wav",

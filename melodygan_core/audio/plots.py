@@ -1,4 +1,4 @@
-"""Pictures for people: spectrograms, waveforms, curves, as PNG bytes. Matplotlib without a display."""
+"""Plots as PNG bytes: spectrograms, waveforms, curves. Matplotlib runs without a display."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-# Colours that stay apart for colour-blind readers (Okabe and Ito).
+# Colours that colour-blind readers can tell apart (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DB_RANGE = 80.0
 SPECTROGRAM_ROWS = 200
 LOWEST_HZ = 50.0
-# Pixels of the picture of a track: of each stem, of the names beside and the time below.
+# Sizes in pixels in the picture of a track: each stem, the names on the left, the time axis below.
 _STEM, _NAMES, _TIME = (240, 48), 76, 14
 
 
@@ -35,10 +35,10 @@ def _row(frequency_hz: float, sample_rate: int) -> float:
 
 
 def _log_spectrogram(wav: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """Level in dB below the loudest (SPECTROGRAM_ROWS, frames), on a logarithmic frequency axis.
+    """Returns levels in dB below the maximum (SPECTROGRAM_ROWS, frames), on a logarithmic frequency axis.
 
-    Each row shows the loudest of the bins it covers: a narrow tone is as bright high up, where a row covers
-    many bins, as it is low down.
+    Each row is the maximum over its bins, so that a narrow tone is as bright at high frequencies, where a row
+    covers many bins, as at low ones.
     """
     n_fft = 2048
     padded = np.pad(wav, (n_fft // 2, n_fft // 2 + max(0, n_fft - len(wav))))
@@ -53,12 +53,12 @@ def _log_spectrogram(wav: NDArray[np.float32], sample_rate: int) -> NDArray[np.f
 
 
 def sound_png(wav: NDArray[np.float32], sample_rate: int, width: float = 6.0) -> bytes:
-    """Waveform above spectrogram, on one time axis.
+    """Returns a plot of the waveform above the spectrogram, on one time axis.
 
     Args:
         wav: (samples,) mono in [-1, 1].
         sample_rate: In Hz.
-        width: Of the picture in inches.
+        width: Width of the plot in inches.
     """
     figure = Figure(figsize=(width, 2.6))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
@@ -88,7 +88,7 @@ def sound_png(wav: NDArray[np.float32], sample_rate: int, width: float = 6.0) ->
 
 
 def log_mel_png(log_mel: NDArray[np.float32], frame_rate: float, title: str = "") -> bytes:
-    """A log-mel (n_mels, frames) as a picture; `frame_rate` in frames a second."""
+    """Returns a plot of a log-mel (n_mels, frames); `frame_rate` in frames per second."""
     figure = Figure(figsize=(6, 2.2))
     axes = figure.subplots()
     axes.imshow(
@@ -105,31 +105,35 @@ def log_mel_png(log_mel: NDArray[np.float32], frame_rate: float, title: str = ""
 
 
 def curves_png(history: Sequence[dict[str, Any]], groups: Sequence[Sequence[str]]) -> bytes:
-    """Training curves over the step, one panel a group of names.
+    """Returns a plot of training curves over the step, one panel below the other per group of names.
+
+    It is as wide as the Dagster UI shows pictures: scaled down, the legends could not be read.
 
     Args:
-        history: Rows with `step` and figures.
-        groups: Names drawn in one panel each; names that no row has are left out.
+        history: Rows with `step` and metrics.
+        groups: The metrics of each panel; names without a row are left out.
     """
-    figure = Figure(figsize=(3.4 * len(groups), 2.4))
-    for axes, names in zip(np.atleast_1d(figure.subplots(1, len(groups))), groups, strict=True):
+    figure = Figure(figsize=(4.4, 2.3 * len(groups)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
+    for axes, names in zip(panels, groups, strict=True):
         for colour, name in zip(COLOURS, names, strict=False):
             points = [(row["step"], row[name]) for row in history if name in row]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, label=name, lw=1.4)
-        axes.set_xlabel("step")
         if axes.lines:
-            axes.legend(fontsize=7, frameon=False)
+            # Above the panel, where it hides no curve.
+            axes.legend(fontsize=9, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
         axes.grid(alpha=0.25)
-    return _png(figure, dpi=60)
+    panels[-1].set_xlabel("step")
+    return _png(figure)
 
 
 def intervals_png(rows: Sequence[tuple[str, float, float, float]], label: str) -> bytes:
-    """Values with their intervals on one axis.
+    """Returns a plot of values with their intervals on one axis.
 
     Args:
-        rows: name, value, low, high.
-        label: Of the axis.
+        rows: (name, value, low, high) of each.
+        label: Label of the axis.
     """
     figure = Figure(figsize=(6, 0.45 * len(rows) + 0.8))
     axes = figure.subplots()
@@ -143,30 +147,30 @@ def intervals_png(rows: Sequence[tuple[str, float, float, float]], label: str) -
 
 
 def stems_png(segments: Sequence[NDArray[np.float16]], names: Sequence[str], frame_rate: float) -> bytes:
-    """A small picture of a track's stems, one log-mel above the other.
+    """Returns a small picture of the stems of a track, one log-mel above the other.
 
-    Every track has one, so it is painted without matplotlib, whose axes take ten times as long.
+    Every track has one. Pillow draws it, because the axes of matplotlib take ten times as long.
 
     Args:
-        segments: For each stem (rows, segment_frames, n_mels).
-        names: Of the stems.
-        frame_rate: In frames a second.
+        segments: (rows, segment_frames, n_mels) of each stem.
+        names: Name of each stem.
+        frame_rate: In frames per second.
     """
     picture = Image.new("RGB", (_NAMES + _STEM[0] + 8, len(names) * (_STEM[1] + 2) + _TIME), "white")
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
+    canvas, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
     for k, (name, values) in enumerate(zip(names, segments, strict=True)):
         log_mel = values.reshape(-1, values.shape[-1]).T.astype(np.float32)
         low, high = log_mel.min(), log_mel.max()
         level = (255 * (log_mel[::-1] - low) / max(high - low, 1e-6)).astype(np.uint8)
         top = k * (_STEM[1] + 2)
-        # 32 levels are as much to the eye and a third of the file.
+        # 32 levels look the same and take a third of the file size.
         scaled = np.asarray(Image.fromarray(level).resize(_STEM, Image.Resampling.BOX)) & 0xF8
         picture.paste(Image.fromarray(_magma()[scaled]), (_NAMES, top))
-        draw.text((_NAMES - 5, top + _STEM[1] // 2), name, "black", font, anchor="rm")
+        canvas.text((_NAMES - 5, top + _STEM[1] // 2), name, "black", font, anchor="rm")
     seconds = segments[0].shape[0] * segments[0].shape[1] / frame_rate
     for share in (0.0, 0.5, 1.0):
         x, anchor = _NAMES + share * _STEM[0], "lmr"[round(2 * share)] + "b"
-        draw.text((x, picture.height), f"{share * seconds:.3g} s", "black", font, anchor=anchor)
+        canvas.text((x, picture.height), f"{share * seconds:.3g} s", "black", font, anchor=anchor)
     buffer = io.BytesIO()
     picture.save(buffer, "png")
     return buffer.getvalue()
@@ -174,5 +178,5 @@ def stems_png(segments: Sequence[NDArray[np.float16]], names: Sequence[str], fra
 
 @cache
 def _magma() -> NDArray[np.uint8]:
-    """Its colours (256, 3)."""
+    """Returns the colours of the magma colour map (256, 3)."""
     return colormaps["magma"](np.arange(256), bytes=True)[:, :3]

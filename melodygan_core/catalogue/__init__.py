@@ -1,9 +1,19 @@
-"""Sources -> tracks: what a list of URLs, playlists, feeds and folders stands for, as one table."""
+"""Sources -> tracks: a list of URLs, playlists, feeds and folders, expanded into one table."""
 
 from melodygan_core.catalogue.expansion import CatalogueReport, expand, local_path
-from melodygan_core.catalogue.forgotten import Tombstone, forgotten, save_forgotten, url_sha256
 from melodygan_core.catalogue.sources import Source, read_sources
-from melodygan_core.catalogue.tracks import SCHEMA, Track, canonical_url, load, save, track_id
+from melodygan_core.catalogue.tracks import (
+    SCHEMA,
+    Tombstone,
+    Track,
+    canonical_url,
+    forgotten,
+    load,
+    save,
+    save_forgotten,
+    track_id,
+    url_sha256,
+)
 
 __all__ = [
     "SCHEMA",

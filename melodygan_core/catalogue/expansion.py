@@ -1,10 +1,9 @@
-"""Sources -> rows: yt-dlp's flat extraction and folders of one's own audio, merged with what was known."""
+"""Sources -> rows: yt-dlp's flat extraction and local audio folders, merged with the earlier catalogue."""
 
 from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -12,31 +11,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from melodygan_core.catalogue.forgotten import forgotten, url_sha256
 from melodygan_core.catalogue.sources import Source, read_sources
-from melodygan_core.catalogue.tracks import Track, canonical_url, load, save, track_id
+from melodygan_core.catalogue.tracks import (
+    Track,
+    canonical_url,
+    forgotten,
+    load,
+    save,
+    track_id,
+    url_sha256,
+)
 from melodygan_core.config import CatalogueConfig
 from melodygan_core.errors import InputError, MelodyGANError, storage_errors, storage_reason
 from melodygan_core.sandbox import net
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store, kinds
 
 _LOG = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma")
-# Each is a child with yt-dlp in it (about 100 MB, a core for a second or two).
+# Each worker runs a child process with yt-dlp (about 100 MB, and a core for a second or two).
 _WORKERS = 4
 
 
 @dataclass(frozen=True)
 class CatalogueReport:
-    """What became of the sources.
+    """The result of expanding the sources.
 
     Attributes:
         tracks: All rows, oldest first.
-        new: track_ids that were not there before.
-        failed_sources: Source as written -> why it gave nothing, or not everything; its older rows stay.
-        per_source: Source as written -> tracks it lists now.
-        forgotten: Tracks that sources list and a person had forgotten: they are not added again.
+        new: track_ids of the rows that this expansion added.
+        failed_sources: Source as written -> why it failed, in whole or in part; its older rows stay.
+        per_source: Source as written -> number of tracks that it lists now.
+        forgotten: Number of forgotten tracks that sources still list; they are not added again.
     """
 
     tracks: list[Track]
@@ -54,30 +60,29 @@ class _Found:
 
 
 def local_path(url: str) -> Path:
-    """The path that a `file:` URL of the catalogue stands for."""
+    """Returns the path of a `file:` URL of the catalogue."""
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(url).path)))
 
 
 def expand(sources_file: Path, store: Store, config: CatalogueConfig) -> CatalogueReport:
-    """Brings the catalogue up to date with the sources; downloads nothing.
+    """Updates the catalogue from the sources; downloads nothing.
 
-    A track is one row however many sources list it. Rows are never removed: those that no source lists any
-    more become `unlisted`, and those of a source that fails stay as they are. An unchanged rerun writes
-    nothing.
+    Each track is one row, however many sources list it. Rows are never removed. Rows that no source lists any
+    more become `unlisted`; rows of a failed source stay as they are. An unchanged rerun writes nothing.
 
     Args:
         sources_file: See read_sources.
-        store: Where the catalogue lies.
+        store: Holds the catalogue.
         config: Limits.
 
     Raises:
-        InputError: the sources file is wrong. A source that fails is reported instead.
+        InputError: the sources file is wrong. A failed source is reported, not raised.
         StorageError: the catalogue cannot be written.
     """
     sources = read_sources(sources_file)
     roots = [Path(root).resolve() for root in config.allowed_roots] or [sources_file.parent.resolve()]
 
-    def look(source: Source) -> _Found:
+    def expand_one(source: Source) -> _Found:
         try:
             if source.path:
                 return _local(source, sources_file.parent, roots, config)
@@ -86,12 +91,12 @@ def expand(sources_file: Path, store: Store, config: CatalogueConfig) -> Catalog
             return _Found(source, reason=storage_reason(error) or str(error))
 
     with ThreadPoolExecutor(_WORKERS) as pool:
-        found = list(pool.map(look, sources))
-    with storage_errors(), store.lock("catalogue"):
+        found = list(pool.map(expand_one, sources))
+    with storage_errors(), store.lock_for(store.catalogue()):
         before = load(store)
         merged, new = _merge(before, found)
         fresh = set(new)
-        tracks = _remembered(store, merged)
+        tracks = _without_forgotten(store, merged)
         if tracks != before or not store.catalogue().exists():
             save(store, tracks)
     return CatalogueReport(
@@ -103,11 +108,11 @@ def expand(sources_file: Path, store: Store, config: CatalogueConfig) -> Catalog
     )
 
 
-def _remembered(store: Store, tracks: Sequence[Track]) -> list[Track]:
-    stones = forgotten(store)
-    # A site may be called otherwise by another version of yt-dlp, and a track with it; its URL stays.
-    urls = {s.url_sha256 for s in stones.values()}
-    return [t for t in tracks if t.track_id not in stones and url_sha256(t.url) not in urls]
+def _without_forgotten(store: Store, tracks: Sequence[Track]) -> list[Track]:
+    tombstones = forgotten(store)
+    # Another version of yt-dlp may name the site differently, which changes the track_id; the URL stays.
+    urls = {t.url_sha256 for t in tombstones.values()}
+    return [t for t in tracks if t.track_id not in tombstones and url_sha256(t.url) not in urls]
 
 
 def _track(source: Source, url: str, extractor: str, site_id: str, *, title: str, **known: object) -> Track:
@@ -134,10 +139,10 @@ def _remote(source: Source, store: Store, config: CatalogueConfig) -> _Found:
         "max_items": source.max_items or config.max_items,
         "allow_private": config.allow_private,
     }
-    with tempfile.TemporaryDirectory(dir=store.work("scratch")) as folder:
-        # It writes no sound, only what a JavaScript runtime keeps.
+    with store.scratch(kinds.SCRATCH) as folder:
+        # The child writes no audio, only the cache of a JavaScript runtime.
         limits = net.Limits(config.timeout_s, file_bytes=100_000_000)
-        entries = net.ask_child(job, limits, Path(folder))["entries"]
+        entries = net.ask_child(job, limits, folder)["entries"]
     tracks: dict[str, Track] = {}
     refused: list[str] = []
     for entry in entries:
@@ -150,11 +155,11 @@ def _remote(source: Source, store: Store, config: CatalogueConfig) -> _Found:
     if refused:
         _LOG.warning("%s: %d entries refused, such as: %s", source.name, len(refused), refused[0])
     if not tracks:
-        return _Found(source, reason=refused[0] if refused else "it lists no tracks")
+        return _Found(source, reason=refused[0] if refused else "the source lists no tracks")
     return _Found(source, tuple(tracks.values()))
 
 
-def _sounds(path: Path) -> Iterator[Path]:
+def _audio_files(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
@@ -168,25 +173,25 @@ def _local(source: Source, base: Path, roots: Sequence[Path], config: CatalogueC
     try:
         path = (base / source.path).resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"path is {source.path!r}: {error}") from error
+        raise InputError(f"path must be a file or folder, got {source.path!r} ({error})") from error
     if not any(path.is_relative_to(root) for root in roots):
-        raise InputError(f"path is {source.path!r}, which is {path}; allowed: below {allowed}")
+        raise InputError(f"path must be below {allowed}, got {source.path!r}, which is {path}")
     tracks: dict[str, Track] = {}
     outside: list[str] = []
-    for sound in _sounds(path):
+    for file in _audio_files(path):
         # A link inside the folder may point out of it.
-        real = sound.resolve()
+        real = file.resolve()
         if not real.is_file() or not any(real.is_relative_to(root) for root in roots):
-            outside.append(sound.name)
+            outside.append(file.name)
         elif len(tracks) < (source.max_items or config.max_items):
             url = real.as_uri()
             tracks.setdefault(url, _track(source, url, "local", real.stem, title=real.stem))
     reason = f"{len(outside)} links lead out of {allowed}, such as {outside[0]!r}" if outside else ""
-    return _Found(source, tuple(tracks.values()), reason or ("" if tracks else "no sound files in it"))
+    return _Found(source, tuple(tracks.values()), reason or ("" if tracks else "the folder has no audio files"))
 
 
 def _joined(first: Track, second: Track) -> Track:
-    # Who states the rights is the source of record; unknown is no statement.
+    # The source of record is the first one that states the rights; `unknown` states nothing.
     record = second if first.rights == "unknown" and second.rights != "unknown" else first
     return replace(
         record,
@@ -209,7 +214,7 @@ def _merge(before: Sequence[Track], found: Sequence[_Found]) -> tuple[list[Track
         if now is None:
             rows[old.url] = old if old.source_id in failed else replace(old, status="unlisted")
         elif old.source_id in failed and now.source_id != old.source_id:
-            # Its source of record is down; another one lists it still, and would tell less.
+            # Its source of record failed. Another source still lists the track, with less information.
             rows[old.url] = replace(old, status="listed")
         else:
             rows[old.url] = replace(

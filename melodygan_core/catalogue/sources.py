@@ -1,4 +1,4 @@
-"""What a person writes: a list of URLs and of paths to one's own audio."""
+"""The sources file: a list of URLs and of paths to local audio."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Source:
     """One entry of sources.yaml: a `url` or a `path`, never both.
 
     Attributes:
-        url: A track's page, direct link, playlist, channel or feed.
-        path: A sound file or a folder of them, relative to the sources file.
-        licence: As a person would write it; goes with every track.
+        url: The page of a track, a direct link, a playlist, a channel or a feed.
+        path: An audio file or a folder of them, relative to the sources file.
+        licence: Free text; every track of the source gets it.
         rights: One of config.RIGHTS.
-        tags: Go with every track.
-        max_items: Most tracks taken from it; None means the config's.
+        tags: Every track of the source gets them.
+        max_items: Most tracks taken from the source; None means the limit of the config.
     """
 
     url: str = ""
@@ -38,34 +38,34 @@ class Source:
 
     def __post_init__(self) -> None:
         if bool(self.url) == bool(self.path):
-            raise InputError(f"url is {self.url!r} and path is {self.path!r}; allowed: exactly one of them")
+            raise InputError(f"exactly one of url and path must be set, got {self.url!r} and {self.path!r}")
         if self.rights not in RIGHTS:
-            raise InputError(f"rights is {self.rights!r}; allowed: {', '.join(RIGHTS)}")
+            raise InputError(f"rights must be {', '.join(RIGHTS)}, got {self.rights!r}")
         if self.max_items is not None and not 1 <= self.max_items <= 100_000:
-            raise InputError(f"max_items is {self.max_items!r}; allowed: 1 to 100000")
+            raise InputError(f"max_items must be 1 to 100000, got {self.max_items!r}")
         if self.url:
             canonical_url(self.url)
         if "\0" in self.path:
-            raise InputError(f"path is {self.path!r}; allowed: no NUL")
+            raise InputError(f"path must have no NUL, got {self.path!r}")
 
     @property
     def name(self) -> str:
-        """The url or path, as it was written."""
+        """The url or path as written."""
         return self.url or self.path
 
     @property
     def source_id(self) -> str:
-        """Readable, and the same as long as the url or path is."""
+        """A readable id that depends on the url or path alone."""
         origin = canonical_url(self.url) if self.url else f"path:{self.path}"
         words = origin.partition("://")[2] if self.url else self.path
         return f"{slug(words, 40)}-{hashlib.sha256(origin.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def read_sources(path: Path) -> list[Source]:
-    """The sources of a YAML file (`.yaml`, `.yml`), or of any other file with one url or path a line.
+    """Returns the sources of a YAML file (`.yaml`, `.yml`), or of a text file with one url or path per line.
 
     Raises:
-        InputError: unreadable, larger than 1 MB, or an entry is wrong; names the line.
+        InputError: the file is unreadable or larger than 1 MB, or an entry is wrong; names the line.
     """
     text = plain_yaml.read_text(path)
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -85,7 +85,7 @@ def read_sources(path: Path) -> list[Source]:
 def _yaml_entries(name: str, text: str) -> list[tuple[int, Any]]:
     data, root = plain_yaml.parse(name, text, typed=False)
     if not isinstance(data, dict) or set(data) != {"sources"} or not isinstance(data["sources"], list):
-        raise InputError(f"{name}, line 1: allowed: one key `sources:` with a list below it")
+        raise InputError(f"{name}, line 1: the file must have one key `sources:` with a list below it")
     assert root is not None, "data is a dict"
     _, items = root.value[0]
     return [(node.start_mark.line + 1, value) for node, value in zip(items.value, data["sources"], strict=True)]
@@ -93,24 +93,23 @@ def _yaml_entries(name: str, text: str) -> list[tuple[int, Any]]:
 
 def _source(value: Any) -> Source:
     if isinstance(value, str):
-        # Anything with a scheme is meant as a URL, so that `ytsearch:` and `file:` are refused as such.
+        # A string with a scheme is a URL, so that `ytsearch:` and `file:` are refused as URLs.
         return Source(url=value) if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", value) else Source(path=value)
     if not isinstance(value, dict):
-        raise InputError(f"a source is {str(value)[:100]!r}; allowed: a string or a mapping")
+        raise InputError(f"a source must be a string or a mapping, got {str(value)[:100]!r}")
     for key, content in value.items():
         if key not in _SOURCE_FIELDS:
-            raise InputError(f"a source has {key!r}; allowed: {', '.join(_SOURCE_FIELDS)}")
+            raise InputError(f"a key of a source must be {', '.join(_SOURCE_FIELDS)}, got {key!r}")
         if not isinstance(content, list if key == "tags" and isinstance(content, list) else str):
-            raise InputError(
-                f"{key} is {str(content)[:100]!r}; allowed: {'a list' if key == 'tags' else 'one value'}"
-            )
+            kind = "a list" if key == "tags" else "one value"
+            raise InputError(f"{key} must be {kind}, got {str(content)[:100]!r}")
     tags = value.get("tags", [])
     tags = [t for t in tags.split(",") if t.strip()] if isinstance(tags, str) else tags
     if not all(isinstance(t, str) for t in tags):
-        raise InputError(f"tags is {str(tags)[:100]!r}; allowed: a list of strings")
+        raise InputError(f"tags must be a list of strings, got {str(tags)[:100]!r}")
     most = value.get("max_items", "")
     if most and not re.fullmatch(r"[0-9]{1,9}", most):
-        raise InputError(f"max_items is {most[:100]!r}; allowed: 1 to 100000")
+        raise InputError(f"max_items must be 1 to 100000, got {most[:100]!r}")
     return Source(
         url=value.get("url", ""),
         path=value.get("path", ""),

@@ -1,10 +1,10 @@
-"""One row a track: its columns, its name, and the table on disk."""
+"""The table of tracks: columns, track_ids, reading and writing; tombstones of forgotten tracks."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from melodygan_core.errors import InputError
 from melodygan_core.sandbox import net
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 
 SCHEMA = pa.schema(
     [
@@ -38,17 +38,17 @@ class Track:
     """One row of the catalogue.
 
     Attributes:
-        track_id: See track_id().
-        url: Canonical; `file:` for one's own files.
-        title: Empty when no site said.
-        uploader: Empty when no site said.
-        licence: The source's, else the site's, else empty, which means unknown and not free.
+        track_id: File name; see track_id().
+        url: Canonical URL; `file:` for local files.
+        title: Empty if unknown.
+        uploader: Empty if unknown.
+        licence: The licence of the source, else of the site; empty means unknown, not free.
         rights: One of config.RIGHTS.
-        tags: Of every source that lists it.
-        duration_s: As the site says, in seconds.
-        source_id: The first source that lists it.
-        first_seen: UTC.
-        status: `listed`, or `unlisted` when its sources answer and name it no more.
+        tags: The tags of every source that lists the track.
+        duration_s: Duration in seconds according to the site.
+        source_id: The first source that lists the track.
+        first_seen: Time in UTC.
+        status: `listed`, or `unlisted` once its sources answer without it.
     """
 
     track_id: str
@@ -65,35 +65,33 @@ class Track:
 
 
 def slug(text: str, length: int) -> str:
-    """What of a text may stand in a file name: `[A-Za-z0-9_-]`, capped."""
+    """Returns a text as part of a file name: `[A-Za-z0-9_-]`, at most `length` characters."""
     return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")[:length].strip("-")
 
 
 def canonical_url(url: str) -> str:
-    """One spelling of a URL: lower-case scheme and host, no default port, no fragment, ASCII only.
+    """Returns the canonical spelling of a URL: lower-case scheme and host, no default port or fragment, ASCII.
 
     Raises:
-        InputError: not http(s), credentials in it, white space, or longer than 4096 characters.
+        InputError: it is not http(s), has credentials or white space, or is longer than 4096 characters.
     """
     if len(url) > 4096 or re.search(r"[\x00-\x20\x7f\ud800-\udfff]", url):
         raise InputError(
-            f"url is {url[:200]!r}; allowed: at most 4096 characters, no spaces or control characters"
+            f"url must be at most 4096 characters without spaces or control characters, got {url[:200]!r}"
         )
     net.check_url(url)
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
-        raise InputError(f"url on {parts.hostname!r} has a user name in it; allowed: URLs without credentials")
+        raise InputError(f"url must be without credentials, got one with a user name on {parts.hostname!r}")
     host = parts.hostname or ""
     if not host.isascii():
         try:
             host = host.encode("idna").decode("ascii")
         except UnicodeError as error:
-            raise InputError(f"url is {url[:200]!r}; allowed: a valid host name ({error})") from error
-    # Unicode's compatible forms may hide a slash, a space or a digit.
+            raise InputError(f"url must have a valid host name, got {url[:200]!r} ({error})") from error
+    # Compatibility forms of Unicode may hide a slash, a space or a digit.
     if not re.fullmatch(r"[0-9a-f:.]+" if ":" in host else r"[a-z0-9._-]+", host):
-        raise InputError(
-            f"url is {url[:200]!r}; allowed: a valid host name of letters, digits, dots and hyphens"
-        )
+        raise InputError(f"url must have a host name of letters, digits, dots and hyphens, got {url[:200]!r}")
     host = f"[{host}]" if ":" in host else host
     scheme = parts.scheme.lower()
     if parts.port and parts.port != {"http": 80, "https": 443}[scheme]:
@@ -103,12 +101,12 @@ def canonical_url(url: str) -> str:
 
 
 def track_id(extractor: str, site_id: str, url: str) -> str:
-    """A name for a track that is safe as a file name and a partition key.
+    """Returns the id of a track, safe as a file name.
 
     Args:
-        extractor: yt-dlp's, or `local`; a function of the url.
-        site_id: The site's own id; a function of the url.
-        url: Canonical.
+        extractor: yt-dlp's extractor, or `local`; a function of the url.
+        site_id: The id on the site; a function of the url.
+        url: Canonical URL.
 
     Returns:
         `[A-Za-z0-9_-]+`; two different URLs never share one.
@@ -118,7 +116,7 @@ def track_id(extractor: str, site_id: str, url: str) -> str:
 
 
 def load(store: Store) -> list[Track]:
-    """All rows of the catalogue, oldest first; none when there is no catalogue yet."""
+    """Returns all rows of the catalogue, oldest first; an empty list if there is no catalogue yet."""
     if not store.catalogue().exists():
         return []
     with store.reading(store.catalogue()) as path:
@@ -130,8 +128,46 @@ def load(store: Store) -> list[Track]:
 
 
 def save(store: Store, tracks: Sequence[Track]) -> None:
-    """Replaces the table, atomically."""
+    """Replaces the table atomically."""
     assert len({t.track_id for t in tracks}) == len(tracks), "two URLs share a track_id"
     table = pa.Table.from_pylist([asdict(t) | {"tags": list(t.tags)} for t in tracks], schema=SCHEMA)
     with store.writing(store.catalogue()) as path:
         pq.write_table(table, path, compression="zstd")
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """A forgotten track, which no source may add again.
+
+    Attributes:
+        url_sha256: Hash of its canonical URL, which is not kept; empty if the URL is unknown.
+        when: Time in UTC.
+    """
+
+    url_sha256: str
+    when: str
+
+
+def url_sha256(url: str) -> str:
+    """Returns the hash of a URL for a tombstone."""
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
+def forgotten(store: Store) -> dict[str, Tombstone]:
+    """Returns the tombstones by track_id.
+
+    Raises:
+        InputError: the file is damaged; without it the sources would add forgotten tracks again.
+    """
+    path = store.forgotten()
+    if not path.exists():
+        return {}
+    try:
+        return {str(track_id): Tombstone(**stone) for track_id, stone in store.read_json(path).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}): restore it, or forget its tracks once more") from error
+
+
+def save_forgotten(store: Store, stones: Mapping[str, Tombstone]) -> None:
+    """Replaces the tombstones atomically; the caller holds the lock of the catalogue."""
+    store.write_json(store.forgotten(), {track_id: asdict(stone) for track_id, stone in sorted(stones.items())})

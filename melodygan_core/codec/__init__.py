@@ -1,16 +1,16 @@
-"""Features -> latents -> features: the models and their training."""
+"""Features -> latents -> log-mel: the codecs and their training."""
 
+from melodygan_core.codec.base import Codec, CodecKind, CodecTask
 from melodygan_core.codec.collapse import Health, check_collapse
-from melodygan_core.codec.dense.model import DenseAutoencoder
-from melodygan_core.codec.temporal.model import TemporalAutoencoder
-from melodygan_core.codec.train import Autoencoder, load, name_of, train
+from melodygan_core.codec.train import from_config, load, name_of, train
 
 __all__ = [
-    "Autoencoder",
-    "DenseAutoencoder",
+    "Codec",
+    "CodecKind",
+    "CodecTask",
     "Health",
-    "TemporalAutoencoder",
     "check_collapse",
+    "from_config",
     "load",
     "name_of",
     "train",

@@ -1,4 +1,4 @@
-"""Whether an autoencoder says anything of what it is given: measured on its checkpoint and the test tracks."""
+"""Whether a codec has collapsed: measured on its checkpoint and the test tracks."""
 
 from __future__ import annotations
 
@@ -7,59 +7,57 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from melodygan_core import metrics
 from melodygan_core.codec.covariance import Covariance
-from melodygan_core.codec.dense.model import DenseAutoencoder
-from melodygan_core.codec.dense.task import vectors
-from melodygan_core.codec.train import Autoencoder, load
+from melodygan_core.codec.train import load
 from melodygan_core.dataset import Dataset, SpanDataset
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.storage import Artifact, Store
 
-# A direction is alive when it holds more than this part of the variance that each would hold if all were equal.
+# A direction is active when it holds more than this part of an equal share of the variance.
 ACTIVE_SHARE = 0.01
-# Fewest directions that can be alive in a latent that was not thrown away.
+# Fewest active directions of a latent that carries anything.
 MIN_ACTIVE = 2
 # A constant output has 0; 0.3 leaves a tenth of the variance.
-MIN_SPREAD = 0.3
-MAX_SEGMENTS = 2048
+MIN_DIVERSITY = 0.3
+MAX_TOKENS = 2048
+BATCH = 64
 
 
 @dataclass(frozen=True)
 class Health:
-    """What an autoencoder makes of test segments.
+    """What a codec makes of test segments.
 
     Attributes:
-        finite: Whether latents and reconstructions are numbers.
+        finite: Whether latents and reconstructions are finite.
         active_dims: Directions in which the latents vary; 0 where they are not finite.
-        spread: How far reconstructions lie apart beside how far the segments do; 1 is equal, 0 a constant.
+        diversity: Mean distance between reconstructions over that between the originals; 0 for a constant.
     """
 
     finite: bool
     active_dims: int
-    spread: float
+    diversity: float
 
     @property
     def collapsed(self) -> bool:
         """Whether different music comes out as the same."""
-        return not (self.active_dims >= MIN_ACTIVE and self.spread >= MIN_SPREAD)
+        return not (self.active_dims >= MIN_ACTIVE and self.diversity >= MIN_DIVERSITY)
 
 
 def shares(seen: Covariance) -> NDArray[np.float64]:
     """The share of the variance of latents that each principal direction holds, largest first."""
-    variance = torch.linalg.eigvalsh(seen.covariance).clamp_min(0).numpy()[::-1]
+    variance = torch.linalg.eigvalsh(seen.covariance.cpu()).clamp_min(0).numpy()[::-1]
     return variance / max(variance.sum(), np.finfo(np.float64).tiny)
 
 
 def active_dims(share: NDArray[np.float64]) -> int:
-    """How many directions of `shares` are alive."""
+    """How many directions of `shares` are active."""
     return int((share > ACTIVE_SHARE / len(share)).sum())
 
 
 @torch.no_grad()
 def check_collapse(checkpoint: Artifact, dataset: Artifact, store: Store) -> Health:
-    """Sends test segments through the checkpoint as it lies in the store.
+    """Sends test segments through a checkpoint of the store.
 
     Args:
         checkpoint: What `train` returned.
@@ -70,28 +68,21 @@ def check_collapse(checkpoint: Artifact, dataset: Artifact, store: Store) -> Hea
         InputError: the checkpoint is damaged or holds values that are not finite.
     """
     with store.reading(store.at(checkpoint.uri)) as folder:
-        model = load(folder)
-    real, latents, made = _sent(model, Dataset(store, dataset))
-    if not bool(latents.isfinite().all() and made.isfinite().all()):
-        return Health(finite=False, active_dims=0, spread=0.0)
-    apart = [metrics.mean_distance(v.double().numpy()) for v in (made, real)]
+        codec = load(folder, checkpoint.config["optimizer"]["device"])
+    device = next(codec.parameters()).device
+    spans = SpanDataset(Dataset(store, dataset), "test", codec.stems, codec.crop_frames)
+    features = spans.evenly_spaced_features(max(2, MAX_TOKENS * codec.token_frames // codec.crop_frames))
+    real, latents, made = [], [], []
+    for parts in zip(*(torch.from_numpy(x).split(BATCH) for x in features), strict=True):
+        log_mel, mfcc = (x.to(device) for x in parts)
+        encoded = codec.encode(log_mel, mfcc)
+        rows = codec.targets(log_mel, mfcc), encoded, codec.decode_targets(encoded)
+        for found, row in zip((real, latents, made), rows, strict=True):
+            found.append(row.flatten(0, 1).cpu().double())
+    targets, z, targets_hat = (torch.cat(found) for found in (real, latents, made))
+    if not bool(z.isfinite().all() and targets_hat.isfinite().all()):
+        return Health(finite=False, active_dims=0, diversity=0.0)
+    apart = [metrics.mean_distance(v.numpy()) for v in (targets_hat, targets)]
     seen = Covariance()
-    seen.add(latents.double())
+    seen.add(z)
     return Health(True, active_dims(shares(seen)), apart[0] / apart[1])
-
-
-def _sent(model: Autoencoder, dataset: Dataset) -> tuple[Tensor, Tensor, Tensor]:
-    """Test segments through a model: what went in (n, values), latents (n, latent_dim), what came out."""
-    if isinstance(model, DenseAutoencoder):
-        real = torch.cat([*vectors(dataset, "test", model.config).evenly_spaced(MAX_SEGMENTS).blocks()])
-        latents = torch.cat([model.encode(part) for part in real.split(512)])
-        return real, latents, torch.cat([model.decode(part) for part in latents.split(512)])
-    frames = model.config.crop_tokens * model.config.token_frames
-    crops = torch.from_numpy(
-        SpanDataset(dataset, "test", model.config.stems, frames).evenly_spaced(
-            MAX_SEGMENTS // model.config.crop_tokens
-        )
-    )
-    latents = torch.cat([model.encode(part) for part in crops.split(64)])
-    made = torch.cat([model.decode_tokens(part) for part in latents.split(64)])
-    return model.tokens(crops).flatten(0, 1), latents.flatten(0, 1), made.flatten(0, 1)

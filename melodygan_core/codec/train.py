@@ -1,4 +1,4 @@
-"""Trains an autoencoder of any family on the dataset, and reads one back."""
+"""Trains a registered codec on the dataset, and reads one back."""
 
 from __future__ import annotations
 
@@ -7,83 +7,67 @@ from typing import Any
 
 import torch
 
-from melodygan_core.codec.dense.model import DenseAutoencoder
-from melodygan_core.codec.dense.task import DenseTask
-from melodygan_core.codec.temporal.model import TemporalAutoencoder
-from melodygan_core.codec.temporal.task import TemporalTask
-from melodygan_core.config import (
-    VERSIONS,
-    DenseAutoencoderConfig,
-    FeatureConfig,
-    TemporalAutoencoderConfig,
-    config_id,
-    from_dict,
-    require,
-    to_dict,
-    training_id,
-)
+from melodygan_core.codec.base import Codec
+from melodygan_core.config import VERSIONS, FeatureConfig, config_id, from_dict, to_dict, training_id
+from melodygan_core.config.registry import codec_component
 from melodygan_core.dataset import Dataset
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import MetricsCallback, fit, get_or_build, ignore, resolve_device, seed_everything
 from melodygan_core.training.checkpoint import config_errors, load_config, load_weights, save_weights
 
-Autoencoder = DenseAutoencoder | TemporalAutoencoder
-AutoencoderConfig = DenseAutoencoderConfig | TemporalAutoencoderConfig
 
-_CONFIGS = {c.family: c for c in (DenseAutoencoderConfig, TemporalAutoencoderConfig)}
-
-
-def name_of(family: str) -> str:
+def name_of(codec: str) -> str:
     """The asset's name."""
-    return f"{family}/autoencoder_checkpoint"
+    return f"{codec}/autoencoder_checkpoint"
 
 
-def _build(config: AutoencoderConfig, feature: FeatureConfig) -> Autoencoder:
-    if isinstance(config, DenseAutoencoderConfig):
-        return DenseAutoencoder(config, feature)
-    return TemporalAutoencoder(config, feature)
-
-
-def load(folder: Path, device: str = "cpu") -> Autoencoder:
-    """The autoencoder of a checkpoint folder.
+def load(folder: Path, device: str | torch.device = "cpu") -> Codec:
+    """The codec of a checkpoint folder, in evaluation mode.
 
     Raises:
-        InputError: missing or damaged, or of a family that this version does not know.
+        InputError: missing or damaged, or of a codec that is not registered.
     """
-    stored = load_config(folder, "family", "config", "feature")
-    with config_errors(folder), torch.device("meta"):
-        require(stored["family"] in _CONFIGS, "family", stored["family"], ", ".join(_CONFIGS))
-        config = from_dict(_CONFIGS[stored["family"]], stored["config"])
-        model = _build(config, from_dict(FeatureConfig, stored["feature"]))
+    return from_config(load_config(folder, "codec", "config", "feature"), folder, device)
+
+
+def from_config(stored: dict[str, Any], folder: Path, device: str | torch.device = "cpu") -> Codec:
+    """The codec that a checkpoint's config describes, with the weights of a folder."""
+    with config_errors(folder):
+        component = codec_component(stored["codec"])
+        config = from_dict(component.config, stored["config"])
+        feature = from_dict(FeatureConfig, stored["feature"])
+        with torch.device("meta"):
+            model: Codec = component.load().model(config, feature)
     load_weights(folder, {"model": model})
     return model.to(resolve_device(device)).eval()
 
 
 def train(
-    dataset: Artifact, store: Store, config: AutoencoderConfig, observe: MetricsCallback = ignore
+    name: str, dataset: Artifact, store: Store, config: Any, callback: MetricsCallback = ignore
 ) -> Artifact:
-    """Trains and keeps the best weights, by error or, where there is a critic, by KAD; resumes after a kill.
+    """Trains a codec and keeps its best weights by validation; resumes after a kill.
 
     Args:
+        name: Of the registered codec.
         dataset: What `dataset.assemble` returned.
         store: Where the checkpoint goes.
-        config: The model and its training; its family is the checkpoint's.
-        observe: Called after every validation.
+        config: The codec and its training, of the registered class.
+        callback: Called after every validation.
 
     Raises:
         InputError: the dataset has none of the stems, or the latent is not smaller than what it stands for.
         MelodyGANError: training diverged.
     """
-    version = config_id(training_id(config), dataset.version, VERSIONS["autoencoder"])
+    version = config_id(name, training_id(config), dataset.version, VERSIONS["codec"])
 
     def build(work: Path, folder: Path) -> dict[str, Any]:
-        return _run(Dataset(store, dataset), work, folder, config, observe)
+        return _run(name, Dataset(store, dataset), work, folder, config, callback)
 
     return get_or_build(
-        name_of(config.family),
+        name_of(name),
         store,
-        store.model(config.family, "autoencoder", version),
-        f"{config.family}.autoencoder.{version}",
+        store.model(name, "autoencoder", version),
+        store.training_work(name, "autoencoder", version),
         build,
         config=to_dict(config),
         inputs={"feature_table": dataset.version},
@@ -91,21 +75,18 @@ def train(
 
 
 def _run(
-    dataset: Dataset, work: Path, folder: Path, config: AutoencoderConfig, observe: MetricsCallback
+    name: str, dataset: Dataset, work: Path, folder: Path, config: Any, callback: MetricsCallback
 ) -> dict[str, Any]:
     device = resolve_device(config.optimizer.device)
     seed_everything(config.optimizer.seed)
-    if isinstance(config, DenseAutoencoderConfig):
-        task = DenseTask(dataset, config, device)
-    else:
-        task = TemporalTask(dataset, config, device)
-    fitted = fit(f"{config.family} autoencoder", task, config.optimizer, work, observe, task.betas)
+    task = codec_component(name).load().task(dataset, config, device)
+    result = fit(f"{name} codec", task, config.optimizer, work, callback, task.betas)
     stored = {
-        "family": config.family,
+        "codec": name,
         "config": to_dict(config),
         "feature": to_dict(dataset.feature),
-        "step": fitted.best_step,
+        "step": result.best_step,
     }
     save_weights(folder, {"model": task.model}, stored)
     parameters = sum(p.numel() for p in task.model.parameters())
-    return {**fitted.metrics, **task.report(), "parameters": parameters}
+    return {**result.metrics, **task.report(), "parameters": parameters}

@@ -1,5 +1,8 @@
-"""One frozen dataclass a stage, and ids that are hashes of them."""
+"""Frozen configs of all stages, presets of them, and ids that are hashes of them."""
 
+from melodygan_core.config.base import ConfigModel, from_dict, replace, to_dict
+from melodygan_core.config.codec import DenseCodecConfig, TemporalCodecConfig
+from melodygan_core.config.config import Config, PipelineConfig
 from melodygan_core.config.data import (
     CatalogueConfig,
     DatasetConfig,
@@ -8,31 +11,22 @@ from melodygan_core.config.data import (
     SeparationConfig,
     feature_id,
 )
-from melodygan_core.config.models import (
-    DenseAutoencoderConfig,
-    DenseConfig,
-    DenseGanConfig,
-    OptimizerConfig,
-    VocoderConfig,
-)
-from melodygan_core.config.temporal import TemporalAutoencoderConfig, TemporalConfig, TemporalGanConfig
-from melodygan_core.config.use import AugmentConfig, EvaluationConfig, GenerationConfig, GriffinLimConfig
+from melodygan_core.config.messages import require
+from melodygan_core.config.prior import DenseGanConfig, TemporalGanConfig
+from melodygan_core.config.training import OptimizerConfig
+from melodygan_core.config.use import AugmentConfig, EvaluationConfig, GenerationConfig
 from melodygan_core.config.values import (
-    FAMILIES,
     RIGHTS,
     SPLITS,
     STEMS,
     VERSIONS,
     VOCODERS,
     config_id,
-    from_dict,
-    require,
-    to_dict,
     training_id,
 )
+from melodygan_core.config.vocoder import GriffinLimConfig, VocoderConfig
 
 __all__ = [
-    "FAMILIES",
     "RIGHTS",
     "SPLITS",
     "STEMS",
@@ -40,9 +34,10 @@ __all__ = [
     "VOCODERS",
     "AugmentConfig",
     "CatalogueConfig",
+    "Config",
+    "ConfigModel",
     "DatasetConfig",
-    "DenseAutoencoderConfig",
-    "DenseConfig",
+    "DenseCodecConfig",
     "DenseGanConfig",
     "DownloadConfig",
     "EvaluationConfig",
@@ -50,14 +45,15 @@ __all__ = [
     "GenerationConfig",
     "GriffinLimConfig",
     "OptimizerConfig",
+    "PipelineConfig",
     "SeparationConfig",
-    "TemporalAutoencoderConfig",
-    "TemporalConfig",
+    "TemporalCodecConfig",
     "TemporalGanConfig",
     "VocoderConfig",
     "config_id",
     "feature_id",
     "from_dict",
+    "replace",
     "require",
     "to_dict",
     "training_id",

@@ -1,7 +1,9 @@
-"""YAML files that people write, read so that no text can grow, nest, run or hide anything."""
+"""Safe reading of YAML files that people write: no aliases, tags, deep nesting or repeated keys."""
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from melodygan_core.errors import InputError
 
 MAX_BYTES = 1_000_000
 _DEPTH = 8
+# YAML 1.1 reads 1e-4 as text, because there is no dot in it.
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 
 
 def read_text(path: Path) -> str:
@@ -20,13 +24,13 @@ def read_text(path: Path) -> str:
         InputError: no file, larger than 1 MB, or not UTF-8; names the line of the first wrong byte.
     """
     try:
-        # A pipe or a device may never end.
+        # Reading a pipe or a device may never end.
         if path.exists() and not path.is_file():
             raise InputError(f"{path} is not a readable UTF-8 file: it is a folder or a device")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise InputError(f"{path.name} has {path.stat().st_size} bytes; allowed: {MAX_BYTES}")
+            raise InputError(f"{path.name} must have at most {MAX_BYTES} bytes, got {path.stat().st_size}")
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -38,17 +42,17 @@ def read_text(path: Path) -> str:
 
 
 def parse(name: str, text: str, *, typed: bool) -> tuple[Any, yaml.Node | None]:
-    """The data of one YAML document, and the nodes that know its lines.
+    """The data of one YAML document, and the nodes that hold its line numbers.
 
     Args:
-        name: Of the file, for messages.
-        text: Its content.
-        typed: Make numbers, dates and booleans of what looks like them; else all scalars are strings.
+        name: Name of the file, for messages.
+        text: Content of the file.
+        typed: Read numbers, dates and booleans; else all scalars are strings.
 
     Raises:
-        InputError: not YAML, an alias, a tag, a key twice, or nested deeper than 8; names the line.
+        InputError: not YAML, an alias, a tag, a repeated key, or nested deeper than 8; names the line.
     """
-    loader: Any = _loader("SafeLoader" if typed else "BaseLoader")
+    loader: Any = _loader(typed)
     constructor = yaml.constructor.SafeConstructor() if typed else yaml.constructor.BaseConstructor()
     try:
         _check_events(name, text, loader)
@@ -65,9 +69,16 @@ def parse(name: str, text: str, *, typed: bool) -> tuple[Any, yaml.Node | None]:
         raise InputError(f"{name} is not valid YAML: a number or date in it: {error}") from error
 
 
-def _loader(kind: str) -> Any:
+@cache
+def _loader(typed: bool) -> Any:
     # The C parser, where PyYAML was built with it, is ten times faster.
-    return getattr(yaml, f"C{kind}", getattr(yaml, kind))
+    kind = "SafeLoader" if typed else "BaseLoader"
+    base = getattr(yaml, f"C{kind}", getattr(yaml, kind))
+    if not typed:
+        return base
+    loader: Any = type("ExponentLoader", (base,), {})
+    loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+    return loader
 
 
 def _check_events(name: str, text: str, loader: Any) -> None:
@@ -76,24 +87,24 @@ def _check_events(name: str, text: str, loader: Any) -> None:
     for event in yaml.parse(text, Loader=loader):
         where = f"{name}, line {(event.start_mark.line if event.start_mark else 0) + 1}"
         if isinstance(event, yaml.AliasEvent):
-            raise InputError(f"{where}: an alias; allowed: plain YAML without anchors")
+            raise InputError(f"{where}: an alias is not allowed")
         if getattr(event, "tag", None) is not None:
-            raise InputError(f"{where}: a tag, {str(event.tag)[:60]!r}; allowed: plain YAML without tags")
+            raise InputError(f"{where}: a tag, {str(event.tag)[:60]!r}, is not allowed")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEPTH:
-            raise InputError(f"{where}: nested {depth} deep; allowed: {_DEPTH}")
+            raise InputError(f"{where}: nested {depth} deep, at most {_DEPTH} is allowed")
 
 
 def _check_keys(name: str, node: yaml.Node) -> None:
-    # YAML keeps the last of two equal keys and says nothing of the first.
+    # YAML keeps the last of two equal keys and drops the first without a word.
     if isinstance(node, yaml.MappingNode):
         seen: set[Any] = set()
         for key, value in node.value:
             where = f"{name}, line {key.start_mark.line + 1}"
             if not isinstance(key, yaml.ScalarNode):
-                raise InputError(f"{where}: a key that is a list or mapping; allowed: a word")
+                raise InputError(f"{where}: a key that is a list or mapping is not allowed")
             if key.value in seen:
-                raise InputError(f"{where}: {key.value[:100]!r} for the second time; allowed: each key once")
+                raise InputError(f"{where}: {key.value[:100]!r} for the second time is not allowed")
             seen.add(key.value)
             _check_keys(name, value)
     elif isinstance(node, yaml.SequenceNode):
@@ -105,7 +116,7 @@ def _line(text: str, error: yaml.YAMLError) -> int:
     marks = [getattr(error, name, None) for name in ("problem_mark", "context_mark")]
     lines = [mark.line + 1 for mark in marks if mark is not None]
     if lines:
-        # A quote that is never closed is missed at the end of the file; it opens where the context is.
+        # An unclosed quote is noticed at the end of the file; the context is where it opens.
         last = max(1, len(text.splitlines()))
         return min(lines[-1], last) if lines[0] > last else lines[0]
     position = getattr(error, "position", None)

@@ -1,79 +1,63 @@
-"""Configs as plain values: to JSON and back, checked; ids that are hashes of them."""
+"""Choices that several configs share, versions of the stages, and ids that are hashes of configs."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
-from melodygan_core.errors import InputError
+from pydantic import Field
 
-T = TypeVar("T")
+from melodygan_core.config.base import ConfigModel, Rule, to_dict
 
-STEMS = ("vocals", "instrumental", "mix")
-RIGHTS = ("own", "licensed", "open", "unknown")
-VOCODERS = ("neural", "griffin_lim")
-FAMILIES = ("dense", "temporal")
-SPLITS = ("train", "validation", "test")
+Stem = Literal["vocals", "instrumental", "mix"]
+Rights = Literal["own", "licensed", "open", "unknown"]
+Vocoder = Literal["neural", "griffin_lim"]
+Split = Literal["train", "validation", "test"]
 
-# Raised when a stage makes something else of the same input and config: part of every id and version. They
-# stand here, not beside the algorithms, so that the orchestrator can name them without loading torch.
+STEMS: tuple[str, ...] = get_args(Stem)
+RIGHTS: tuple[str, ...] = get_args(Rights)
+VOCODERS: tuple[str, ...] = get_args(Vocoder)
+SPLITS: tuple[str, ...] = get_args(Split)
+
+# A whole seed fits the 32-bit integers of Dagster's launchpad.
+MAX_SEED = 2**31 - 1
+
+
+def _all_different(values: tuple[Any, ...]) -> bool:
+    return len(set(values)) == len(values)
+
+
+ALL_DIFFERENT = Rule("all different", _all_different)
+Stems = Annotated[tuple[Stem, ...], Field(min_length=1, max_length=len(STEMS)), ALL_DIFFERENT]
+OddKernel = Annotated[int, Field(ge=1, le=255), Rule("odd", lambda size: size % 2 == 1)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+# Changed when a stage makes something else from the same input and config; part of every id and version. They
+# are declared here, not beside the algorithms, so that the orchestrator reads them without loading torch.
 VERSIONS = {
     "catalogue": "1",
     "download": "2",
     "separation": "1",
     "features": "1",
     "dataset": "3",
-    "autoencoder": "2",
-    "latents": "2",
-    "vocoder": "1",
-    "gan": "2",
-    "generation": "2",
-    "evaluation": "2",
-    "release": "2",
-    "gallery": "2",
+    "codec": "3",
+    "latents": "3",
+    "vocoder": "2",
+    "prior": "3",
+    "generation": "3",
+    "evaluation": "3",
+    "release": "3",
+    "gallery": "3",
 }
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """Plain JSON types of a config dataclass (tuples become lists)."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    """The inverse of `to_dict`: a config dataclass from plain JSON types, checked by its own rules.
-
-    Raises:
-        InputError: a name that the config does not have, or a value that it does not allow.
-    """
-    hints = get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cast(Any, cls))]
-    unknown = sorted(set(values) - set(names), key=str)
-    require(not unknown, f"a field of {cls.__name__}", unknown, ", ".join(names))
-    return cls(**{name: _typed(name, hints[name], value) for name, value in values.items()})
-
-
-def _typed(name: str, hint: Any, value: Any) -> Any:
-    # JSON has no tuples and may spell 1.0 as 1; anything else that is not of the field's type is a mistake.
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, Mapping):
-            return from_dict(cast(type, hint), value)
-    elif get_origin(hint) is tuple:
-        require(isinstance(value, list | tuple), name, value, "a list")
-        kinds = get_args(hint)
-        kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
-        require(len(kinds) == len(value), name, value, f"{len(kinds)} values")
-        return tuple(_typed(name, kind, v) for kind, v in zip(kinds, value, strict=True))
-    elif hint is float and type(value) is int:
-        return float(value)
-    require(type(value) is hint, name, value, f"a value of type {hint.__name__}")
-    return value
-
-
 def training_id(config: Any) -> dict[str, Any]:
-    """A training config as plain JSON without what shapes no result: where it runs, how often it saves."""
+    """A training config as plain JSON, without the fields that do not shape the result.
+
+    Args:
+        config: A config with an `optimizer`.
+    """
     values = to_dict(config)
     for name in ("device", "checkpoint_every_s"):
         del values["optimizer"][name]
@@ -84,14 +68,8 @@ def config_id(*parts: Any) -> str:
     """12 hexadecimal digits that change when any part does.
 
     Args:
-        parts: config dataclasses, or JSON-serialisable values (code versions, data versions).
+        parts: Configs, or JSON-serialisable values such as code versions and data versions.
     """
-    plain = [to_dict(p) if dataclasses.is_dataclass(p) else p for p in parts]
+    plain = [to_dict(part) if isinstance(part, ConfigModel) else part for part in parts]
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def require(ok: bool, name: str, value: object, allowed: str) -> None:
-    """Raises InputError that names the value and what is allowed, unless `ok`."""
-    if not ok:
-        raise InputError(f"{name} is {value!r}; allowed: {allowed}")

@@ -1,4 +1,4 @@
-"""Features -> dataset: packing, splits, statistics, what is wrong with it, and reading it for training."""
+"""Features -> dataset: shards, splits, statistics, health, and reading for training."""
 
 from melodygan_core.dataset.assemble import assemble
 from melodygan_core.dataset.crops import CropSampler

@@ -1,6 +1,6 @@
-"""Features -> dataset: which tracks are trained on, in which split, with which statistics.
+"""Features -> dataset: the tracks of a version, their splits and their statistics.
 
-A version of the dataset is a small folder, a manifest and a table of tracks, that points at shards.
+A version of the dataset is a small folder with a manifest and a table of tracks, which point to the shards.
 """
 
 from __future__ import annotations
@@ -26,54 +26,18 @@ from melodygan_core.config import (
     config_id,
     to_dict,
 )
-from melodygan_core.dataset import groups, index
+from melodygan_core.dataset import groups, index, splits
 from melodygan_core.dataset.index import Entry
 from melodygan_core.errors import InputError
-from melodygan_core.storage.store import Artifact, Store, dump_json
+from melodygan_core.storage import Artifact, Store, dump_json
 
 NAME = "feature_table"
 UNREADABLE = "its features cannot be read"
 
 
-def _assign_splits(ids: set[str], known: dict[str, str], config: DatasetConfig) -> dict[str, str]:
-    """The split of every group of tracks; one that has a split keeps it.
-
-    But where test or validation lost groups (a track was forgotten) and no new ones take their place, groups of
-    training do: of this dataset's models none has learned from them.
-
-    Raises:
-        InputError: too few groups for three splits.
-    """
-    split_of = {g: known[g] for g in ids if g in known}
-    # The hash is the order: it does not depend on titles, sources or the order of arrival within a batch.
-    new = sorted(ids - known.keys(), key=lambda g: hashlib.sha256(g.encode()).hexdigest())
-    for split, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
-        wanted = max(config.min_groups, round(fraction * len(ids)))
-        missing = max(0, wanted - sum(s == split for s in split_of.values()))
-        split_of |= dict.fromkeys(new[:missing], split)
-        new = new[missing:]
-    split_of |= dict.fromkeys(new, "train")
-    spare = sorted(
-        (g for g in ids if split_of[g] == "train"), key=lambda g: hashlib.sha256(g.encode()).hexdigest()
-    )
-    for split in ("test", "validation"):
-        missing = max(0, config.min_groups - sum(s == split for s in split_of.values()))
-        taken = spare[: min(missing, max(0, len(spare) - config.min_groups))]
-        split_of |= dict.fromkeys(taken, split)
-        spare = spare[len(taken) :]
-    for split in SPLITS:
-        have = sum(s == split for s in split_of.values())
-        if have < config.min_groups:
-            raise InputError(
-                f"{split} has {have} groups of tracks, of {len(ids)} that may be trained on; "
-                f"each split needs {config.min_groups}, so at least {3 * config.min_groups} different tracks"
-            )
-    return split_of
-
-
 @dataclass(frozen=True)
 class _Selection:
-    """Tracks that may be trained on, in the order in which they came; for the others a kind and a reason."""
+    """The eligible tracks, oldest first; for every other track the kind and the reason of its exclusion."""
 
     eligible: list[Entry]
     excluded: dict[str, tuple[str, str]]
@@ -93,7 +57,7 @@ def _select(update: index.Update, config: DatasetConfig) -> _Selection:
         elif entry.rows == 0:
             excluded[track.track_id] = ("no usable segment",) * 2
         elif not np.isfinite(entry.sums).all():
-            excluded[track.track_id] = ("its features hold values that are no numbers",) * 2
+            excluded[track.track_id] = ("its features hold values that are not finite",) * 2
         else:
             eligible.append(entry)
     if not eligible:
@@ -106,17 +70,17 @@ def _select(update: index.Update, config: DatasetConfig) -> _Selection:
 
 
 def _duplicates(found: groups.Groups, split_of: dict[str, str]) -> list[dict[str, Any]]:
-    """Tracks whose sound another track stands for."""
+    """Returns the tracks that another track of their group represents."""
     rows = []
     for track_id, group in found.of_track.items():
-        if track_id == found.kept[group]:
+        if track_id == found.representative[group]:
             continue
         near = track_id in found.bit_error
         rows.append(
             {
                 "track": track_id,
                 "kind": "nearly the same sound" if near else "same sound",
-                "of": found.kept[group],
+                "of": found.representative[group],
                 "split": split_of[group],
                 **({"bit_error": found.bit_error[track_id]} if near else {}),
             }
@@ -127,31 +91,35 @@ def _duplicates(found: groups.Groups, split_of: dict[str, str]) -> list[dict[str
 def assemble(
     store: Store, config: DatasetConfig, feature: FeatureConfig, separation: SeparationConfig
 ) -> Artifact:
-    """Packs what is new, assigns splits and writes the manifest of this version of the dataset.
+    """Packs new features into shards, assigns splits, and writes this version of the dataset.
 
-    Only tracks whose feature files are new or changed are read. The version is a hash of what the dataset
-    contains: an unchanged rerun returns the same artifact.
+    Only new and changed feature files are read. The version is a hash of the content: an unchanged rerun
+    returns the same artifact.
 
     Raises:
-        InputError: nothing may be trained on, or too few different tracks for three splits.
+        InputError: no track may be trained on, or too few different tracks for three splits.
     """
     shards_id = index.dataset_id(feature, separation)
     folder = store.shards(shards_id)
-    with store.lock("dataset"):
+    with store.lock_for(folder):
         update = index.update(store, folder, config, feature, separation)
         if update.changed:
             index.save(store, folder, update.entries)
         selection = _select(update, config)
         found = groups.update(store, selection.eligible, config.near_duplicates)
         known = store.read_json(store.splits()) if store.splits().exists() else {}
-        split_of = _assign_splits(set(found.kept), known, config)
+        by_id = {t.track_id: t for t in update.tracks}
+        artist_of = splits.artists({g: by_id[t] for g, t in found.representative.items()})
+        assigned = splits.assign(set(found.representative), known, artist_of, config)
+        split_of = assigned.of_group
         if not split_of.items() <= known.items():
             store.write_json(store.splits(), known | split_of)
-    kept = [e for e in selection.eligible if found.kept[found.of_track[e.track_id]] == e.track_id]
+    representatives = [
+        e for e in selection.eligible if found.representative[found.of_track[e.track_id]] == e.track_id
+    ]
 
-    by_id = {t.track_id: t for t in update.tracks}
     rows = []
-    for entry in sorted(kept, key=lambda e: e.track_id):
+    for entry in sorted(representatives, key=lambda e: e.track_id):
         track, group = by_id[entry.track_id], found.of_track[entry.track_id]
         rows.append(
             {
@@ -165,13 +133,19 @@ def assemble(
                 "tags": list(track.tags),
             }
         )
-    training = [e for e in kept if split_of[found.of_track[e.track_id]] == "train"]
+    training = [e for e in representatives if split_of[found.of_track[e.track_id]] == "train"]
     statistics = _statistics(training, feature)
-    # Not where rows lie: a feature file that was only touched or copied must not train everything again.
-    places = ("shard", "row_start")
+    split_figures = {
+        "split_by": assigned.split_by,
+        "artists": assigned.artists,
+        "artists_in_several_splits": assigned.artists_in_several_splits,
+    }
+    # Without the position of the rows: a feature file that was only touched must not retrain the models.
+    # Without the split figures: a dataset of version 0.1 has none and keeps its version.
+    position = ("shard", "row_start")
     content = {
-        "rows": [{k: v for k, v in row.items() if k not in places} for row in rows],
-        "sums": {e.track_id: hashlib.sha256(e.sums.tobytes()).hexdigest() for e in kept},
+        "rows": [{k: v for k, v in row.items() if k not in position} for row in rows],
+        "sums": {e.track_id: hashlib.sha256(e.sums.tobytes()).hexdigest() for e in representatives},
         "statistics": statistics,
     }
     version = config_id(shards_id, config_id(content), VERSIONS["dataset"])
@@ -181,12 +155,13 @@ def assemble(
         "separation": separation.model_id,
         "shards": store.uri(folder),
         "statistics": statistics,
+        **split_figures,
     }
 
     def build(out: Path) -> dict[str, Any]:
         pq.write_table(pa.Table.from_pylist(rows), out / "tracks.parquet")
         dump_json(out / "manifest.json", manifest)
-        return _metrics(rows)
+        return _metrics(rows) | split_figures
 
     duplicates = _duplicates(found, split_of)
     excluded = selection.excluded | {
@@ -221,10 +196,10 @@ def _metrics(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _statistics(entries: Sequence[Entry], config: FeatureConfig) -> dict[str, Any]:
-    """Per stem: frames, and sum and sum of squares of each band, over these tracks."""
+    """Returns per stem the number of frames, and the sum and the sum of squares of each band."""
     width = 1 + 2 * (config.n_mels + config.n_mfcc)
     total = np.zeros((len(STEMS), width))
-    # Sorted, because sums of floats depend on their order and the version on every digit.
+    # Sorted, because a sum of floats depends on the order, and the version on every digit.
     for entry in sorted(entries, key=lambda e: e.track_id):
         total += entry.sums.reshape(len(STEMS), width)
     return {stem: [float(v) for v in total[i]] for i, stem in enumerate(STEMS)}

@@ -1,4 +1,4 @@
-"""Where pieces of one size fit into stretches of different lengths."""
+"""Positions of crops of one size in spans of different lengths."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 
 class CropSampler:
-    """All places at which a piece lies within one stretch.
+    """Samples positions of crops that lie within one span.
 
     Args:
-        first: (n,) where each stretch begins.
-        length: (n,) of each, in the same unit.
-        size: Of a piece; shorter stretches have no place for it.
+        first: (n,) start of each span.
+        length: (n,) length of each span, in the same unit.
+        size: Length of a crop; shorter spans have no crops.
     """
 
     def __init__(
@@ -30,17 +30,17 @@ class CropSampler:
         return len(self.span) > 0
 
     def sample(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Random places, each as likely as any other, and the index of the stretch that each is in."""
+        """Returns `count` uniformly random positions, and the index of the span of each."""
         picked = rng.integers(0, self._ends[-1], count)
         which = np.searchsorted(self._ends, picked, side="right")
         within = picked - np.where(which > 0, self._ends[which - 1], 0)
         return self._first[which] + within, self.span[which]
 
     def evenly_spaced(self, at_most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Places that do not overlap, evenly over all stretches, and the stretch of each."""
+        """Returns positions that do not overlap, evenly over all spans, and the span of each."""
         ends = self._first + self._length - self.size + 1
         every = [np.arange(f, end, self.size) for f, end in zip(self._first, ends, strict=True)]
-        places = np.concatenate(every)
+        positions = np.concatenate(every)
         span = np.repeat(self.span, [len(e) for e in every])
-        chosen = np.linspace(0, len(places) - 1, min(len(places), at_most)).round().astype(np.int64)
-        return places[chosen], span[chosen]
+        chosen = np.linspace(0, len(positions) - 1, min(len(positions), at_most)).round().astype(np.int64)
+        return positions[chosen], span[chosen]

@@ -1,7 +1,7 @@
-"""Which tracks are the same sound. Of each group of them one is trained on, so that no sound is in two splits.
+"""Groups of tracks with the same recording; one track of each group is trained on.
 
-A sound is named by the first digits of its wav's hash; a group by the sound that was there first. What has been
-decided stays in `store.groups`: a track that stands for its group does so until it goes.
+A recording is named by the first digits of the hash of its wav, a group by its first recording. Decisions stay
+in `store.groups`: the track that represents a group does so as long as it is in the store.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from melodygan_core import parallel
 from melodygan_core.audio import fingerprint
 from melodygan_core.audio.fingerprint import Print
 from melodygan_core.dataset.index import Entry
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Tracks by sound.
+    """The groups of the eligible tracks.
 
     Attributes:
         of_track: Track to group.
-        kept: Group to the track that stands for it.
-        bit_error: Track to how far its sound is from its group's; only where it is another file.
-        not_compared: Track to why its fingerprint is not known: equal files only are found.
+        representative: Group to the track that represents it.
+        bit_error: Near-duplicate to the bit error between its fingerprint and that of its group.
+        not_compared: Track to the reason why it has no fingerprint; only equal files are found for these.
     """
 
     of_track: dict[str, str]
-    kept: dict[str, str]
+    representative: dict[str, str]
     bit_error: dict[str, float]
     not_compared: dict[str, str]
 
 
-def prints(store: Store, sounds: dict[str, str]) -> tuple[dict[str, Print], dict[str, str]]:
-    """Fingerprints of tracks, made where they are missing.
+def fingerprints(store: Store, sounds: dict[str, str]) -> tuple[dict[str, Print], dict[str, str]]:
+    """Returns the fingerprints of tracks; missing ones are computed.
 
     Args:
-        store: Has the wavs or the fingerprints.
-        sounds: Track to sound.
+        store: Holds the wavs or the fingerprints.
+        sounds: Track to the name of its recording.
 
     Returns:
-        Track to fingerprint, and track to the reason why there is none.
+        Track to fingerprint, and track to the reason of a failure.
     """
     if not sounds:
         return {}, {}
-    # An ffmpeg that cannot do it at all is no fault of a track: that is raised here, once.
+    # Without a suitable ffmpeg no track can succeed: that is raised once, here.
     fingerprint.require_ffmpeg()
 
     def one(track_id: str) -> dict[str, Any]:
@@ -64,20 +64,20 @@ Decided = dict[str, tuple[str, float]]
 def _compare(
     store: Store, known: Sequence[Entry], new: Sequence[Entry], decided: Decided
 ) -> tuple[Decided, dict[str, str]]:
-    """Group and bit error of each new sound that has a fingerprint; and the tracks that have none."""
-    made, missing = prints(store, {e.track_id: e.group for e in new})
-    fresh = [e for e in new if e.track_id in made]
+    """Returns the group and bit error of each new recording with a fingerprint, and the tracks without one."""
+    prints, missing = fingerprints(store, {e.track_id: e.group for e in new})
+    fresh = [e for e in new if e.track_id in prints]
     found: Decided = {e.group: (e.group, 0.0) for e in fresh}
-    if not any(fingerprint.speaks(made[e.track_id]) for e in fresh):
+    if not any(fingerprint.is_comparable(prints[e.track_id]) for e in fresh):
         return found, missing
-    older, lost = prints(store, {e.track_id: e.group for e in known})
-    made, missing = made | older, missing | lost
-    before = [e for e in known if e.track_id in made]
+    known_prints, known_missing = fingerprints(store, {e.track_id: e.group for e in known})
+    prints, missing = prints | known_prints, missing | known_missing
+    before = [e for e in known if e.track_id in prints]
     ordered = [*before, *fresh]
-    for pair in fingerprint.pairs([made[e.track_id] for e in ordered], len(before)):
+    for pair in fingerprint.pairs([prints[e.track_id] for e in ordered], len(before)):
         earlier, later = ordered[pair.earlier].group, ordered[pair.later].group
         original = pair.earlier < len(before) or found[earlier][0] == earlier
-        # The nearest comes first; a copy of a copy is compared with the original only.
+        # The nearest pair comes first; a copy of a copy is compared with the original only.
         if original and found[later][0] == later:
             group = decided[earlier][0] if pair.earlier < len(before) else earlier
             found[later] = (group, round(pair.bit_error, 4))
@@ -85,22 +85,22 @@ def _compare(
 
 
 def _representatives(first_of: dict[str, Entry], decided: Decided) -> list[Entry]:
-    """The sounds that a new one is compared with: of each group the first, or all others once that is gone."""
+    """Returns the recordings to compare new ones with: the first of each group, or all others without it."""
     return [
         e for s, e in first_of.items() if s in decided and (decided[s][0] == s or decided[s][0] not in first_of)
     ]
 
 
 def update(store: Store, entries: Sequence[Entry], near: bool) -> Groups:
-    """Groups tracks by sound; only sounds that were not compared before are.
+    """Groups tracks by recording; only recordings that are new are compared.
 
     Args:
-        store: Keeps what was decided.
-        entries: Tracks that may be trained on, in the order in which they came.
-        near: Whether sounds that are nearly the same are one group; otherwise only equal files are.
+        store: Keeps the decisions.
+        entries: The eligible tracks, oldest first.
+        near: Whether near-duplicates are one group; otherwise only equal files are.
 
     Raises:
-        MelodyGANError: `near`, and no ffmpeg can make fingerprints.
+        MelodyGANError: `near` is set, and no ffmpeg has the chromaprint muxer.
     """
     path = store.groups()
     state = store.read_json(path) if path.exists() else {"sounds": {}, "kept": {}}
@@ -117,16 +117,16 @@ def update(store: Store, entries: Sequence[Entry], near: bool) -> Groups:
     members: dict[str, list[Entry]] = {}
     for entry in entries:
         members.setdefault(decided.get(entry.group, (entry.group, 0.0))[0], []).append(entry)
-    kept = dict(state["kept"])
+    representative = dict(state["kept"])
     for group, tracks in members.items():
-        if kept.get(group) not in {t.track_id for t in tracks}:
-            kept[group] = next((t for t in tracks if t.group == group), tracks[0]).track_id
-    after = {"sounds": {**state["sounds"], **{s: list(d) for s, d in decided.items()}}, "kept": kept}
+        if representative.get(group) not in {t.track_id for t in tracks}:
+            representative[group] = next((t for t in tracks if t.group == group), tracks[0]).track_id
+    after = {"sounds": {**state["sounds"], **{s: list(d) for s, d in decided.items()}}, "kept": representative}
     if after != state:
         store.write_json(path, after)
     return Groups(
         of_track={t.track_id: g for g, tracks in members.items() for t in tracks},
-        kept={g: kept[g] for g in members},
+        representative={g: representative[g] for g in members},
         bit_error={
             t.track_id: decided[t.group][1] for g, tracks in members.items() for t in tracks if t.group != g
         },

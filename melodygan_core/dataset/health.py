@@ -1,6 +1,6 @@
-"""What is wrong with a dataset, measured from what lies in the store: its shards, wavs' hashes and features.
+"""Problems of a dataset, measured from the store: shards, hashes of wavs, features.
 
-Nothing is judged here that was not read back. A shard or a feature file is read once and its figures are kept.
+Every figure is read back from the files. A shard or a feature file is read once and its figures are saved.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from melodygan_core.config import SPLITS, STEMS, FeatureConfig
 from melodygan_core.dataset import index, leakage
 from melodygan_core.dataset.index import Entry
 from melodygan_core.dataset.vectors import MIN_STD, moments
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.storage import Artifact, Store
 
 Row = dict[str, Any]
 
-# Fewest usable segments of the mix that a model can be trained, chosen and judged with.
+# Fewest usable segments of the mix to train, to select a checkpoint and to evaluate.
 MIN_SEGMENTS = {"train": 16, "validation": 4, "test": 4}
 SILENT_SHARE = 0.5
 CLIPPED_SHARE = 0.1
@@ -35,18 +35,18 @@ DURATION_TOLERANCE_S, DURATION_TOLERANCE = 3.0, 0.05
 
 @dataclass(frozen=True)
 class Health:
-    """One row or sentence for each thing that is wrong; empty is well.
+    """One row or sentence per problem; empty lists mean that there is none.
 
     Attributes:
         leaks: Pairs of tracks in two splits with the same or nearly the same sound.
-        misshapen: Rows of another size than the config's, or more or fewer than a track's duration makes.
-        not_finite: Tracks with values that are no numbers.
-        too_few: Splits with too little sound.
-        still_bands: Bands that never move in the training tracks of a stem.
-        silent: Tracks that are mostly silent, of the whole library.
-        clipped: Tracks of which more is clipped than a loud master's, of the whole library.
-        duplicates: Tracks whose sound another track stands for.
-        wrong_durations: Tracks that are not as long as the catalogue says.
+        misshapen: Tracks whose rows do not have the size of the config or the number that their duration gives.
+        not_finite: Tracks with values that are not finite.
+        too_few: Splits with too few usable segments.
+        still_bands: Bands that are constant in the training tracks of a stem.
+        silent: Tracks of the library that are mostly silent.
+        clipped: Tracks of the library with more clipped segments than a loud master has.
+        duplicates: Tracks that another track of their group represents.
+        wrong_durations: Tracks whose duration differs from the catalogue.
         not_compared: Tracks without a fingerprint, with the reason.
     """
 
@@ -64,14 +64,14 @@ class Health:
 
 @dataclass(frozen=True)
 class Description:
-    """A version of the dataset for people and checks.
+    """A description of a version of the dataset for reports and checks.
 
     Attributes:
-        splits: One row a split: tracks, groups, segments, duration.
-        excluded: One row a track that is not trained on: track, title, reason.
-        reasons: How many tracks are left out for each reason, most first.
-        tracks_read: Feature files that the last assembly opened.
-        health: What is wrong with it.
+        splits: One row per split: tracks, groups, segments, duration_s.
+        excluded: One row per excluded track: track, title, reason.
+        reasons: Number of excluded tracks per reason, most first.
+        tracks_read: Number of feature files that the last assembly opened.
+        health: Its problems.
     """
 
     splits: list[Row]
@@ -82,7 +82,7 @@ class Description:
 
 
 def describe(store: Store, artifact: Artifact) -> Description:
-    """Reads a version of the dataset back and says what is in it, and what is wrong with it."""
+    """Reads a version of the dataset back and returns its content and its problems."""
     folder = store.at(artifact.uri)
     manifest = store.read_json(folder / "manifest.json")
     with store.reading(folder / "tracks.parquet") as path:
@@ -129,7 +129,7 @@ def describe(store: Store, artifact: Artifact) -> Description:
     )
 
 
-# What is measured once.
+# Measurements, saved per shard and track.
 
 
 def _measure(
@@ -140,7 +140,7 @@ def _measure(
     used: set[str],
     sounds: dict[str, str],
 ) -> dict[str, dict[str, Row]]:
-    """Figures of each shard in use, the mix of each track, which sounds are near; only what is new is read."""
+    """Returns the figures of each shard in use, of each mix, and the near-duplicates; reads new files only."""
     path = store.dataset_health(shards.name)
     old = {"shards": {}, "tracks": {}, leakage.NEAR: {}} | (store.read_json(path) if path.exists() else {})
     by_shard = {name: old["shards"].get(name) or _scan(store, shards / name) for name in sorted(used)}
@@ -160,7 +160,7 @@ def _measure(
 
 
 def _scan(store: Store, path: UPath) -> Row:
-    """Sizes of a shard's rows, and whose rows hold values that are no numbers."""
+    """Returns the sizes of the rows of a shard, and per track the number of rows that are not finite."""
     with store.reading(path) as local, pa.memory_map(str(local)) as source:
         table = pa.ipc.open_file(source).read_all()
         bad: Counter[str] = Counter()
@@ -184,7 +184,7 @@ def _mix_reasons(path: UPath, store: Store) -> Row:
     return {"segments": len(reasons), "silent": reasons.count("silent"), "clipped": reasons.count("clipped")}
 
 
-# What stops training.
+# Problems that stop training.
 
 
 def _misshapen(rows: list[Row], feature: FeatureConfig, shards: dict[str, Row]) -> list[Row]:
@@ -193,7 +193,7 @@ def _misshapen(rows: list[Row], feature: FeatureConfig, shards: dict[str, Row]) 
     for row in rows:
         shard = shards[row["shard"]]
         problems = [
-            f"{name} is {shard[name]}, {bands * feature.segment_frames} wanted"
+            f"{name} must be {bands * feature.segment_frames}, got {shard[name]}"
             for name, bands in widths.items()
             if shard[name] != bands * feature.segment_frames
         ]
@@ -202,11 +202,11 @@ def _misshapen(rows: list[Row], feature: FeatureConfig, shards: dict[str, Row]) 
         frames = 1 + row["duration_s"] * feature.sample_rate / feature.hop_length
         expected = math.ceil(frames / feature.segment_frames)
         have = (row["rows"] + row["unusable"]) / len(STEMS)
-        # Resampling may round a frame away at the edge of a segment.
+        # Resampling may drop a frame at the edge of a segment.
         if abs(have - expected) > 1:
             problems.append(
-                f"{have:g} segments of each stem; {row['duration_s']:.1f} s at {feature.sample_rate} Hz "
-                f"make {expected}"
+                f"each stem must have {expected} segments for {row['duration_s']:.1f} s at "
+                f"{feature.sample_rate} Hz, got {have:g}"
             )
         wrong += [{"track": row["track_id"], "title": row["title"], "problem": p} for p in problems]
     return wrong
@@ -221,36 +221,36 @@ def _not_finite(rows: list[Row], shards: dict[str, Row]) -> list[Row]:
 
 
 def _too_few(rows: list[Row], reasons: list[Row]) -> list[str]:
-    said = []
+    problems = []
     mix = STEMS.index("mix")
     for split, least in MIN_SEGMENTS.items():
         members = [r for r in rows if r["split"] == split]
         have = sum(r["rows_by_stem"][mix] for r in members)
         if have < least:
-            said.append(
+            problems.append(
                 f"{split} has {have} usable segments of the mix, of {len(members)} tracks; "
                 f"at least {least} are needed"
             )
-    if said:
+    if problems:
         left_out = ", ".join(f"{r['tracks']} for: {r['reason']}" for r in reasons) or "none"
-        said.append(f"Add sources, or see why tracks are left out ({left_out})")
-    return said
+        problems.append(f"Add sources, or see why tracks are excluded ({left_out})")
+    return problems
 
 
 def _still_bands(statistics: dict[str, list[float]], feature: FeatureConfig) -> list[str]:
-    said = []
+    problems = []
     for stem, values in statistics.items():
         if values[0] == 0:
             continue
         for name, (_, std) in moments(np.asarray(values), feature).items():
             still = np.flatnonzero(~(std > MIN_STD))
             if len(still):
-                which = f"{len(still)} of {len(std)} bands of {name}, the first is {still[0]}"
-                said.append(f"{which}, never move in the {stem} of the training tracks")
-    return said
+                which = f"{len(still)} of {len(std)} bands of {name} (the first is {still[0]})"
+                problems.append(f"{which} are constant in the {stem} of the training tracks")
+    return problems
 
 
-# What people should know of the library.
+# Problems of the library that do not stop training.
 
 
 def _of_mix(tracks: dict[str, Row], titles: dict[str, str], kind: str, limit: float) -> list[Row]:
@@ -265,10 +265,10 @@ def _of_mix(tracks: dict[str, Row], titles: dict[str, str], kind: str, limit: fl
 def _wrong_durations(entries: dict[str, Entry], tracks: dict[str, catalogue.Track]) -> list[Row]:
     wrong = []
     for track_id, entry in sorted(entries.items()):
-        said = tracks[track_id].duration_s if track_id in tracks else None
-        if not said:
+        listed_s = tracks[track_id].duration_s if track_id in tracks else None
+        if not listed_s:
             continue
-        if abs(entry.duration_s - said) > max(DURATION_TOLERANCE_S, DURATION_TOLERANCE * said):
-            found = {"catalogue_s": round(said, 1), "wav_s": round(entry.duration_s, 1)}
+        if abs(entry.duration_s - listed_s) > max(DURATION_TOLERANCE_S, DURATION_TOLERANCE * listed_s):
+            found = {"catalogue_s": round(listed_s, 1), "wav_s": round(entry.duration_s, 1)}
             wrong.append({"track": track_id, "title": tracks[track_id].title, **found})
     return wrong

@@ -1,6 +1,6 @@
-"""Which track's rows lie in which shard: the incremental part of the dataset.
+"""The index of shards: which rows of which shard belong to a track, updated incrementally.
 
-`shards/<dataset_id>/` holds Arrow shards, named by their content and never changed, and `index.parquet`.
+`shards/<dataset_id>/` holds `index.parquet` and Arrow shards, named by their content; a shard never changes.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from upath import UPath
 from melodygan_core import catalogue, features
 from melodygan_core.config import STEMS, VERSIONS, DatasetConfig, FeatureConfig, SeparationConfig, config_id
 from melodygan_core.errors import InputError, MelodyGANError
-from melodygan_core.storage.listing import below
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store, list_files
 
 
 @dataclass
 class Entry:
-    """One track of the index: where its usable rows lie and what they sum to.
+    """One track of the index: the position of its usable rows and their sums.
 
-    `fingerprint` is of the feature file, `group` the name of the track's own sound.
+    `fingerprint` identifies the feature file, `group` the content of the raw wav.
     """
 
     track_id: str
@@ -42,7 +41,7 @@ class Entry:
     rows_by_stem: list[int] = field(default_factory=lambda: [0] * len(STEMS))
     unusable: int = 0
     # (stem, (count, sum, sum of squares)) over frames, flattened: float64, 3 x (1 + 2 x (n_mels + n_mfcc)).
-    # They follow from the feature file, which the fingerprint is of.
+    # Not compared: they follow from the feature file, which the fingerprint identifies.
     sums: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), compare=False)
 
 
@@ -63,15 +62,15 @@ SCHEMA = pa.schema(
 
 
 def dataset_id(config: FeatureConfig, separation: SeparationConfig) -> str:
-    """Hash of everything that shapes a shard."""
+    """Returns the hash of everything that determines the content of a shard."""
     return config_id(features.feature_id(config, separation), VERSIONS["dataset"])
 
 
 def _listing(folder: UPath) -> dict[str, str]:
-    # Size and time tell a rewritten file without opening it; contents are hashed only when these change.
+    # Size and time reveal a rewritten file without reading it.
     return {
         name.removesuffix(".parquet"): f"{stat.bytes}-{stat.modified}"
-        for name, stat in below(folder).items()
+        for name, stat in list_files(folder).items()
         if name.endswith(".parquet") and not name.startswith(".")
     }
 
@@ -90,18 +89,18 @@ def _sums(table: pa.Table, config: FeatureConfig) -> NDArray[np.float64]:
 
 
 def adds_up(rows: pa.Table, entry: Entry) -> bool:
-    """Whether the rows of a shard are those that its track's sums were taken of."""
-    # Sizes follow from the table: sums are a count and two values a band, for each stem.
+    """Returns whether the rows of a shard match the sums of their track."""
+    # The sums are a count and two values per band for each stem; the sizes follow.
     bands = (len(entry.sums) // len(STEMS) - 1) // 2
     widths = [rows.schema.field(name).type.list_size for name in ("log_mel", "mfcc")]
     frames = sum(widths) // bands
     config = FeatureConfig(segment_frames=frames, n_mels=widths[0] // frames, n_mfcc=widths[1] // frames)
-    # The order of a sum is the processor's: its last digits may be others on another machine.
+    # The order of summation depends on the processor: the last digits may differ on another machine.
     return np.allclose(_sums(rows, config), entry.sums, rtol=1e-11, atol=0.0, equal_nan=True)
 
 
 def sound_of(provenance: Mapping[str, Any]) -> str:
-    """The name of a track's sound: two tracks with it have equal wavs."""
+    """Returns the name of the content of a wav: two tracks with one name have equal wavs."""
     return str(provenance["sha256"])[:16]
 
 
@@ -113,9 +112,7 @@ def _read_track(
         table = features.read(path)
         made_by = (pq.read_schema(path).metadata or {}).get(b"feature_id", b"").decode()
     if made_by != wanted:
-        raise InputError(
-            f"features of {track_id} were made with {made_by!r}; this dataset takes {wanted!r} only"
-        )
+        raise InputError(f"feature_id of {track_id} must be {wanted!r}, got {made_by!r}")
     provenance = store.read_json(store.raw_json(track_id))
     usable = table.filter(pc.field("usable"))
     stem_of = usable["stem"].to_pylist()
@@ -133,7 +130,7 @@ def _read_track(
 
 
 def pack(store: Store, folder: UPath, batch: list[tuple[Entry, pa.Table]]) -> None:
-    """Writes one shard with the rows of some tracks, and into their entries where they lie."""
+    """Writes one shard with the rows of some tracks, and sets the position in their entries."""
     table = pa.concat_tables([t for _, t in batch]).combine_chunks()
     start = 0
     name_hash = hashlib.sha256()
@@ -148,7 +145,7 @@ def pack(store: Store, folder: UPath, batch: list[tuple[Entry, pa.Table]]) -> No
             pa.OSFile(str(path), "wb") as sink,
             pa.ipc.new_file(sink, table.schema) as writer,
         ):
-            # One record batch: every row of a shard is then one slice of one memory map.
+            # One record batch, so that every row of a shard is one slice of one memory map.
             writer.write_table(table, max_chunksize=max(1, table.num_rows))
     for entry, _ in batch:
         entry.shard = name
@@ -156,14 +153,14 @@ def pack(store: Store, folder: UPath, batch: list[tuple[Entry, pa.Table]]) -> No
 
 @dataclass(frozen=True)
 class Update:
-    """What packing came to.
+    """The result of packing.
 
     Attributes:
         entries: Every packed track of the catalogue.
         tracks: The catalogue.
-        read: How many feature files were opened.
-        unreadable: Tracks whose feature file is damaged, with the reason.
-        changed: Whether the entries are others than before.
+        read: Number of feature files that were opened.
+        unreadable: Tracks with a damaged feature file, with the reason.
+        changed: Whether the entries differ from the saved index.
     """
 
     entries: dict[str, Entry]
@@ -176,42 +173,44 @@ class Update:
 def update(
     store: Store, folder: UPath, config: DatasetConfig, feature: FeatureConfig, separation: SeparationConfig
 ) -> Update:
-    """Packs the tracks whose feature files are new or changed."""
+    """Packs the tracks whose feature files are new or changed, and returns all entries."""
     tracks = catalogue.load(store)
     old = load(store, folder)
     unreadable: dict[str, str] = {}
     present = _listing(store.features(features.feature_id(feature, separation), "x").parent)
     known = {t.track_id for t in tracks}
-    kept = {t: e for t, e in old.items() if t in known and t in present}
-    # A folder lists its files in any order, and which tracks share a shard is in the shard's name.
-    new = sorted(t for t in present if t in known and (t not in kept or kept[t].fingerprint != present[t]))
+    entries = {t: e for t, e in old.items() if t in known and t in present}
+    # Sorted, because the order of a folder listing is arbitrary and the tracks of a shard determine its name.
+    new = sorted(
+        t for t in present if t in known and (t not in entries or entries[t].fingerprint != present[t])
+    )
     for start in tqdm(
         range(0, len(new), config.shard_tracks), desc="feature_table", unit="shard", disable=not new
     ):
         batch = []
         for track_id in new[start : start + config.shard_tracks]:
-            kept.pop(track_id, None)
+            entries.pop(track_id, None)
             try:
                 batch.append(_read_track(store, track_id, present[track_id], feature, separation))
             except InputError:
-                raise  # Features of another config: to leave these out would hide a mix.
+                raise  # Features of another config: leaving these out would hide the mistake.
             except (MelodyGANError, OSError, KeyError, ValueError, pa.ArrowException) as error:
-                # One damaged file costs its own track, not the dataset.
+                # A damaged file excludes its own track only.
                 unreadable[track_id] = f"{type(error).__name__}: {error}"
         if batch:
             pack(store, folder, batch)
-        kept.update({e.track_id: e for e, _ in batch})
-    return Update(kept, tracks, len(new), unreadable, changed=kept != old)
+        entries.update({e.track_id: e for e, _ in batch})
+    return Update(entries, tracks, len(new), unreadable, changed=entries != old)
 
 
 def load(store: Store, folder: UPath) -> dict[str, Entry]:
-    """The index as it was saved last; empty before the first time."""
+    """Returns the saved index; empty before the first save."""
     path = folder / "index.parquet"
     if not path.exists():
         return {}
     with store.reading(path) as local:
         table = pq.read_table(local)
-    # Hundreds of figures a track: as Python's numbers, thousands of tracks would take seconds.
+    # Hundreds of sums per track: as Python numbers, thousands of tracks would take seconds.
     column = table["sums"].combine_chunks()
     figures, ends = column.flatten().to_numpy(), column.value_lengths().to_numpy().cumsum()
     rows = table.drop_columns(["sums"]).to_pylist()
@@ -222,6 +221,6 @@ def load(store: Store, folder: UPath) -> dict[str, Entry]:
 
 
 def save(store: Store, folder: UPath, entries: dict[str, Entry]) -> None:
-    """Writes the index, after the shards it names."""
+    """Writes the index; the shards that it names must exist already."""
     with store.writing(folder / "index.parquet") as path:
         pq.write_table(pa.Table.from_pylist([vars(e) for e in entries.values()], SCHEMA), path)

@@ -1,4 +1,4 @@
-"""Reading a dataset: memory-mapped segments, windows and shuffled batches."""
+"""Reading a dataset: memory-mapped segments, windows, shuffled batches."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ from melodygan_core import features
 from melodygan_core.config import STEMS, FeatureConfig
 from melodygan_core.dataset.vectors import MIN_STD, Statistics, moments
 from melodygan_core.errors import InputError
-from melodygan_core.storage.files import replacing
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.storage import Artifact, Store, replacing
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Addresses of segments in the dataset; arrays of one length.
+    """Addresses of segments in the dataset; all arrays have one length.
 
     Attributes:
-        shard: Index into the dataset's shards.
+        shard: Index into the shards of the dataset.
         row: Row within the shard.
-        track: Index into the dataset's tracks.
+        track: Index into the tracks of the dataset.
         stem: Index into STEMS.
     """
 
@@ -44,16 +43,16 @@ class Rows:
         return len(self.row)
 
     def take(self, indices: NDArray[np.int64]) -> Rows:
-        """The rows at these positions."""
+        """Returns the rows at these positions."""
         return Rows(self.shard[indices], self.row[indices], self.track[indices], self.stem[indices])
 
 
 class Dataset:
-    """One version of the dataset, memory-mapped: opening it reads the manifest, not the sound.
+    """One version of the dataset, memory-mapped: opening it reads the manifest, not the features.
 
     Args:
-        store: Where the dataset lies.
-        artifact: What `assemble` returned.
+        store: Holds the dataset.
+        artifact: The result of `assemble`.
     """
 
     def __init__(self, store: Store, artifact: Artifact) -> None:
@@ -62,6 +61,9 @@ class Dataset:
         self.version = artifact.version
         self.feature = FeatureConfig(**manifest["feature"])
         self.separation_id: str = manifest["separation"]
+        # Manifests without it are of versions that were split by recording.
+        self.split_by: str = manifest.get("split_by", "recording")
+        self.artists_in_several_splits: int | None = manifest.get("artists_in_several_splits")
         self._statistics: dict[str, list[float]] = manifest["statistics"]
         with store.reading(folder / "tracks.parquet") as path:
             self.tracks: list[dict[str, Any]] = pq.read_table(path).to_pylist()
@@ -86,7 +88,7 @@ class Dataset:
 
     @cached_property
     def _stem(self) -> list[NDArray[np.int64]]:
-        """For each row of each shard, the index of its stem."""
+        """The index of the stem of each row, per shard."""
         result = []
         for table in self._tables:
             column = table["stem"].combine_chunks().dictionary_encode()
@@ -96,11 +98,11 @@ class Dataset:
 
     @cached_property
     def _index(self) -> list[NDArray[np.int32]]:
-        """For each row of each shard, its position in its track."""
+        """The position in its track of each row, per shard."""
         return [t["index"].to_numpy() for t in self._tables]
 
     def rows(self, split: str, stems: Sequence[str]) -> Rows:
-        """Addresses of all usable segments of a split, by track, stem and time.
+        """Returns the addresses of all usable segments of a split, by track, stem and time.
 
         Raises:
             InputError: the split has none of these stems.
@@ -127,12 +129,12 @@ class Dataset:
     def pieces(
         self, shard: NDArray[np.int64], first: NDArray[np.int64], frames: int, which: int = 0
     ) -> NDArray[np.float32]:
-        """Pieces that begin at any frame.
+        """Returns crops that begin at any frame.
 
         Args:
-            shard: (n,) of each piece.
-            first: (n,) frames before each, in its shard.
-            frames: In each piece.
+            shard: (n,) shard of each crop.
+            first: (n,) number of frames before each crop in its shard.
+            frames: Frames per crop.
             which: 0 for log-mel, 1 for MFCC.
 
         Returns:
@@ -142,15 +144,15 @@ class Dataset:
         out = np.empty((len(first), frames * width), dtype=np.float16)
         for k in np.unique(shard):
             mask = shard == k
-            # Rows are frame-major: consecutive rows are one stretch of memory, and a piece is a part of it.
+            # Rows are frame-major: consecutive rows are contiguous in memory, and a crop is a part of them.
             span = self._values[k][which].reshape(-1)
             out[mask] = sliding_window_view(span, frames * width)[::width][first[mask]]
-        # numpy takes twenty times as long for this.
+        # numpy takes twenty times as long for this conversion.
         return torch.from_numpy(out).float().numpy().reshape(len(first), frames, width)
 
     @cached_property
     def _followed(self) -> list[NDArray[np.bool_]]:
-        """For each row of each shard, whether the next row goes on where it ends."""
+        """Whether the next row continues each row, per shard."""
         result = []
         for table, index in zip(self._tables, self._index, strict=True):
             same = np.zeros(len(index), dtype=bool)
@@ -162,11 +164,11 @@ class Dataset:
         return result
 
     def shifted(self, rows: Rows, offset: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Segments that begin `offset` frames after these rows do, into the next row.
+        """Returns segments that begin `offset` frames after the start of these rows.
 
         Args:
-            rows: Where from.
-            offset: (n,) frames, 0 to segment_frames - 1; taken as 0 where no usable row follows.
+            rows: The rows.
+            offset: (n,) frames, 0 to segment_frames - 1; 0 is used where no usable row follows.
 
         Returns:
             log_mel (n, segment_frames, n_mels) and mfcc (n, segment_frames, n_mfcc).
@@ -176,28 +178,28 @@ class Dataset:
         first = rows.row * frames + np.where(followed, offset, 0)
         return self.pieces(rows.shard, first, frames, 0), self.pieces(rows.shard, first, frames, 1)
 
-    def frames(self, shard: int) -> NDArray[np.float16]:
-        """Log-mel frames (rows * segment_frames, n_mels) of a shard, memory-mapped, row after row."""
-        values = self._values[shard][0]
+    def frames(self, shard: int, which: int = 0) -> NDArray[np.float16]:
+        """Frames (rows * segment_frames, bands) of a shard, memory-mapped: log-mel (0) or MFCC (1)."""
+        values = self._values[shard][which]
         return values.reshape(-1, values.shape[2])
 
     def log_mel(self, rows: Rows) -> NDArray[np.float32]:
-        """(n, segment_frames, n_mels), natural log of magnitude."""
+        """Returns (n, segment_frames, n_mels), natural log of magnitude."""
         return self._gather(rows, 0)
 
     def mfcc(self, rows: Rows) -> NDArray[np.float32]:
-        """(n, segment_frames, n_mfcc)."""
+        """Returns (n, segment_frames, n_mfcc)."""
         return self._gather(rows, 1)
 
     def start(self, rows: Rows) -> NDArray[np.int64]:
-        """(n,) position of each segment in its track, in segments."""
+        """Returns (n,) the position of each segment in its track, in segments."""
         return _at(self._index, rows).astype(np.int64)
 
     def statistics(self, stems: Sequence[str]) -> Statistics:
-        """Mean and standard deviation of the training frames of these stems.
+        """Returns the mean and standard deviation of the training frames of these stems.
 
         Raises:
-            InputError: there is no such frame.
+            InputError: train has no frame of these stems.
         """
         total = np.sum([self._statistics[s] for s in stems], axis=0)
         if total[0] == 0:
@@ -208,19 +210,19 @@ class Dataset:
         return Statistics(*parts)
 
     def windows(self, split: str, stem: str, window_s: float, at_most: int) -> tuple[Rows, int]:
-        """Non-overlapping stretches of consecutive usable segments, evenly spread over the split's tracks.
+        """Returns non-overlapping windows of consecutive usable segments, evenly over the tracks of a split.
 
         Args:
-            split: Which.
-            stem: Which.
-            window_s: Wanted length in seconds; rounded up to whole segments.
-            at_most: Most stretches.
+            split: `train`, `validation` or `test`.
+            stem: A name of STEMS.
+            window_s: Length in seconds, rounded up to full segments.
+            at_most: Largest number of windows.
 
         Returns:
-            The rows of all stretches, one stretch after the other, and the segments in each.
+            The rows of all windows, window after window, and the number of segments per window.
 
         Raises:
-            InputError: no stretch is that long.
+            InputError: no window of that length exists.
         """
         length = math.ceil(round(window_s * self.feature.frame_rate) / self.feature.segment_frames)
         rows = self.rows(split, [stem])
@@ -242,7 +244,7 @@ class Dataset:
 
 
 def _at(columns: list[NDArray[Any]], rows: Rows) -> NDArray[Any]:
-    """The values of a column, one array a shard, at some rows."""
+    """Returns the values of a column, stored as one array per shard, at these rows."""
     out = np.empty(len(rows), dtype=columns[0].dtype)
     for shard in np.unique(rows.shard):
         mask = rows.shard == shard
@@ -251,12 +253,12 @@ def _at(columns: list[NDArray[Any]], rows: Rows) -> NDArray[Any]:
 
 
 class Batches:
-    """Endless shuffled batches of positions; batch k depends on (seed, k) alone, so that it resumes anywhere.
+    """Endless shuffled batches of positions; batch k depends on (seed, k) alone, so that training can resume.
 
     Args:
-        count: Examples.
-        batch_size: Positions in a batch; all of them when there are fewer.
-        seed: Of the shuffling; every epoch has its own order.
+        count: Number of examples.
+        batch_size: Examples per batch, at most `count`.
+        seed: Seed of the shuffling; every epoch has its own order.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int) -> None:

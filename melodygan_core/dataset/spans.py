@@ -1,4 +1,4 @@
-"""Continuous log-mel of any length, across the segments that the table cuts it into."""
+"""Continuous log-mel of any length, across the segments of the table."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Span:
     """Consecutive usable segments of one stem of one track.
 
     Attributes:
-        shard: Index into the dataset's shards.
-        row: Of its first segment within the shard.
-        segments: How many.
-        track: Index into the dataset's tracks.
+        shard: Index into the shards of the dataset.
+        row: Row of its first segment in the shard.
+        segments: Number of segments.
+        track: Index into the tracks of the dataset.
         stem: Index into STEMS.
-        position: Of its first segment in the track, in segments.
+        position: Position of its first segment in the track, in segments.
     """
 
     shard: int
@@ -36,16 +36,16 @@ class Span:
 
 
 class SpanDataset:
-    """All stretches of a split, read where they lie.
+    """All spans of a split, memory-mapped.
 
     Args:
-        dataset: Memory-mapped.
-        split: Which.
-        stems: Which.
-        fewest_frames: Shorter stretches are left out.
+        dataset: The dataset.
+        split: `train`, `validation` or `test`.
+        stems: Names of STEMS.
+        fewest_frames: Shorter spans are left out.
 
     Raises:
-        InputError: none is that long.
+        InputError: no span is that long.
     """
 
     def __init__(self, dataset: Dataset, split: str, stems: Sequence[str], fewest_frames: int = 1) -> None:
@@ -53,50 +53,70 @@ class SpanDataset:
         self.fewest_frames = fewest_frames
         found = _find(dataset, split, stems)
         length = np.array([s.segments for s in found]) * dataset.feature.segment_frames
-        # Counted as if all stretches lay one after the other.
+        # Positions count frames as if the spans were concatenated.
         self._first = np.cumsum(length) - length
-        self._places = CropSampler(self._first, length, fewest_frames)
-        if not self._places:
+        self._sampler = CropSampler(self._first, length, fewest_frames)
+        if not self._sampler:
             raise InputError(f"{split} has no {fewest_frames} frames of consecutive usable {', '.join(stems)}")
         self._shard = np.array([s.shard for s in found])
+        self._track = np.array([s.track for s in found])
         self._begins = np.array([s.row for s in found]) * dataset.feature.segment_frames
-        self.all = [found[k] for k in self._places.span]
+        self.all = [found[k] for k in self._sampler.span]
 
     def __len__(self) -> int:
         return len(self.all)
 
     @property
     def frames(self) -> int:
-        """In all stretches together."""
+        """Number of frames in all spans."""
         return sum(s.segments for s in self.all) * self.dataset.feature.segment_frames
 
-    def read(self, span: Span, start: int = 0, frames: int | None = None) -> NDArray[np.float32]:
-        """Log-mel (frames, n_mels) of a part of a stretch, from `start` frames after its beginning."""
+    def read(
+        self, span: Span, start: int = 0, frames: int | None = None, which: int = 0
+    ) -> NDArray[np.float32]:
+        """Features (frames, bands) of a part of a span.
+
+        Args:
+            span: One of `all`.
+            start: Frames after the span's beginning.
+            frames: Wanted; the rest of the span by default.
+            which: 0 for log-mel, 1 for MFCC.
+        """
         size = self.dataset.feature.segment_frames
-        whole = span.segments * size
-        frames = whole - start if frames is None else frames
-        require(0 <= start <= whole - frames, "start", start, f"0 to {whole - frames}")
+        length = span.segments * size
+        frames = length - start if frames is None else frames
+        require(0 <= start <= length - frames, "start", start, f"0 to {length - frames}")
         first = span.row * size + start
-        return self.dataset.frames(span.shard)[first : first + frames].astype(np.float32)
+        return self.dataset.frames(span.shard, which)[first : first + frames].astype(np.float32)
 
     def sample(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Random pieces (count, fewest_frames, n_mels)."""
-        return self._pieces(*self._places.sample(count, rng))
+        """Returns random crops (count, fewest_frames, n_mels)."""
+        return self._pieces(*self._sampler.sample(count, rng))
 
     def evenly_spaced(self, at_most: int) -> NDArray[np.float32]:
-        """Pieces of `fewest_frames` frames spread evenly over all stretches, none overlapping another."""
-        return self._pieces(*self._places.evenly_spaced(at_most))
+        """Returns crops of `fewest_frames` frames, evenly over all spans, without overlap."""
+        return self._pieces(*self._sampler.evenly_spaced(at_most))
 
-    def _pieces(self, places: NDArray[np.int64], which: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self.dataset.pieces(
-            self._shard[which], self._begins[which] + places - self._first[which], self.fewest_frames
-        )
+    def evenly_spaced_tracks(self, at_most: int) -> NDArray[np.int64]:
+        """Returns the track (n,), an index into the dataset's tracks, of each piece of `evenly_spaced`."""
+        return self._track[self._sampler.evenly_spaced(at_most)[1]]
+
+    def evenly_spaced_features(self, at_most: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Log-mel (n, fewest_frames, n_mels) and MFCC (n, fewest_frames, n_mfcc) of evenly spaced pieces."""
+        positions = self._sampler.evenly_spaced(at_most)
+        return self._pieces(*positions), self._pieces(*positions, which=1)
+
+    def _pieces(
+        self, positions: NDArray[np.int64], span: NDArray[np.int64], which: int = 0
+    ) -> NDArray[np.float32]:
+        first = self._begins[span] + positions - self._first[span]
+        return self.dataset.pieces(self._shard[span], first, self.fewest_frames, which)
 
 
 def _find(dataset: Dataset, split: str, stems: Sequence[str]) -> list[Span]:
     rows = dataset.rows(split, stems)
     position = dataset.start(rows)
-    # A stretch ends where the track, the stem or the place in the file is not the next one.
+    # A span ends where the track, the stem or the shard changes, or a row is missing.
     same = (np.diff(rows.track) == 0) & (np.diff(rows.stem) == 0) & (np.diff(rows.shard) == 0)
     same &= (np.diff(position) == 1) & (np.diff(rows.row) == 1)
     first = np.flatnonzero(np.concatenate([[True], ~same]))

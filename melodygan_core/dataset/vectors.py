@@ -1,4 +1,4 @@
-"""A segment as one flat vector: bands standardised by the training frames, averaged in bins."""
+"""Segments as flat vectors: bands standardised by the training frames, averaged in time bins."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from melodygan_core.config import FeatureConfig
-from melodygan_core.errors import InputError
+from melodygan_core.config import FeatureConfig, require
 
 MIN_STD = 1e-3
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of each band over the training frames of some stems.
+    """Mean and standard deviation of each band over the training frames.
 
     Attributes:
         log_mel_mean: (n_mels,) natural log of magnitude.
@@ -33,11 +32,11 @@ class Statistics:
 def moments(
     total: NDArray[np.float64], feature: FeatureConfig
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Mean and standard deviation of each band of `log_mel` and of `mfcc`.
+    """Returns the mean and standard deviation of each band of `log_mel` and of `mfcc`.
 
     Args:
-        total: Frames, at least 1; then sums and sums of squares of the mels, then of the MFCC.
-        feature: How many there are of each.
+        total: Number of frames, at least 1; then sums and sums of squares of the mels, then of the MFCC.
+        feature: Gives the number of bands.
     """
     found = {}
     mels, mfccs = np.split(total[1:], [2 * feature.n_mels])
@@ -50,23 +49,22 @@ def moments(
 def to_vectors(
     log_mel: NDArray[np.float32], mfcc: NDArray[np.float32], statistics: Statistics, time_bins: int
 ) -> NDArray[np.float32]:
-    """A segment's binned, standardised log-mel and MFCC as one flat vector.
+    """Returns the binned, standardised log-mel and MFCC of each segment as one flat vector.
 
     Args:
         log_mel: (n, frames, n_mels)
         mfcc: (n, frames, n_mfcc)
-        statistics: Of the training frames.
-        time_bins: Frames are averaged in this many equal bins.
+        statistics: Mean and standard deviation of the training frames.
+        time_bins: Number of equal bins in which frames are averaged.
 
     Returns:
-        (n, (n_mels + n_mfcc) * time_bins): all bands of bin 0, of bin 1, ... of the log-mel, then the MFCC's.
+        (n, (n_mels + n_mfcc) * time_bins): all bands of bin 0, bin 1, ... of the log-mel, then of the MFCC.
 
     Raises:
-        InputError: time_bins does not divide the frames.
+        InputError: time_bins does not divide the number of frames.
     """
     n, frames, _ = log_mel.shape
-    if frames % time_bins:
-        raise InputError(f"time_bins is {time_bins}; allowed: a divisor of segment_frames = {frames}")
+    require(frames % time_bins == 0, "time_bins", time_bins, f"a divisor of segment_frames = {frames}")
     parts = [
         (log_mel - statistics.log_mel_mean) / statistics.log_mel_std,
         (mfcc - statistics.mfcc_mean) / statistics.mfcc_std,

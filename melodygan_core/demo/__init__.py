@@ -1,1 +1,1 @@
-"""What the demo needs: deterministic songs with known stems, and a loopback server."""
+"""The demo: deterministic songs with known stems, and a loopback server."""

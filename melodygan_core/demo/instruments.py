@@ -1,4 +1,4 @@
-"""The players of the demo songs: a voice, plucked and held chords, bass and drums, numpy and scipy only."""
+"""The instruments of the demo songs: voice, plucked and held chords, bass and drums."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _VOWELS = {
     "o": ((500, 80, 1.0), (900, 90, 0.6), (2600, 150, 0.2), (3400, 200, 0.15)),
     "u": ((350, 70, 1.0), (750, 90, 0.5), (2500, 150, 0.15), (3300, 200, 0.1)),
 }
-# Where each instrument stands: -1 left, 1 right, times the width that is asked for.
-_PLACES = {"pluck": -1.0, "pad": 1.0, "bass": -1.0, "kick": 1.0, "snare": -1.0, "hat": 1.0}
+# Pan position of each instrument: -1 left, 1 right, multiplied by the width.
+_PANS = {"pluck": -1.0, "pad": 1.0, "bass": -1.0, "kick": 1.0, "snare": -1.0, "hat": 1.0}
 # Partials' levels fall as k ** -slope; odd partials only where asked.
 _TIMBRES = {"warm": (2.0, False), "string": (1.2, False), "bell": (1.6, True), "reed": (1.0, True)}
 _TABLE_SIZE = 8192
@@ -30,7 +30,7 @@ _TABLE_SIZE = 8192
 
 @dataclass(frozen=True)
 class Score:
-    """What all instruments share: time, key and chords."""
+    """Tempo, key and chords, shared by all instruments."""
 
     tempo_bpm: int
     root: int
@@ -41,12 +41,12 @@ class Score:
 
     @property
     def beat_s(self) -> float:
-        """Length of a beat in seconds."""
+        """Duration of a beat in seconds."""
         return 60 / self.tempo_bpm
 
     @property
     def samples(self) -> int:
-        """Length of the song."""
+        """Length of the song in samples."""
         return round(self.duration_s * self.sample_rate)
 
     @property
@@ -55,12 +55,12 @@ class Score:
         return int(np.ceil(self.duration_s / (4 * self.beat_s)))
 
     def pitch(self, degree: int) -> int:
-        """MIDI pitch of a scale degree; degree 0 lies in the octave from C3."""
+        """Returns the MIDI pitch of a scale degree; degree 0 is in the octave from C3."""
         octave, step = divmod(degree, 7)
         return 48 + self.root + 12 * octave + _SCALES[self.mode][step]
 
     def chord(self, bar: int) -> int:
-        """Scale degree of the root of a bar's chord."""
+        """Returns the scale degree of the root of the chord of a bar."""
         return self.progression[bar % len(self.progression)]
 
 
@@ -95,8 +95,8 @@ def _tone(freq_hz: float, duration_s: float, timbre: str, sample_rate: int) -> T
 def _add(track: Track, sound: Track, at_s: float, sample_rate: int) -> None:
     start = round(at_s * sample_rate)
     if start < len(track):
-        room = track[start : start + len(sound)]
-        room += sound[: len(room)]
+        target = track[start : start + len(sound)]
+        target += sound[: len(target)]
 
 
 def _filter(track: Track, order: int, edges_hz: float | tuple[float, float], kind: str, rate: int) -> Track:
@@ -127,7 +127,7 @@ def _pluck(score: Score, timbre: str, rng: np.random.Generator) -> Track:
 
 
 def _pad(score: Score, timbre: str) -> Track:
-    """Held triads, two slightly detuned oscillators a note."""
+    """Held triads, two slightly detuned oscillators per note."""
     track = np.zeros(score.samples)
     rate, bar_s = score.sample_rate, 4 * score.beat_s
     shape = _envelope(round(1.1 * bar_s * rate), 0.25 * bar_s, 0.3 * bar_s, rate)
@@ -167,7 +167,7 @@ def _drum_sounds(rate: int, rng: np.random.Generator) -> dict[str, Track]:
 
 
 def _drums(score: Score, rng: np.random.Generator) -> dict[str, Track]:
-    """Kick, snare and hi-hat, each by itself."""
+    """Returns kick, snare and hi-hat, each as a track."""
     rate, eighth_s = score.sample_rate, score.beat_s / 2
     patterns = {
         "kick": ((1, 0, 0, 0, 1, 0, 0, 0), (1, 0, 0, 1, 1, 0, 0, 0), (1, 0, 1, 0, 1, 0, 1, 0)),
@@ -220,7 +220,7 @@ def compose_melody(score: Score, rng: np.random.Generator) -> list[Note]:
 
 
 def _smooth(steps: Track, time_s: float, rate: int) -> Track:
-    # Two one-pole filters: glides without a kink.
+    # Two one-pole filters, so that the slope has no step.
     pole = float(np.exp(-1 / (time_s * rate)))
     start = np.full(1, steps[0])
     for _ in range(2):
@@ -237,10 +237,10 @@ def _formants(source: Track, vowel: str, span: float, rate: int) -> Track:
 
 
 def sing(score: Score, notes: Sequence[Note], octave: int, rng: np.random.Generator) -> Track:
-    """Glottal pulses with vibrato through formants that move from vowel to vowel, and consonant-like noise.
+    """Returns a voice: glottal pulses with vibrato through the formants of vowels, and noise for consonants.
 
-    The vowels' filters are fixed and run over the whole source; what moves is their weights. That costs 20
-    filters a song instead of one coefficient set a sample.
+    The filters of the vowels are fixed and run over the whole source; their weights change over time. That
+    takes 20 filters per song instead of one set of coefficients per sample.
     """
     rate, n = score.sample_rate, score.samples
     pitch, loud = np.full(n, float(notes[0].pitch)), np.zeros(n)
@@ -269,10 +269,10 @@ def sing(score: Score, notes: Sequence[Note], octave: int, rng: np.random.Genera
     for vowel, weight in weights.items():
         if weight.any():
             voice += _smooth(weight, 0.03, rate) * _formants(source, vowel, span, rate)
-    return _room(voice + 0.25 * np.abs(voice).max() * noise, rate, rng)
+    return _reverb(voice + 0.25 * np.abs(voice).max() * noise, rate, rng)
 
 
-def _room(dry: Track, rate: int, rng: np.random.Generator) -> Track:
+def _reverb(dry: Track, rate: int, rng: np.random.Generator) -> Track:
     t = np.arange(round(0.5 * rate)) / rate
     tail = _filter(rng.standard_normal(len(t)), 1, 3500, "low", rate) * np.exp(-t / 0.12)
     tail[: round(0.015 * rate)] = 0
@@ -280,17 +280,17 @@ def _room(dry: Track, rate: int, rng: np.random.Generator) -> Track:
 
 
 def at_rms(track: Track, rms: float) -> Track:
-    """The track at a root mean square level."""
+    """Returns the track at a root mean square level."""
     return track * (rms / max(float(np.sqrt(np.mean(track**2))), 1e-9))
 
 
 def instruments(score: Score, width: float, centred_bass: bool, rng: np.random.Generator) -> Track:
-    """Everything but the voice, (2, samples).
+    """Returns the mix of all instruments without the voice, (2, samples).
 
     Args:
-        score: What is played.
-        width: 1 puts each instrument in one channel, 0 all in the centre.
-        centred_bass: The bass in the centre whatever the width.
+        score: Tempo, key and chords.
+        width: 1 puts each instrument in one channel, 0 puts all in the centre.
+        centred_bass: Puts the bass in the centre at any width.
         rng: Chooses timbres, rhythms and accents.
     """
     timbres = rng.permutation(list(_TIMBRES))
@@ -303,6 +303,6 @@ def instruments(score: Score, width: float, centred_bass: bool, rng: np.random.G
     }
     out = np.zeros((2, score.samples))
     for name, track in tracks.items():
-        place = 0.0 if name == "bass" and centred_bass else _PLACES[name] * width
-        out += np.array([[1 - place], [1 + place]]) / 2 * track
+        pan = 0.0 if name == "bass" and centred_bass else _PANS[name] * width
+        out += np.array([[1 - pan], [1 + pan]]) / 2 * track
     return out

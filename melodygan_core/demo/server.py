@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import html
 import json
+import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from melodygan_core.errors import InputError
 
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+HOST = "127.0.0.1"
 CONTENT_TYPES = {
     ".wav": "audio/wav",
     ".flac": "audio/flac",
@@ -26,19 +30,19 @@ CONTENT_TYPES = {
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """The sounds directly in a folder, by name."""
+    """Returns the sounds directly in a folder, sorted by name."""
     return sorted(f for f in folder.iterdir() if f.is_file() and f.suffix.lower() in CONTENT_TYPES)
 
 
 def titles(folder: Path) -> dict[str, str]:
-    """File name to title: of `songs.json` where it is listed there, else the name itself."""
+    """Returns file name to title: from `songs.json` where it lists the file, else the name itself."""
     listed = folder / "songs.json"
     known = {s["file"]: s["title"] for s in json.loads(listed.read_text("utf-8"))} if listed.exists() else {}
     return {f.name: known.get(f.name, f.stem) for f in audio_files(folder)}
 
 
 def index_page(titles: dict[str, str]) -> str:
-    """An HTML page that plays the files."""
+    """Returns an HTML page that plays the files."""
     players = "\n".join(
         f'<p>{html.escape(title)}</p>\n<audio controls src="/{quote(name)}"></audio>'
         for name, title in titles.items()
@@ -49,7 +53,7 @@ def index_page(titles: dict[str, str]) -> str:
 
 
 def feed(base_url: str, titles: dict[str, str], sizes: dict[str, int]) -> str:
-    """An RSS 2.0 podcast feed with one enclosure a file."""
+    """Returns an RSS 2.0 podcast feed with one enclosure per file."""
     items = "\n".join(
         f"<item><title>{html.escape(titles[name])}</title>"
         f'<enclosure url="{base_url}/{quote(name)}" length="{size}" '
@@ -62,54 +66,33 @@ def feed(base_url: str, titles: dict[str, str], sizes: dict[str, int]) -> str:
     )
 
 
-class _Handler(BaseHTTPRequestHandler):
-    folder: Path
-    protocol_version = "HTTP/1.1"
+def site_app(folder: Path) -> Starlette:
+    """Returns the site of a folder: `/` is the page, `/feed.xml` the feed, `/<name>` a sound.
 
-    def _answer(self) -> tuple[bytes, str] | None:
-        name = unquote(urlsplit(self.path).path).lstrip("/")
-        files = {f.name: f for f in audio_files(self.folder)}
-        if name in ("", "index.html"):
-            return index_page(titles(self.folder)).encode(), "text/html; charset=utf-8"
-        if name == "feed.xml":
-            base_url = f"http://127.0.0.1:{self.connection.getsockname()[1]}"
-            text = feed(base_url, titles(self.folder), {n: f.stat().st_size for n, f in files.items()})
-            return text.encode(), "application/rss+xml; charset=utf-8"
-        # Only what is listed: no path from a request ever reaches the file system.
-        if name in files:
-            return files[name].read_bytes(), CONTENT_TYPES[files[name].suffix.lower()]
-        return None
+    Only listed sounds are served: no path of a request reaches the file system.
+    """
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+    from starlette.responses import FileResponse, HTMLResponse, Response
+    from starlette.routing import Route
 
-    def do_GET(self) -> None:
-        answer = self._answer()
-        if answer is None:
-            self.send_error(404)
-            return
-        body, content_type = answer
-        self.send_response(200)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            try:
-                self.wfile.write(body)
-            except ConnectionError:
-                # yt-dlp reads the first bytes to see what it is, and hangs up.
-                self.close_connection = True
+    def page(_: Request) -> Response:
+        return HTMLResponse(index_page(titles(folder)))
 
-    do_HEAD = do_GET  # noqa: N815
+    def podcast(request: Request) -> Response:
+        sizes = {f.name: f.stat().st_size for f in audio_files(folder)}
+        # The address that was bound, not the Host header: a client must not write into the feed.
+        text = feed(f"http://{HOST}:{request.scope['server'][1]}", titles(folder), sizes)
+        return Response(text, media_type="application/rss+xml")
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+    def sound(request: Request) -> Response:
+        file = {f.name: f for f in audio_files(folder)}.get(request.path_params["name"])
+        if file is None:
+            raise HTTPException(404)
+        return FileResponse(file, media_type=CONTENT_TYPES[file.suffix.lower()])
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing of clients that hang up; what else fails is this module's own fault."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
+    return Starlette(routes=[Route("/", page), Route("/feed.xml", podcast), Route("/{name}", sound)])
 
 
 @contextmanager
@@ -126,21 +109,27 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
     Raises:
         InputError: no such folder, or the port is taken.
     """
+    import uvicorn
+
     if not folder.is_dir():
-        raise InputError(f"folder is {str(folder)!r}; allowed: an existing folder")
-    handler = type("Handler", (_Handler,), {"folder": folder})
-    try:
-        bound = _Server(("127.0.0.1", port), handler)
-    except OSError as error:
-        taken = "taken already: is a UI of this demo open? Close it first"
-        raise InputError(f"port is {port}, {taken} ({error.strerror})") from error
-    with bound as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        raise InputError(f"folder must be an existing folder, got {str(folder)!r}")
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError as error:
+            taken = f"{port}, taken already ({error.strerror}): close the UI of this demo first"
+            raise InputError(f"port must be free, got {taken}") from error
+        listener.listen()
+        config = uvicorn.Config(site_app(folder), log_level="critical", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            # Connections wait in the listener's queue until the server is up.
+            yield f"http://{HOST}:{listener.getsockname()[1]}"
         finally:
-            server.shutdown()
+            server.should_exit = True
             thread.join()
 
 

@@ -1,4 +1,4 @@
-"""The demo's site and its sources.yaml: songs that the project makes itself, for a loopback server."""
+"""The files of the demo: generated songs, the port of the loopback server, and sources.yaml."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DIRECT_LINKS = 3
 
 
 def make(folder: Path, count: int, duration_s: float) -> None:
-    """Writes the songs into `folder/site`, unless they are there."""
+    """Writes the songs into `folder/site` unless they exist."""
     site = folder / "site"
     names = json.loads((site / "songs.json").read_text("utf-8")) if (site / "songs.json").exists() else []
     if len(names) != count:
@@ -22,7 +22,7 @@ def make(folder: Path, count: int, duration_s: float) -> None:
 
 
 def port(folder: Path) -> int:
-    """A free port, the same one for this folder whenever it can be: a track is known by its URL."""
+    """Returns a free port, the same one for the folder every time: the port is part of each track's URL."""
     file = folder / "port"
     if file.exists():
         return int(file.read_text())
@@ -34,9 +34,9 @@ def port(folder: Path) -> int:
 
 
 def write_sources(folder: Path, url: str) -> Path:
-    """Writes `folder/sources.yaml`: a few direct links, and the site's feed for the rest.
+    """Writes `folder/sources.yaml`: a few direct links, and the feed of the site for the rest.
 
-    The links are in the feed too: a track that is seen twice is one row.
+    The feed lists the linked tracks as well, and each stays one row of the catalogue.
     """
     listed = json.loads((folder / "site" / "songs.json").read_text("utf-8"))
     common = {"licence": "CC0-1.0", "rights": "own"}

@@ -32,12 +32,12 @@ _NOUNS = ("Harbour", "Letters", "Orchard", "Lanterns", "River", "Windows", "Sign
 
 @dataclass(frozen=True)
 class Song:
-    """A song and the stems it was mixed from.
+    """A song and its stems.
 
     Attributes:
         name: File stem, such as `song-03`.
-        title: For people.
-        tempo_bpm: Beats a minute.
+        title: Title to display.
+        tempo_bpm: Beats per minute.
         key: Such as `A minor`.
         tags: Tempo class (`slow`, `medium`, `fast`) and mode (`major`, `minor`).
         vocals: float32 (2, samples), the same in both channels.
@@ -67,15 +67,15 @@ def render(
     centred_bass: bool = False,
     singer: Singer = sing,
 ) -> Song:
-    """Song `index`, the same bytes every time on one machine.
+    """Returns song `index`, the same samples every time on one machine.
 
     Args:
-        index: Which song; tempo, key, progression, timbres and melody follow from it.
-        sample_rate: In Hz, at least 22050.
-        duration_s: At least 1 second.
-        width: Where instruments stand: 1 in one channel only, 0.4 at 70/30, 0 all in the centre.
-        centred_bass: Puts the bass in the centre whatever the width, as most records do.
-        singer: Whose voice it is; the project's own by default.
+        index: Number of the song; tempo, key, progression, timbres and melody follow from it.
+        sample_rate: In Hz, 22050 to 192000.
+        duration_s: In seconds, 1 to 600.
+        width: Panning of the instruments: 1 is hard-panned, 0.4 is 70/30, 0 is the centre.
+        centred_bass: Puts the bass in the centre at any width, as on most records.
+        singer: Renders the voice; the built-in one by default.
 
     Raises:
         InputError: a value out of range.
@@ -110,14 +110,14 @@ def write_songs(folder: Path, count: int, duration_s: float, stems: bool = False
     """Writes `song-00.flac` ... (16 bit, 44.1 kHz) and `songs.json`, which describes each.
 
     Args:
-        folder: Made if missing.
-        count: Songs, 1 or more.
-        duration_s: Length of each in seconds.
+        folder: Created if missing.
+        count: Number of songs, at least 1.
+        duration_s: Duration of each song in seconds.
         stems: Also write `song-00.vocals.flac` and `song-00.instrumental.flac`.
 
     Returns:
-        The mixes, in order. Each entry of `songs.json` has file, title, licence, tags, key, tempo_bpm and
-        duration_s.
+        The paths of the mixes, in order. Each entry of `songs.json` has file, title, licence, tags, key,
+        tempo_bpm and duration_s.
     """
     require(count >= 1, "count", count, "1 and more")
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,13 @@
-"""A generated set against real test tracks, beside the floor and the ceilings of its own chain.
+"""Compares a generated set with real test tracks, beside real music and the parts of its own chain.
 
-Every set is compared with the *test* tracks. The floor is real sound of *validation* tracks; the ceilings are
-the same validation segments through a part of the chain: the vocoder alone, then autoencoder and vocoder. What
-generation adds on top of these is the GAN's.
+Every set is compared with the *test* tracks. The real baseline is music of *validation* tracks. `vocoder` and
+`codec` are the same validation segments through the vocoder alone, and through codec and vocoder: the best that
+generation can reach with these parts. What generation loses beyond them is lost by the prior.
 """
 
+from melodygan_core.evaluation.pitch import pitch_figures
 from melodygan_core.evaluation.run import evaluate, name_of
-from melodygan_core.evaluation.seams import seams, unseen
+from melodygan_core.evaluation.seams import inside_spread, seams
 from melodygan_core.evaluation.side_by_side import side_by_side
 
-__all__ = ["evaluate", "name_of", "seams", "side_by_side", "unseen"]
+__all__ = ["evaluate", "inside_spread", "name_of", "pitch_figures", "seams", "side_by_side"]

@@ -1,53 +1,43 @@
-"""Generates a set of its own, compares it, and writes the figures down."""
+"""Generates a set of its own, compares it with test tracks, and writes the figures down."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm.auto import tqdm
 
 from melodygan_core import metrics
-from melodygan_core.config import (
-    VERSIONS,
-    EvaluationConfig,
-    GenerationConfig,
-    TemporalGanConfig,
-    config_id,
-    to_dict,
-)
+from melodygan_core.config import VERSIONS, EvaluationConfig, GenerationConfig, config_id, replace, to_dict
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
-from melodygan_core.evaluation.distances import compare
+from melodygan_core.evaluation.distances import compare, measurement_setup, to_table
 from melodygan_core.evaluation.memorisation import memorisation
+from melodygan_core.evaluation.pitch import pitch_figures
 from melodygan_core.evaluation.seams import seams
-from melodygan_core.evaluation.sets import windows_of
-from melodygan_core.generation import pieces
-from melodygan_core.pipeline import Models
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.evaluation.sets import pitch_pairs, windows_of
+from melodygan_core.generation import Piece, pieces
+from melodygan_core.pipeline import Pipeline, PipelineArtifacts
+from melodygan_core.progress import Progress, bar
+from melodygan_core.storage import Artifact, Store
 
 
-def name_of(family: str) -> str:
+def name_of(pipeline: str) -> str:
     """The asset's name."""
-    return f"{family}/evaluation"
+    return f"{pipeline}/evaluation"
 
 
-def _shortest_s(models: Models) -> float:
-    """Seconds of a piece in which there are borders to look at."""
-    config = models.gan.config
-    if not isinstance(config, TemporalGanConfig):
-        return 0.0
-    return 3 * config.margin * models.token_frames / models.feature.frame_rate
+def _shortest_s(pipeline: Pipeline) -> float:
+    """Seconds of a piece in which there are borders to measure; 0 for a prior without any."""
+    tokens = 3 * pipeline.prior.border_tokens
+    return tokens * pipeline.codec.token_frames / pipeline.feature.frame_rate
 
 
 def _refuse_leaks(store: Store, trained_on: str, dataset: Dataset) -> None:
-    """Makes sure that no model has learned from what it is compared with.
+    """Raises where a model was trained on a track that is now held out.
 
-    A split is for ever but for one case: where forgotten tracks leave too few to test on, tracks of training
-    take their place in the next dataset, and models of the one before must not be judged by it.
+    A group of tracks keeps its split but for one case: where erased tracks leave too few to test on,
+    training tracks take their place in the next dataset. Models of the one before are not evaluated on it.
     """
     if trained_on == dataset.version:
         return
@@ -63,24 +53,22 @@ def _refuse_leaks(store: Store, trained_on: str, dataset: Dataset) -> None:
 
 
 def evaluate(
-    gan_checkpoint: Artifact,
-    checkpoint: Artifact,
-    vocoder_checkpoint: Artifact,
+    artifacts: PipelineArtifacts,
     dataset: Artifact,
     store: Store,
     config: EvaluationConfig,
     generation: GenerationConfig,
+    progress: Progress | None = None,
 ) -> Artifact:
     """Generates a set of its own and compares it with test tracks; writes `table.parquet` and the figures.
 
     Args:
-        gan_checkpoint: What `gan.train` returned.
-        checkpoint: The autoencoder of its latents.
-        vocoder_checkpoint: Used unless `generation` says otherwise.
+        artifacts: The pipeline's checkpoints.
         dataset: With the test tracks.
         store: Where the evaluation goes.
         config: Windows, neighbours, resamplings, seed.
-        generation: How pieces are made; its count and seed are replaced by those of `config`.
+        generation: How pieces are made; count and seed are those of `config`.
+        progress: Called after every piece.
 
     Raises:
         InputError: too little real sound for windows of this length, or models that were trained on some of it.
@@ -94,43 +82,60 @@ def evaluate(
     version = config_id(
         config,
         generation,
-        gan_checkpoint.version,
-        vocoder_checkpoint.version,
+        artifacts.identity,
         dataset.version,
         metrics.EMBEDDING,
         VERSIONS["evaluation"],
     )
 
     def build(folder: Path) -> dict[str, Any]:
-        models = Models.of(checkpoint, gan_checkpoint, vocoder_checkpoint, store, generation)
-        data = Dataset(store, dataset)
-        for trained in (checkpoint, vocoder_checkpoint):
-            _refuse_leaks(store, trained.inputs["feature_table"], data)
-        lasting = replace(generation, duration_s=max(generation.duration_s, _shortest_s(models)))
-        bar = tqdm(pieces(models, lasting), total=generation.count, desc="evaluation pieces", unit="piece")
-        made = list(bar)
+        pipeline, data = artifacts.open(store), Dataset(store, dataset)
+        for trained_on in artifacts.datasets:
+            _refuse_leaks(store, trained_on, data)
+        lasting = replace(generation, duration_s=max(generation.duration_s, _shortest_s(pipeline)))
+        made = list(bar(pieces(pipeline, lasting), generation.count, "evaluation pieces", "piece", progress))
         table = [
             {"window_s": window_s, **row}
             for window_s in config.windows_s
-            for row in compare(windows_of(data, models, made, config, window_s), config)
+            for row in compare(windows_of(data, pipeline, made, config, window_s), config)
         ]
-        pq.write_table(pa.Table.from_pylist(table), folder / "table.parquet")
-        figures: dict[str, Any] = {"embedding": metrics.EMBEDDING, "window_s": config.windows_s[0]}
+        pq.write_table(to_table(table), folder / "table.parquet")
+        tested = [t["track_id"] for t in data.tracks if t["split"] == "test"]
+        figures: dict[str, Any] = dict(
+            measurement_setup(tested, pipeline.stems, data.feature, config, generation)
+        )
+        # With artists in several splits, the test tracks are nearer to the training tracks than new music is.
+        figures["split_by"] = data.split_by
+        if data.artists_in_several_splits is not None:
+            figures["artists_in_several_splits"] = data.artists_in_several_splits
         for row in table:
-            # The first length is the one that releases are judged by.
+            # The first length of window is the one that releases are gated by.
             prefix = "" if row["window_s"] == config.windows_s[0] else f"{row['window_s']:g}s/"
             figures |= {f"{prefix}{row['set']}/{k}": v for k, v in row.items() if k not in ("set", "window_s")}
-        return {**figures, **memorisation(data, models, made), **seams(models, made), "table": table}
+        for name, pairs in pitch_pairs(data, store, pipeline).items():
+            found = pitch_figures(pairs, pipeline.feature.sample_rate)
+            figures |= {f"{name}/{k}": v for k, v in found.items()}
+        return {
+            **figures,
+            **memorisation(data, pipeline.stems, pipeline.reconstruct, [p.sample.log_mel.T for p in made]),
+            **_seams(pipeline, made),
+            "table": table,
+        }
 
     return store.get_or_build(
-        name_of(checkpoint.family),
-        store.evaluation(checkpoint.family, version),
+        name_of(artifacts.name),
+        store.evaluation(artifacts.name, version),
         build,
         config={**to_dict(config), "generation": to_dict(generation)},
-        inputs={
-            gan_checkpoint.name: gan_checkpoint.version,
-            checkpoint.name: checkpoint.version,
-            vocoder_checkpoint.name: vocoder_checkpoint.version,
-            "feature_table": dataset.version,
-        },
+        inputs={**artifacts.inputs, "feature_table": dataset.version},
     )
+
+
+def _seams(pipeline: Pipeline, made: list[Piece]) -> dict[str, float]:
+    border = pipeline.prior.border_tokens
+    if not border:
+        return {}
+    std = pipeline.prior.latent_std.cpu().numpy()
+    latents = [p.sample.latents.numpy() / std for p in made]
+    log_mels = [p.sample.log_mel.numpy().T for p in made]
+    return seams(latents, log_mels, border, pipeline.codec.token_frames)

@@ -14,7 +14,14 @@ from melodygan_core.config import EvaluationConfig
 from melodygan_core.dataset import Dataset, Rows
 from melodygan_core.features import FeatureExtractor
 from melodygan_core.generation import Piece
-from melodygan_core.pipeline import Models
+from melodygan_core.pipeline import Pipeline
+from melodygan_core.storage import Store
+from melodygan_core.vocoder.waveforms import track_sound
+
+# Windows that go through the vocoder at once.
+VOCODED = 16
+# Excerpts that the pitch figures are measured on.
+PITCH_S, PITCH_TRACKS = 6.0, 12
 
 
 @dataclass(frozen=True)
@@ -33,10 +40,10 @@ class Windows:
 class _Embedder:
     """Windows of log-mel or of sound -> embeddings."""
 
-    def __init__(self, models: Models) -> None:
-        self.feature = models.feature
-        self._extract = FeatureExtractor(models.feature)
-        self._vocoder = models.vocoder
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.feature = pipeline.feature
+        self._extract = FeatureExtractor(pipeline.feature)
+        self._pipeline = pipeline
 
     def log_mel(self, log_mel: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n, n_mels, frames) -> (n, dim)."""
@@ -53,9 +60,10 @@ class _Embedder:
     def vocoded(self, log_mel: NDArray[np.float32], name: str) -> NDArray[np.float64]:
         """(n, n_mels, frames) -> sound -> (n, dim)."""
         embedded = []
-        for k in tqdm(range(len(log_mel)), desc=name, unit="window", mininterval=1.0):
-            wav = self._vocoder(torch.from_numpy(log_mel[k : k + 1]), k)[0].numpy()
-            embedded.append(self.wav(wav, log_mel.shape[2]))
+        for start in tqdm(range(0, len(log_mel), VOCODED), desc=name, unit="batch", mininterval=1.0):
+            part = torch.from_numpy(log_mel[start : start + VOCODED])
+            for wav in self._pipeline.vocode(part, start).numpy():
+                embedded.append(self.wav(wav, log_mel.shape[2]))
         return np.concatenate(embedded)
 
 
@@ -71,15 +79,15 @@ def _rows(
     ), length
 
 
-def _stretch(segments: NDArray[np.float32], length: int, frames: int) -> NDArray[np.float32]:
+def _to_windows(segments: NDArray[np.float32], length: int, frames: int) -> NDArray[np.float32]:
     """Segments (n * length, segment_frames, n_mels) -> windows (n, n_mels, frames)."""
     joined = segments.reshape(len(segments) // length, -1, segments.shape[2])
     return np.ascontiguousarray(joined[:, :frames].transpose(0, 2, 1))
 
 
-def reconstructed(dataset: Dataset, rows: Rows, length: int, models: Models) -> NDArray[np.float32]:
-    """What the autoencoder makes of windows of `length` segments: (n * length, segment_frames, n_mels)."""
-    statistics, size = dataset.statistics(models.stems), dataset.feature.segment_frames
+def reconstructed(dataset: Dataset, rows: Rows, length: int, pipeline: Pipeline) -> NDArray[np.float32]:
+    """Windows of `length` segments through the codec: (n * length, segment_frames, n_mels)."""
+    size = dataset.feature.segment_frames
     out = []
     for start in range(0, len(rows), 512 * length):
         part = rows.take(np.arange(start, min(start + 512 * length, len(rows))))
@@ -87,34 +95,64 @@ def reconstructed(dataset: Dataset, rows: Rows, length: int, models: Models) -> 
             torch.from_numpy(x).reshape(-1, length * size, x.shape[2])
             for x in (dataset.log_mel(part), dataset.mfcc(part))
         ]
-        made = models.reconstruct(windows[0], windows[1], statistics)
+        made = pipeline.reconstruct(windows[0], windows[1])
         out.append(made.reshape(-1, size, made.shape[2]).numpy())
     return np.concatenate(out)
 
 
 def windows_of(
-    dataset: Dataset, models: Models, made: list[Piece], config: EvaluationConfig, window_s: float
+    dataset: Dataset, pipeline: Pipeline, made: list[Piece], config: EvaluationConfig, window_s: float
 ) -> dict[str, Windows]:
-    """Windows of one length: `reference`, `floor`, `vocoder`, `autoencoder`, `generated`.
+    """Windows of one length: `reference`, `real_baseline`, `vocoder`, `codec`, `generated`.
 
     Raises:
         InputError: a split has too little real sound for windows of this length.
     """
-    embedder = _Embedder(models)
+    embedder = _Embedder(pipeline)
     frames = round(window_s * dataset.feature.frame_rate)
     sets: dict[str, Windows] = {}
-    for name, split in (("reference", "test"), ("floor", "validation")):
-        rows, length = _rows(dataset, split, models.stems, config, window_s)
-        windows = _stretch(dataset.log_mel(rows), length, frames)
+    for name, split in (("reference", "test"), ("real_baseline", "validation")):
+        rows, length = _rows(dataset, split, pipeline.stems, config, window_s)
+        windows = _to_windows(dataset.log_mel(rows), length, frames)
         sets[name] = Windows(embedder.log_mel(windows), rows.track[::length])
-    rows, length = _rows(dataset, "validation", models.stems, config, window_s)
+    rows, length = _rows(dataset, "validation", pipeline.stems, config, window_s)
     for name, segments in (
         ("vocoder", dataset.log_mel(rows)),
-        ("autoencoder", reconstructed(dataset, rows, length, models)),
+        ("codec", reconstructed(dataset, rows, length, pipeline)),
     ):
         label = f"{name}, {window_s:g} s"
-        sets[name] = Windows(embedder.vocoded(_stretch(segments, length, frames), label), rows.track[::length])
+        sets[name] = Windows(
+            embedder.vocoded(_to_windows(segments, length, frames), label), rows.track[::length]
+        )
     windows = [embedder.wav(piece.wav, frames) for piece in made]
     groups = np.concatenate([np.full(len(w), i) for i, w in enumerate(windows)])
     sets["generated"] = Windows(np.concatenate(windows), groups)
     return sets
+
+
+def pitch_pairs(
+    dataset: Dataset, store: Store, pipeline: Pipeline
+) -> dict[str, list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
+    """Excerpts of validation tracks and what vocoder and codec make of them, one per track at most.
+
+    Returns:
+        `vocoder` and `codec` to pairs of mono wavs (original, reconstruction) at the features' rate.
+    """
+    feature, stem = dataset.feature, pipeline.stems[0]
+    rows, length = dataset.windows("validation", stem, PITCH_S, 10_000)
+    first = [np.flatnonzero(rows.track == track)[0] for track in np.unique(rows.track)][:PITCH_TRACKS]
+    picked = rows.take(np.concatenate([np.arange(f, f + length) for f in first]))
+    frames = length * feature.segment_frames
+    starts = dataset.start(picked)[::length] * feature.segment_frames * feature.hop_length
+    originals = []
+    for track, start in zip(picked.track[::length], starts, strict=True):
+        sound = track_sound(dataset, store, int(track), stem, feature.sample_rate)
+        originals.append(sound[start : start + frames * feature.hop_length])
+    pairs = {}
+    for name, segments in (
+        ("vocoder", dataset.log_mel(picked)),
+        ("codec", reconstructed(dataset, picked, length, pipeline)),
+    ):
+        wavs = pipeline.vocode(torch.from_numpy(_to_windows(segments, length, frames))).numpy()
+        pairs[name] = [(real[: len(wav)], wav[: len(real)]) for real, wav in zip(originals, wavs, strict=True)]
+    return pairs

@@ -1,28 +1,37 @@
-"""The evaluations of several families as one table."""
+"""Puts the evaluations of several families into one table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from melodygan_core.storage.store import Artifact
+from melodygan_core.storage import Artifact
 
-_ORDER = ("floor", "vocoder", "autoencoder", "generated")
+_ORDER = ("real_baseline", "vocoder", "codec", "generated")
+# Measured without codec and prior.
+_COMMON = ("real_baseline", "vocoder")
 
 
 def side_by_side(evaluations: Sequence[Artifact]) -> list[dict[str, Any]]:
-    """Rows by length of window: the floor and the vocoder's ceiling once, then each family's own.
+    """Returns the rows of all evaluations, by window length and set.
+
+    The real baseline and the vocoder appear once, with an empty `pipeline`, where all evaluations measured the
+    same. All other rows name their pipeline.
 
     Args:
-        evaluations: One a family, of one dataset.
+        evaluations: One per pipeline, of one dataset.
     """
-    tables = {e.family: e.metrics["table"] for e in evaluations}
+    tables = {e.group: e.metrics["table"] for e in evaluations}
     rows: list[dict[str, Any]] = []
-    for family, table in tables.items():
+    for pipeline, table in tables.items():
         for row in table:
-            # The floor, and what the vocoder alone makes, are of no family where all have measured the same.
-            shared = row["set"] in ("floor", "vocoder") and all(row in other for other in tables.values())
-            named = {"window_s": row["window_s"], "set": row["set"], "family": "" if shared else family, **row}
+            shared = row["set"] in _COMMON and all(row in other for other in tables.values())
+            named = {
+                "window_s": row["window_s"],
+                "set": row["set"],
+                "pipeline": "" if shared else pipeline,
+                **row,
+            }
             if named not in rows:
                 rows.append(named)
     return sorted(rows, key=lambda r: (r["window_s"], _ORDER.index(r["set"])))

@@ -1,4 +1,4 @@
-"""Stem to log-mel and MFCC from one STFT, as one Parquet row a segment and stem."""
+"""Log-mel and MFCC of each stem from one STFT, as one Parquet row per segment and stem."""
 
 from melodygan_core.features.segments import segment_loudness
 from melodygan_core.features.spectral import FeatureExtractor, mel_filterbank

@@ -1,4 +1,4 @@
-"""What a segment of one stem is worth: its level, and whether it can be trained on."""
+"""The level of each segment of a stem, and whether it is usable for training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from melodygan_core.errors import TrackError
 
 SILENT_PEAK_DB = -60.0
 SILENT_LUFS = -60.0
-# A sample at full scale is no damage and loud masters hold one in a thousand; a clipped one holds far more.
+# A loud master has one sample in a thousand at full scale, a clipped recording far more.
 CLIPPED_LEVEL = 0.999
 CLIPPED_FRACTION = 0.005
 
@@ -29,7 +29,10 @@ def _k_weighting(sample_rate: int) -> NDArray[np.float64]:
 
 
 def _gated_loudness(weighted: NDArray[np.float64], sample_rate: int, valid: int) -> NDArray[np.float64]:
-    """BS.1770 gating, as pyloudnorm does it, of K-weighted (rows, samples) whose first `valid` count."""
+    """Returns the loudness of K-weighted (rows, samples), of which the first `valid` samples count.
+
+    The gating is that of BS.1770 as in pyloudnorm.
+    """
     blocks = int(np.round((max(0.4, valid / sample_rate) - 0.4) / 0.1)) + 1
     edges = [[int(0.4 * (j * 0.25 + k) * sample_rate) for j in range(blocks)] for k in (0, 1)]
     energy = np.zeros((len(weighted), valid + 1))
@@ -38,32 +41,33 @@ def _gated_loudness(weighted: NDArray[np.float64], sample_rate: int, valid: int)
     power = (energy[:, upper] - energy[:, lower]) / (0.4 * sample_rate)
     gate = np.full((len(power), 1), 10 ** ((-70.0 + 0.691) / 10))
     mean = _gated_mean(power, power >= gate)
-    # The relative gate lies 10 dB below what the absolute one leaves.
+    # The relative gate is 10 dB below the mean of the blocks that pass the absolute gate.
     mean = _gated_mean(power, (power > gate) & (power > 0.1 * mean))[:, 0]
     level = np.full(len(mean), audio.SILENCE_DB)
     np.log10(mean, out=level, where=mean > 0)
     return np.where(mean > 0, -0.691 + 10 * level, audio.SILENCE_DB)
 
 
-def _gated_mean(power: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return (power * kept).sum(axis=1, keepdims=True) / np.maximum(kept.sum(axis=1, keepdims=True), 1)
+def _gated_mean(power: NDArray[np.float64], gate: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return (power * gate).sum(axis=1, keepdims=True) / np.maximum(gate.sum(axis=1, keepdims=True), 1)
 
 
 def segment_loudness(
     wav: NDArray[np.float32], sample_rate: int, segment_samples: int, segments: int
 ) -> NDArray[np.float64]:
-    """Integrated loudness of consecutive segments, with the K-weighting run once over the whole track.
+    """Returns the integrated loudness of consecutive segments.
+
+    The K-weighting filter runs once over the track. A segment is within 0.05 dB of `audio.loudness_lufs`, or
+    within 0.6 dB after a segment that is 50 dB louder, because the filter carries its state over.
 
     Args:
-        wav: (samples,), at most segments * segment_samples of them; the last segment may be partial.
+        wav: (samples,), at most segments * segment_samples; the last segment may be partial.
         sample_rate: In Hz.
-        segment_samples: Length of a segment.
-        segments: How many.
+        segment_samples: Length of a segment in samples.
+        segments: Number of segments.
 
     Returns:
-        LUFS (segments,), audio.SILENCE_DB where the gate leaves nothing. Within 0.05 dB of
-        `audio.loudness_lufs` of each segment, 0.6 dB where a segment follows one that is 50 dB louder: the
-        filter rings on from the segment before instead of starting from rest.
+        LUFS (segments,), audio.SILENCE_DB where no block passes the gate.
     """
     padded = np.zeros(segments * segment_samples)
     padded[: len(wav)] = sosfilt(_k_weighting(sample_rate), wav.astype(np.float64))
@@ -71,21 +75,21 @@ def segment_loudness(
     valid = len(wav) - (segments - 1) * segment_samples
     if valid >= segment_samples:
         return _gated_loudness(rows, sample_rate, segment_samples)
-    whole, last = rows[: len(wav) // segment_samples], rows[len(wav) // segment_samples :]
+    full, last = rows[: len(wav) // segment_samples], rows[len(wav) // segment_samples :]
     return np.concatenate(
         [
-            _gated_loudness(whole, sample_rate, segment_samples),
+            _gated_loudness(full, sample_rate, segment_samples),
             _gated_loudness(last, sample_rate, max(valid, 0)),
         ]
     )
 
 
 class Sound(NamedTuple):
-    """One stem: mono at the features' rate, cut in segments.
+    """One stem in mono at the rate of the features.
 
     Attributes:
         wav: (samples,), finite.
-        segments: Rows that hold all of its frames.
+        segments: Number of segments, which hold all frames.
         clipped: (segments,) share of samples at full scale in any channel, before resampling.
         not_finite: (segments,) whether a sample was NaN or infinite (zero in `wav`).
     """
@@ -100,26 +104,26 @@ def load(path: Path, config: FeatureConfig) -> Sound:
     """Reads one stem.
 
     Raises:
-        TrackError: it is not sound, or holds no samples.
+        TrackError: the file is not audio, or has no samples.
     """
     wav, rate = audio.read_wav(path)
     if wav.shape[1] == 0:
-        raise TrackError(f"{path.name} holds no samples")
+        raise TrackError(f"{path.name} has no samples")
     bad = np.flatnonzero(~np.isfinite(wav).all(axis=0))
-    # One bad sample would spread over the whole track by resampling and filtering; its segment is marked.
+    # Resampling and filtering would spread one bad sample over the track; its segment is marked instead.
     wav[:, bad] = 0.0
-    # Resampling rounds the flat tops off, so clipping is counted before it.
+    # Resampling rounds off flat tops, so clipping is counted before it.
     full = np.flatnonzero((np.abs(wav) >= CLIPPED_LEVEL).any(axis=0))
     mono = audio.resample(audio.to_mono(wav), rate, config.sample_rate)
     segments = -(-(1 + len(mono) // config.hop_length) // config.segment_frames)
     edges = np.arange(segments + 1) * config.segment_s * rate
     lengths = np.maximum(np.diff(np.minimum(edges, wav.shape[1])), 1)
-    clipped, not_finite = (np.diff(np.searchsorted(places, edges)) for places in (full, bad))
+    clipped, not_finite = (np.diff(np.searchsorted(positions, edges)) for positions in (full, bad))
     return Sound(mono, segments, clipped / lengths, not_finite > 0)
 
 
 class Levels(NamedTuple):
-    """Per segment, each (segments,): frames that hold sound, level, and why it is not usable."""
+    """Per segment, each (segments,): number of frames with audio, level, and the reason if it is not usable."""
 
     valid_frames: NDArray[np.int64]
     loudness_lufs: NDArray[np.float64]
@@ -130,8 +134,8 @@ class Levels(NamedTuple):
 def levels(sound: Sound, config: FeatureConfig) -> Levels:
     """Measures every segment; `reason` is empty or the first of: not finite, short, silent, clipped.
 
-    Short is fewer than half of the frames; silent a peak below -60 dB or a loudness below -60 LUFS; clipped
-    more than 0.5 % of the samples at or above 0.999 of full scale.
+    Short means fewer than half of the frames. Silent means a peak below -60 dB or a loudness below -60 LUFS.
+    Clipped means more than 0.5 % of the samples at or above 0.999 of full scale.
     """
     size = config.segment_frames * config.hop_length
     frames = 1 + len(sound.wav) // config.hop_length

@@ -1,4 +1,4 @@
-"""The feature table: its columns, its footer, its rows of one stem, and reading it back."""
+"""The feature table: columns, footer, rows of one stem, reading."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSION = VERSIONS["features"]
 
 
 def schema(config: FeatureConfig) -> pa.Schema:
-    """Columns of a feature table; `log_mel` and `mfcc` are frame-major: (segment_frames, bands), flattened."""
+    """Returns the schema; `log_mel` and `mfcc` are frame-major: (segment_frames, bands), flattened."""
     half = pa.field("element", pa.float16(), nullable=False)
     columns: dict[str, pa.DataType] = {
         "track_id": pa.string(),
@@ -47,7 +47,7 @@ def _extractor(config: FeatureConfig) -> FeatureExtractor:
 
 
 def _rows(values: Tensor, padding: Tensor, config: FeatureConfig, segments: int) -> NDArray[np.float16]:
-    """(bands, frames) -> (segments * segment_frames * bands,), the tail filled with the padding frame."""
+    """Flattens (bands, frames) to (segments * segment_frames * bands,); the padding frame fills the end."""
     table = torch.empty(segments * config.segment_frames, len(padding), dtype=torch.float16)
     table[: values.shape[1]] = values.T
     table[values.shape[1] :] = padding
@@ -55,7 +55,7 @@ def _rows(values: Tensor, padding: Tensor, config: FeatureConfig, segments: int)
 
 
 def stem_table(track_id: str, stem: str, sound: Sound, config: FeatureConfig) -> pa.Table:
-    """The rows of one stem."""
+    """Returns the rows of one stem."""
     extractor = _extractor(config)
     log_mel, mfcc = extractor(torch.from_numpy(sound.wav))
     silent_log_mel, silent_mfcc = extractor.silence()
@@ -82,10 +82,10 @@ def stem_table(track_id: str, stem: str, sound: Sound, config: FeatureConfig) ->
 
 
 def footer(path: Path | UPath) -> dict[str, str]:
-    """What a feature table says of itself, without reading its rows.
+    """Returns the footer of a feature table without reading its rows.
 
     Returns:
-        `version`, `feature_id`, `config` (JSON), `stems_sha256` (of the stems.json it was made from) and
+        `version`, `feature_id`, `config` (JSON), `stems_sha256` (hash of the stems.json of its stems) and
         `summary` (JSON: segments, usable_segments, duration_s, mix_loudness_lufs, unusable).
     """
     with path.open("rb") as file:
@@ -94,28 +94,28 @@ def footer(path: Path | UPath) -> dict[str, str]:
 
 
 def read(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A track's feature table.
+    """Reads the feature table of a track.
 
     Args:
-        path: A local Parquet file that `extract` made.
-        columns: Only these; all by default.
+        path: A local Parquet file of `extract`.
+        columns: Names of columns; all by default.
     """
     return pq.ParquetFile(path).read(columns).combine_chunks()
 
 
 def log_mel_of(table: pa.Table, config: FeatureConfig) -> NDArray[np.float16]:
-    """(rows, segment_frames, n_mels) natural-log magnitudes, a view of the table where it is in one chunk."""
+    """Returns (rows, segment_frames, n_mels) natural-log magnitudes, a view if the table is one chunk."""
     return _matrix(table, "log_mel", config.segment_frames, config.n_mels)
 
 
 def mfcc_of(table: pa.Table, config: FeatureConfig) -> NDArray[np.float16]:
-    """(rows, segment_frames, n_mfcc) cepstral coefficients, a view where the table is in one chunk."""
+    """Returns (rows, segment_frames, n_mfcc) cepstral coefficients, a view if the table is one chunk."""
     return _matrix(table, "mfcc", config.segment_frames, config.n_mfcc)
 
 
 def _matrix(table: pa.Table, column: str, frames: int, bands: int) -> NDArray[np.float16]:
     width = table.schema.field(column).type.list_size
-    require(width == frames * bands, f"{column} width", width, f"{frames * bands}, as the config says")
+    require(width == frames * bands, f"{column} width", width, f"{frames * bands} as in the config")
     chunked = table[column]
     # combine_chunks copies even a single chunk.
     values = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()

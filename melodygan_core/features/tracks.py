@@ -1,4 +1,4 @@
-"""Features of many tracks: what is missing is made, what is there is left."""
+"""Features of many tracks; existing tables of the same stems are skipped."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from melodygan_core.config import STEMS, FeatureConfig, SeparationConfig, to_dic
 from melodygan_core.errors import MelodyGANError
 from melodygan_core.features.segments import Sound, load, segment_loudness
 from melodygan_core.features.table import VERSION, feature_id, footer, schema, stem_table
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 
 
 def _sounds(wavs: dict[str, UPath], store: Store, config: FeatureConfig) -> Iterator[tuple[str, Sound]]:
-    # One stem at a time in memory.
+    # Only one stem is in memory at a time.
     for stem in STEMS:
         with store.reading(wavs[stem]) as local:
             yield stem, load(local, config)
@@ -41,7 +41,7 @@ def _stems_hash(store: Store, folder: UPath, track_id: str) -> str:
 def _write(
     path: Path, sounds: Iterator[tuple[str, Sound]], track_id: str, config: FeatureConfig, facts: dict[str, str]
 ) -> dict[str, Any]:
-    """Writes one row group a stem, `facts` and the summary to the footer; returns the summary."""
+    """Writes one row group per stem, and `facts` and the summary to the footer; returns the summary."""
     unusable: Counter[str] = Counter()
     summary: dict[str, Any] = {"segments": 0}
     split = ["start_s", "loudness_lufs", "peak_db", "log_mel.list.element", "mfcc.list.element"]
@@ -68,7 +68,7 @@ def _write(
 
 
 def _present(path: UPath, facts: dict[str, str]) -> dict[str, Any] | None:
-    """The summary of the table at `path`, or None when it is missing or made of other stems."""
+    """Returns the summary of the table at `path`, or None if it is missing or of other stems."""
     if not path.exists():
         return None
     found = footer(path)
@@ -78,14 +78,14 @@ def _present(path: UPath, facts: dict[str, str]) -> dict[str, Any] | None:
 def _extract_track(
     track_id: str, store: Store, config: FeatureConfig, separation: SeparationConfig, workers: int
 ) -> dict[str, Any]:
-    # An actor of Ray has no such parent: torch starts there with as many threads as the actor has CPUs.
+    # A Ray actor has no such parent: torch starts there with as many threads as the actor has CPUs.
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     this = feature_id(config, separation)
     path, stems = store.features(this, track_id), store.stems(separation.model_id, track_id)
     wavs = {"mix": store.raw_wav(track_id)}
     wavs |= {stem: stems / f"{stem}.wav" for stem in STEMS if stem != "mix"}
-    with store.lock(store.uri(path)):
+    with store.lock_for(path):
         facts = {
             "version": VERSION,
             "feature_id": this,
@@ -110,20 +110,20 @@ def extract(
     separation: SeparationConfig,
     backend: parallel.Backend | None = None,
 ) -> parallel.Report:
-    """Extracts the features of tracks whose table is missing or was made of other stems.
+    """Extracts the features of tracks whose table is missing or of other stems.
 
     Args:
         track_ids: Downloaded and separated tracks.
-        store: Holds `raw_wav` and the stems; receives one Parquet table a track.
-        config: Sizes.
-        separation: Whose stems.
-        backend: Where; by default as many processes as `config.workers`, none for 1.
+        store: Holds `raw_wav` and the stems; receives one Parquet table per track.
+        config: Feature config.
+        separation: The separation config of the stems.
+        backend: By default `config.workers` processes, or serial for 1.
 
     Returns:
-        One outcome a track with metadata: segments, usable_segments, unusable (reason to count), duration_s,
-        mix_loudness_lufs (mono), bytes, uri. A track that lacks its wavs or holds no sound fails alone.
+        One outcome per track with metadata: segments, usable_segments, unusable (reason to count), duration_s,
+        mix_loudness_lufs (mono), bytes, uri. A track without wavs or samples fails; the others continue.
     """
-    # What is in this process's memory is in no other's.
+    # Other processes cannot see a store in the memory of this one.
     several: parallel.BackendName = "threads" if store.in_memory else "processes"
     backend = backend or parallel.Backend(several if config.workers > 1 else "serial", config.workers)
     function = partial(

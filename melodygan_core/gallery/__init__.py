@@ -1,6 +1,6 @@
-"""What a person listens to: one page, no network."""
+"""One page to listen to; it needs no network."""
 
-from melodygan_core.gallery.family import Family
+from melodygan_core.gallery.entry import GalleryEntry
 from melodygan_core.gallery.render import render
 
-__all__ = ["Family", "render"]
+__all__ = ["GalleryEntry", "render"]

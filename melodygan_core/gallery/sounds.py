@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from melodygan_core import audio
 from melodygan_core.audio import plots
 from melodygan_core.config import STEMS
 from melodygan_core.dataset import Dataset, Rows
-from melodygan_core.gallery.family import Family
-from melodygan_core.pipeline import Models, Vocoder
-from melodygan_core.storage.store import Store
-from melodygan_core.vocoder import GriffinLim
+from melodygan_core.gallery.entry import GalleryEntry
+from melodygan_core.pipeline import Pipeline, load_vocoder
+from melodygan_core.storage import Store
 
 EXAMPLE_S = 6.0
 EXAMPLES = 4
@@ -40,8 +40,8 @@ class Folder:
             wav, mono = wav / peak, mono / peak
         audio.write_wav(self.folder / f"{name}.flac", wav, sample_rate)
         (self.folder / f"{name}.png").write_bytes(plots.sound_png(mono, sample_rate))
-        shown = {"label": label, "sound": f"{name}.flac", "picture": f"{name}.png"}
-        return {**shown, "condition": "", "provenance": "", **facts}
+        player = {"label": label, "sound": f"{name}.flac", "picture": f"{name}.png"}
+        return {**player, "condition": "", "provenance": "", **facts}
 
     def picture(self, name: str, png: bytes) -> str:
         """Writes a picture; returns its name."""
@@ -58,50 +58,62 @@ def _excerpt(store: Store, dataset: Dataset, track_id: str, stem: str, start_s: 
     return wav[:, first : first + round(EXAMPLE_S * sample_rate)], sample_rate
 
 
-def _log_mel(dataset: Dataset, rows: Rows, models: Models | None) -> torch.Tensor:
-    """Consecutive rows as one log-mel (n_mels, frames); through the autoencoder of some models, if any."""
-    log_mel, mfcc = (
-        torch.from_numpy(x).flatten(0, 1)[None] for x in (dataset.log_mel(rows), dataset.mfcc(rows))
-    )
-    if models is not None:
-        log_mel = models.reconstruct(log_mel, mfcc, dataset.statistics(models.stems))
-    return log_mel[0].T.contiguous()
+def _features(dataset: Dataset, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Consecutive rows as one piece of log-mel (1, frames, n_mels) and MFCC (1, frames, n_mfcc)."""
+    parts = (dataset.log_mel(rows), dataset.mfcc(rows))
+    log_mel, mfcc = (torch.from_numpy(x).flatten(0, 1)[None] for x in parts)
+    return log_mel, mfcc
 
 
-def _chains(families: Sequence[Family], store: Store) -> list[tuple[str, Models | None, Vocoder]]:
-    """The ways from real sound to what is left of it: vocoders alone, then each family's autoencoder."""
-    models = [family.models(store) for family in families]
-    first = models[0]
-    ways: list[tuple[str, Models | None, Vocoder]] = []
-    if families[0].generation.vocoder == "neural":
-        ways.append(
-            ("true mel, Griffin-Lim", None, GriffinLim(first.feature, families[0].generation.griffin_lim))
-        )
-    ways.append(("true mel, vocoder", None, first.vocoder))
-    return ways + [(f"{m.family} autoencoder, vocoder", m, m.vocoder) for m in models]
+def _chains(
+    entries: Sequence[GalleryEntry], store: Store
+) -> list[tuple[str, Callable[[Tensor, Tensor], Tensor]]]:
+    """Label and (log_mel, mfcc) -> wav: vocoders on the true log-mel, then each pipeline's codec."""
+    pipelines = [entry.open(store) for entry in entries]
+    first = pipelines[0]
+    griffin_lim = load_vocoder("griffin_lim", first.feature, None, entries[0].pipeline.griffin_lim)
+    chains: list[tuple[str, Callable[[Tensor, Tensor], Tensor]]] = [
+        ("true mel, Griffin-Lim", lambda log_mel, mfcc: griffin_lim(log_mel.transpose(1, 2), 0))
+    ]
+    if entries[0].pipeline.vocoder_kind != "griffin_lim":
+        chains.append(("true mel, vocoder", lambda log_mel, mfcc: first.vocode(log_mel.transpose(1, 2))))
+    codecs: set[str] = set()
+    for entry, pipeline in zip(entries, pipelines, strict=True):
+        codec = entry.pipeline.codec.group
+        if codec in codecs:
+            continue
+        codecs.add(codec)
+
+        def through(log_mel: Tensor, mfcc: Tensor, pipeline: Pipeline = pipeline) -> Tensor:
+            return pipeline.vocode(pipeline.reconstruct(log_mel, mfcc).transpose(1, 2))
+
+        chains.append((f"{codec} codec, vocoder", through))
+    return chains
 
 
-def examples(store: Store, dataset: Dataset, families: Sequence[Family], out: Folder) -> list[dict[str, Any]]:
-    """Test segments: as they are, through the vocoder, through each family's autoencoder and the vocoder."""
-    chains, feature = _chains(families, store), dataset.feature
-    stem = families[0].autoencoder.config["stems"][0]
+def examples(
+    store: Store, dataset: Dataset, entries: Sequence[GalleryEntry], out: Folder
+) -> list[dict[str, Any]]:
+    """Test segments: as they are, through the vocoder, through each codec and the vocoder."""
+    chains, feature = _chains(entries, store), dataset.feature
+    stem = entries[0].pipeline.codec.config["stems"][0]
     rows, length = dataset.windows("test", stem, EXAMPLE_S - feature.segment_s, 10_000)
     position = dataset.start(rows)
-    shown = []
+    tracks = []
     for track in tqdm(np.unique(rows.track)[:EXAMPLES], desc="examples", unit="track"):
-        mine = np.flatnonzero(rows.track == track)
-        first = mine[(len(mine) // length // 2) * length]
+        of_track = np.flatnonzero(rows.track == track)
+        first = of_track[(len(of_track) // length // 2) * length]
         part = rows.take(np.arange(first, first + length))
         facts = dataset.tracks[track]
         track_id, start_s = facts["track_id"], position[first] * feature.segment_s
         wav, sample_rate = _excerpt(store, dataset, track_id, stem, start_s)
         sounds = [out.sound(f"{track_id}-real", "real", wav, sample_rate)]
-        for k, (label, through, vocoder) in enumerate(chains):
-            made = vocoder(_log_mel(dataset, part, through)[None], 0)[0].numpy()
+        for k, (label, chain) in enumerate(chains):
+            made = chain(*_features(dataset, part))[0].numpy()
             made = made * np.float32(min(1.0, 0.99 / max(1e-9, float(np.abs(made).max()))))
             sounds.append(out.sound(f"{track_id}-chain-{k}", label, made, feature.sample_rate))
-        shown.append({"title": facts["title"], "licence": facts["licence"] or "unknown", "sounds": sounds})
-    return shown
+        tracks.append({"title": facts["title"], "licence": facts["licence"] or "unknown", "sounds": sounds})
+    return tracks
 
 
 def separated(store: Store, dataset: Dataset, out: Folder) -> dict[str, Any]:
@@ -115,16 +127,16 @@ def separated(store: Store, dataset: Dataset, out: Folder) -> dict[str, Any]:
     return {"title": track["title"], "licence": track["licence"] or "unknown", "sounds": sounds}
 
 
-def generated(store: Store, family: Family, out: Folder) -> list[dict[str, Any]]:
-    """A family's samples."""
-    shown = []
-    with store.reading(store.at(family.samples.uri)) as folder:
-        for sample in family.samples.metrics["samples"]:
+def generated(store: Store, entry: GalleryEntry, out: Folder) -> list[dict[str, Any]]:
+    """A pipeline's samples."""
+    players = []
+    with store.reading(store.at(entry.samples.uri)) as folder:
+        for sample in entry.samples.metrics["samples"]:
             wav, sample_rate = audio.read_wav(folder / sample["file"])
             stem = sample["file"].rsplit(".", 1)[0]
-            provenance = f"{family.name}-{stem}.json"
+            provenance = f"{entry.name}-{stem}.json"
             (out.folder / provenance).write_bytes((folder / f"{stem}.json").read_bytes())
             label = f"seed {sample['seed']}, sample {sample['index']}"
             facts = {"condition": sample["condition"], "provenance": provenance}
-            shown.append(out.sound(f"{family.name}-{stem}", label, wav, sample_rate, **facts))
-    return shown
+            players.append(out.sound(f"{entry.name}-{stem}", label, wav, sample_rate, **facts))
+    return players

@@ -1,1 +1,1 @@
-"""Check, repair and erasure of a store, built on the declarations in `storage`."""
+"""Check, repair and erasure of a store, built on the declarations in `storage.kinds`."""

@@ -1,4 +1,4 @@
-"""The block that networks over sequences are made of: one matrix product a position, cheap mixing over time."""
+"""ConvNeXt block for sequences: cheap mixing over time, then one MLP per position."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ConvNeXtBlock(nn.Module):
 
     Args:
         width: Channels.
-        kernel: Of the depthwise convolution; odd. Zeros are seen beyond the ends.
+        kernel: Width of the depthwise convolution; odd. The ends are padded with zeros.
     """
 
     def __init__(self, width: int, kernel: int) -> None:
@@ -27,5 +27,5 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, tokens, width) -> the same shape."""
-        y = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        return x + self.scale * self.down(nn.functional.gelu(self.up(self.norm(y))))
+        h = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        return x + self.scale * self.down(nn.functional.gelu(self.up(self.norm(h))))

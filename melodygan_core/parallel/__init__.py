@@ -1,4 +1,4 @@
-"""One function over many tracks: skip what is there, isolate what fails, show progress."""
+"""Maps a function over tracks: existing results are skipped, failures stay with their track."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["Backend", "BackendName", "Outcome", "Report", "TrackFunction", "map_
 def map_tracks(
     stage: str, function: TrackFunction, track_ids: Sequence[str], backend: Backend | None = None
 ) -> Report:
-    """Calls `function` on every track and reports on each.
+    """Calls `function` on every track and returns an outcome for each.
 
     Args:
-        stage: For the progress bar and the report.
-        function: Takes a track_id, returns metadata (`skipped=True` when the artifact was there). For processes
-            and Ray it must be picklable; each worker gets it once, and keeps what it loads.
-        track_ids: In the order of the report.
+        stage: Name for the progress bar and the report.
+        function: Takes a track_id, returns metadata (`skipped=True` if the artifact exists already). For
+            processes and Ray it must be picklable; each worker receives it once and keeps what it loads.
+        track_ids: The report has the same order.
         backend: Serial by default.
 
     Raises:
-        InputError: the backend is Ray, and it is not installed or this process is connected to no cluster.
+        InputError: the backend is Ray, and Ray is not installed or this process is not connected to a cluster.
     """
     results = _attempts(function, track_ids, backend or Backend())
     outcomes: dict[str, Outcome] = {}
@@ -38,7 +38,7 @@ def map_tracks(
 
 
 def _attempts(function: TrackFunction, track_ids: Sequence[str], backend: Backend) -> Iterator[Outcome]:
-    # One track, too, belongs on the cluster: its machines may have what this one lacks.
+    # A single track runs on the cluster too: its machines may have a GPU that this one lacks.
     if backend.name == "ray" and track_ids:
         return cluster.attempts(function, track_ids, backend)
     if backend.name == "serial" or len(track_ids) < 2 or backend.workers < 2:

@@ -1,4 +1,4 @@
-"""Tracks on the machines of a Ray cluster: whoever dies costs its track a retry, and nobody else anything."""
+"""Actors of a Ray cluster as workers; a track is retried if its worker dies."""
 
 from __future__ import annotations
 
@@ -7,35 +7,34 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from melodygan_core.errors import InputError
+from melodygan_core.errors import INSTALL, InputError
 from melodygan_core.parallel.outcomes import Backend, Outcome, TrackFunction, attempt
 
-# A worker dies of its track or of its machine, and one death does not say which; two, on fresh workers, have
-# the track in common.
+# One death of a worker may be due to its machine. Two deaths, on different workers, are due to the track.
 DEATHS = 2
-# In a row: then it is not this or that machine, and starting more would go on for ever.
+# Failed starts in a row after which no more workers are started: the cause is not a single machine.
 FAILED_STARTS = 3
 _REASON_CHARS = 300
 
 
 class _Worker:
-    """An actor: what the function loads on first use stays loaded for all of its tracks."""
+    """An actor; what the function loads on first use stays loaded for all of its tracks."""
 
     def __init__(self, function: TrackFunction) -> None:
         self._function = function
 
     def ready(self) -> None:
-        """Returns when there is an actor to return."""
+        """Returns once the actor runs."""
 
     def attempt(self, track_id: str) -> Outcome:
-        """What became of the track."""
+        """Returns the outcome of the track."""
         return attempt(self._function, track_id)
 
 
-class _Crew:
-    """Workers, and what is awaited of each: to be there, or a track.
+class _Workers:
+    """The workers, and the pending call of each: its start, or a track.
 
-    A worker gets no track before it is there, because it may never be: others then take what is due.
+    A worker receives a track only once it runs: it may never start, and then others take the tracks.
     """
 
     def __init__(self, ray: ModuleType, function: TrackFunction, backend: Backend) -> None:
@@ -43,70 +42,70 @@ class _Crew:
         self._class = ray.remote(_Worker).options(
             num_cpus=backend.cpus, num_gpus=backend.gpus, max_restarts=0, scheduling_strategy="SPREAD"
         )
-        self._awaited: dict[Any, tuple[Any, str | None]] = {}
+        self._pending: dict[Any, tuple[Any, str | None]] = {}
 
     def __len__(self) -> int:
-        return len(self._awaited)
+        return len(self._pending)
 
     @property
     def at_work(self) -> bool:
         """Whether any worker has a track."""
-        return any(track_id is not None for _, track_id in self._awaited.values())
+        return any(track_id is not None for _, track_id in self._pending.values())
 
     def start(self, count: int = 1) -> None:
-        """Adds workers; each is there as soon as the cluster has a place for it."""
+        """Adds workers; each runs as soon as the cluster has resources for it."""
         for _ in range(count):
             actor = self._class.remote(self._function)
-            self._awaited[actor.ready.remote()] = actor, None
+            self._pending[actor.ready.remote()] = actor, None
 
     def give(self, actor: Any, track_id: str) -> None:
-        """Has a worker attempt a track."""
-        self._awaited[actor.attempt.remote(track_id)] = actor, track_id
+        """Lets a worker attempt a track."""
+        self._pending[actor.attempt.remote(track_id)] = actor, track_id
 
     def first(self) -> tuple[Any, str | None, Outcome | Exception | None]:
-        """The next worker that is there (None), has an Outcome of its track, or died of an error."""
-        (done,), _ = self._ray.wait(list(self._awaited), num_returns=1)
-        actor, track_id = self._awaited.pop(done)
+        """Waits for the next call to end: a start (None), a track (its Outcome) or a death (the exception)."""
+        (done,), _ = self._ray.wait(list(self._pending), num_returns=1)
+        actor, track_id = self._pending.pop(done)
         try:
             return actor, track_id, self._ray.get(done)
         except self._ray.exceptions.RayError as error:
-            # It may only be out of reach.
+            # The worker may be alive and only unreachable.
             self.dismiss(actor)
             return actor, track_id, error
 
     def dismiss(self, actor: Any) -> None:
-        """Ends a worker: others, or a fresh one of ours, have use for its place."""
+        """Ends a worker and releases its resources."""
         self._ray.kill(actor)
 
     def end(self) -> None:
-        """Ends all that are awaited."""
-        for actor, _ in self._awaited.values():
+        """Ends all workers with a pending call."""
+        for actor, _ in self._pending.values():
             self.dismiss(actor)
 
 
 def attempts(function: TrackFunction, track_ids: Sequence[str], backend: Backend) -> Iterator[Outcome]:
-    """Attempts every track on `backend.workers` actors, and yields what became of each as it ends.
+    """Attempts every track on `backend.workers` actors and yields each outcome as it ends.
 
-    A track whose worker died is tried again on a fresh one. If the first was not dead but out of reach, two
-    work on it for a while; `Store.lock` says what that may cost.
+    If a worker dies, another one retries its track. If the first was alive and only unreachable, both work on
+    the track for a while; see `Store.lock` for the consequences.
 
     Raises:
-        InputError: Ray is not installed, or this process is connected to no cluster.
+        InputError: Ray is not installed, or this process is not connected to a cluster.
     """
-    return _attempts(_Crew(_connected(), function, backend), track_ids, backend.workers)
+    return _attempts(_Workers(_connected(), function, backend), track_ids, backend.workers)
 
 
 def _connected() -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise InputError("the backend is 'ray', which is not installed: pip install melodygan[ray]") from error
+        raise InputError(f"backend must be installed, got 'ray': {INSTALL} '.[ray]'") from error
     if not ray.is_initialized():
-        raise InputError("the backend is 'ray'; allowed once this process is connected: ray.init(address=...)")
+        raise InputError("backend must be connected, got 'ray': call ray.init(address=...) first")
     return ray
 
 
-def _attempts(crew: _Crew, track_ids: Sequence[str], workers: int) -> Iterator[Outcome]:
+def _attempts(crew: _Workers, track_ids: Sequence[str], workers: int) -> Iterator[Outcome]:
     due, deaths = deque(track_ids), Counter[str]()
     failed_starts, reason = 0, ""
     try:
@@ -141,6 +140,6 @@ def _attempts(crew: _Crew, track_ids: Sequence[str], workers: int) -> Iterator[O
 
 
 def _reason(error: Exception) -> str:
-    # Ray's text is a page: what it was comes last, and then advice.
+    # Ray's message is a page: the cause is on the last line, followed by advice.
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].partition(" Some common causes")[0].strip()[:_REASON_CHARS]

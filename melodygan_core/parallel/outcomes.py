@@ -1,4 +1,4 @@
-"""What becomes of a track, and of all tracks of a stage."""
+"""The outcome of one track, and the report of a stage."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TrackFunction = Callable[[str], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Backend:
-    """Where the work of one stage runs.
+    """The workers of one stage.
 
     Attributes:
-        name: `serial`, `threads` (for work done in child processes), `processes`, or `ray`: actors of the
-            cluster that this process is connected to.
-        workers: At the same time; ignored by serial.
-        cpus: That each worker reserves; of Ray only.
-        gpus: That each worker reserves; of Ray only, which then hides the others from it.
+        name: `serial`, `threads` (for work in child processes), `processes`, or `ray` (actors of the cluster
+            that this process is connected to).
+        workers: Number of workers; serial ignores it.
+        cpus: CPUs that Ray reserves for each worker.
+        gpus: GPUs that Ray reserves for each worker; it hides the others from the worker.
     """
 
     name: BackendName = "serial"
@@ -34,15 +34,15 @@ class Backend:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one track.
+    """The outcome of one track.
 
     Attributes:
-        track_id: Which.
-        metadata: What the function returned; empty when it failed.
-        error: One sentence for the user; empty when it went well.
-        permanent: Whether trying again is pointless.
-        skipped: Whether it was there already.
-        duration_s: Time spent on it.
+        track_id: The track.
+        metadata: The return value of the function; empty on failure.
+        error: One sentence for the user; empty on success.
+        permanent: Whether a retry would fail as well.
+        skipped: Whether the artifact existed already.
+        duration_s: Computing time in seconds.
     """
 
     track_id: str
@@ -55,29 +55,29 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of all tracks of one stage."""
+    """The outcomes of all tracks of one stage."""
 
     stage: str
     outcomes: tuple[Outcome, ...]
 
     @property
     def good(self) -> list[Outcome]:
-        """Tracks whose artifact is in the store now."""
+        """Outcomes of tracks whose artifact is in the store now."""
         return [o for o in self.outcomes if not o.error]
 
     @property
     def failed(self) -> list[Outcome]:
-        """Tracks without an artifact, each with its reason."""
+        """Outcomes of tracks without an artifact, each with its error."""
         return [o for o in self.outcomes if o.error]
 
     @property
     def computed(self) -> list[Outcome]:
-        """Tracks whose artifact was made now."""
+        """Outcomes of tracks whose artifact was computed now."""
         return [o for o in self.outcomes if not o.error and not o.skipped]
 
 
 def attempt(function: TrackFunction, track_id: str) -> Outcome:
-    """Calls the function; what a track raises becomes its named failure, and nobody else pays for it."""
+    """Calls the function and returns the outcome; an exception becomes the error of this track alone."""
     started = time.monotonic()
     try:
         metadata = function(track_id)

@@ -1,4 +1,4 @@
-"""What a GAN may be asked for: stems or tags, by name."""
+"""Conditions that a prior is trained with: stems or tags, by name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Conditions:
         self.names = tuple(c for c in order if c in present)
         if kind != "none" and len(self.names) < 2:
             raise InputError(
-                f"condition is {kind!r}, of which there is only {self.names}; allowed: two and more"
+                f"condition must have two or more values in the training data, got {kind!r} with {self.names}"
             )
         self._index = {
             int(r): [self.names.index(c) for c in self.of_row[r]] for r in (rows if self.of_row else ())
@@ -50,15 +50,3 @@ class Conditions:
         if not self.names:
             return None
         return torch.tensor([self._index[r][rng.integers(len(self._index[r]))] for r in rows.tolist()])
-
-
-def condition_index(conditions: tuple[str, ...], name: str) -> int:
-    """The index of a condition.
-
-    Raises:
-        InputError: unknown; the message lists the known ones.
-    """
-    if name not in conditions:
-        known = ", ".join(conditions) if conditions else "none: this model was trained without a condition"
-        raise InputError(f"condition is {name!r}; allowed: {known}")
-    return conditions.index(name)

@@ -19,7 +19,7 @@ from melodygan_core import metrics
 from melodygan_core.config import STEMS, FeatureConfig, require
 from melodygan_core.dataset import Dataset, Span, SpanDataset
 from melodygan_core.errors import InputError
-from melodygan_core.storage.store import dump_json
+from melodygan_core.storage import dump_json
 
 FILE = "styles.json"
 ALL = "all"
@@ -70,11 +70,11 @@ def normalised(log_mel: Tensor, feature: FeatureConfig) -> Tensor:
     Raises:
         InputError: it is silent.
     """
-    floor = math.log(feature.log_floor)
-    if float(log_mel.max()) < floor + 1:
-        raise InputError("the sound is silent; allowed: one that can be heard")
+    log_floor = math.log(feature.log_floor)
+    if float(log_mel.max()) < log_floor + 1:
+        raise InputError("the sound must be audible, got silence")
     level = float(log_mel[heard(log_mel)].logsumexp(dim=1).mean())
-    return (log_mel + (_LEVEL - level)).clamp_min(floor)
+    return (log_mel + (_LEVEL - level)).clamp_min(log_floor)
 
 
 def contrast_of(level: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,7 +130,7 @@ def of_dataset(dataset: Dataset, stems: Sequence[str]) -> dict[str, Style]:
     known: dict[Span, Style] = {}
     made = {}
     for name, candidates in named.items():
-        chosen = _spread(_longest(candidates), _TRACKS)
+        chosen = _evenly_spaced(_longest(candidates), _TRACKS)
         for span in chosen:
             if span not in known:
                 known[span] = style_of(_middle(spans, span), dataset.feature)
@@ -140,7 +140,7 @@ def of_dataset(dataset: Dataset, stems: Sequence[str]) -> dict[str, Style]:
 
 
 def _longest(spans: Sequence[Span]) -> list[Span]:
-    """Of each track and stem one stretch."""
+    """The longest span of each track and stem."""
     best: dict[tuple[int, int], Span] = {}
     for span in spans:
         key = (span.track, span.stem)
@@ -149,14 +149,14 @@ def _longest(spans: Sequence[Span]) -> list[Span]:
     return list(best.values())
 
 
-def _spread(items: Sequence[Any], at_most: int) -> list[Any]:
+def _evenly_spaced(items: Sequence[Any], at_most: int) -> list[Any]:
     return [items[k] for k in np.linspace(0, len(items) - 1, min(len(items), at_most)).round().astype(int)]
 
 
 def _middle(spans: SpanDataset, span: Span) -> Tensor:
-    whole = span.segments * spans.dataset.feature.segment_frames
-    frames = min(whole, _FRAMES)
-    return torch.from_numpy(spans.read(span, (whole - frames) // 2, frames))
+    span_frames = span.segments * spans.dataset.feature.segment_frames
+    frames = min(span_frames, _FRAMES)
+    return torch.from_numpy(spans.read(span, (span_frames - frames) // 2, frames))
 
 
 def _pooled(styles: Sequence[Style]) -> Style:
@@ -167,7 +167,7 @@ def _pooled(styles: Sequence[Style]) -> Style:
     return Style(
         np.mean([s.level for s in styles], axis=0),
         np.sqrt(np.mean([np.square(s.contrast) for s in styles], axis=0)),
-        np.stack(_spread(rows, _EMBEDDINGS)),
+        np.stack(_evenly_spaced(rows, _EMBEDDINGS)),
     )
 
 
@@ -194,19 +194,19 @@ def read(path: Path, feature: FeatureConfig) -> dict[str, Style]:
     try:
         stored = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
+        raise InputError(f"{path} must be JSON: {error}") from error
     rows = stored.get("styles") if isinstance(stored, dict) else None
     if not isinstance(rows, dict):
-        raise InputError(f"{path} has no styles")
+        raise InputError(f"{path} must have a mapping of styles, got {rows!r:.60}")
     if (stored.get("embedding"), stored.get("window_s")) != (metrics.EMBEDDING, WINDOW_S):
-        raise InputError(f"{path} was measured with {stored.get('embedding')!r}; allowed: {metrics.EMBEDDING}")
+        raise InputError(f"embedding of {path} must be {metrics.EMBEDDING}, got {stored.get('embedding')!r}")
     return {str(name)[:300]: _style(path, name, row, feature) for name, row in rows.items()}
 
 
 def _style(path: Path, name: str, row: Any, feature: FeatureConfig) -> Style:
     where = f"{path}, style {str(name)[:60]!r}"
     if not isinstance(row, dict):
-        raise InputError(f"{where} is no mapping")
+        raise InputError(f"{where} must be a mapping, got {row!r:.60}")
     level, contrast = (
         _numbers(where, row, key, (feature.n_mels,)).astype(np.float32) for key in ("level", "contrast")
     )
@@ -219,8 +219,8 @@ def _numbers(where: str, row: dict[str, Any], key: str, shape: tuple[int | None,
     try:
         values = np.asarray(row.get(key), dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: {key} is not numbers: {error}") from error
+        raise InputError(f"{where}: {key} must be numbers: {error}") from error
     fits = values.ndim == len(shape) and all(s in (None, n) for s, n in zip(shape, values.shape, strict=True))
     if not fits or not np.isfinite(values).all() or np.abs(values).max(initial=0) > 1e4:
-        raise InputError(f"{where}: {key} has shape {values.shape}; allowed: finite numbers of shape {shape}")
+        raise InputError(f"{where}: {key} must be finite numbers of shape {shape}, got shape {values.shape}")
     return values

@@ -1,1 +1,1 @@
-"""Child processes with limits, the network guard and ffmpeg: where strangers' bytes are handled."""
+"""Child processes with limits, the network guard and ffmpeg: untrusted bytes are handled here."""

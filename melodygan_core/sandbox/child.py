@@ -1,4 +1,4 @@
-"""The guarded child process, where yt-dlp runs: `python -m melodygan_core.sandbox.child`, job on stdin.
+"""The guarded child process that runs yt-dlp: `python -m melodygan_core.sandbox.child`, with a job on stdin.
 
 Tasks: `expand` (a URL -> its entries), `download` (a URL -> a file in the working folder), `convert` (ffmpeg).
 """
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
 _LOG.propagate = False
 
-# 403 is not among them: YouTube gives it for links that have merely grown old.
+# Not 403: YouTube answers it for links that have expired.
 _PERMANENT_STATUS = frozenset({400, 401, 402, 404, 405, 406, 410, 414, 451})
 _LATER = re.compile(r"not a bot|rate.?limit|try again|too many requests|temporar|premieres? in", re.IGNORECASE)
 _NEVER = re.compile(
@@ -31,7 +31,7 @@ _NEVER = re.compile(
 )
 _PAGE_BYTES = 32 << 20
 _PROTOCOLS = "[protocol~='^(https?|m3u8|m3u8_native|http_dash_segments)$']"
-# What yt-dlp names a folder of tracks in a list; a channel is a list of such lists.
+# Suffixes of yt-dlp's extractors of nested lists; a channel is a list of lists.
 _LIST_EXTRACTORS = ("Tab", "Playlist", "Channel", "User", "Album", "Set")
 
 
@@ -54,7 +54,7 @@ def _options(**more: Any) -> dict[str, Any]:
         "enable_file_urls": False,
         "default_search": "error",
         "skip_unavailable_fragments": False,
-        # ffmpeg would connect past the guard, so that yt-dlp must not find it.
+        # ffmpeg would bypass the guard, so yt-dlp must not find it.
         "ffmpeg_location": "/nonexistent",
         "external_downloader": {"default": "native"},
         "hls_prefer_native": True,
@@ -67,7 +67,7 @@ def _options(**more: Any) -> dict[str, Any]:
 
 
 def _bounded(response: Any) -> Any:
-    # Sound is read in blocks, which the progress hook counts; a page is read whole, into memory.
+    # Audio is read in blocks, which the progress hook counts. A page is read into memory at once.
     read = response.read
 
     def bounded(amount: int | None = None) -> bytes:
@@ -100,7 +100,7 @@ def _downloader(**more: Any) -> Any:
 
 
 def _identity(ydl: Any, url: str) -> tuple[str, str]:
-    # Of the URL alone, never of the page that led to it: the same URL always gets the same track_id.
+    # It depends on the URL alone, not on the page that links to it: one URL always gets one track_id.
     for key, extractor in ydl._ies.items():
         if key != "Generic" and extractor.suitable(url):
             return key.lower(), str(extractor.get_temp_id(url) or "")
@@ -112,12 +112,12 @@ def _track_url(info: dict[str, Any], page_url: str, alone: bool) -> str:
         return info["url"]
     media_url = str(info.get("manifest_url") or info.get("url") or "")
     if not alone:
-        # Sounds that lie in one page share its address; each is known by its own.
+        # Several tracks of one page share the URL of the page; each is identified by its own URL.
         own_url = info.get("webpage_url")
         return own_url if own_url and own_url != page_url else media_url
     if info.get("extractor_key") not in ("Generic", "HTML5MediaEmbed"):
         return info.get("webpage_url") or page_url
-    # A query is often a signature that grows old, and so is what a direct link redirects to.
+    # A query is often a signature that expires, and so is the target of a redirect.
     lasting = media_url.startswith(("http://", "https://")) and not urlsplit(media_url).query
     return media_url if lasting and not info.get("direct") and not info.get("manifest_url") else page_url
 
@@ -125,7 +125,7 @@ def _track_url(info: dict[str, Any], page_url: str, alone: bool) -> str:
 def _entry(ydl: Any, info: dict[str, Any], page_url: str, alone: bool) -> dict[str, Any]:
     url = _track_url(info, page_url, alone).partition("#")[0]
     extractor, site_id = _identity(ydl, url)
-    # The title of a page says nothing about one of its sounds; the file's name does.
+    # The title of a page does not describe one of its tracks; the file name does.
     in_page = info.get("extractor_key") == "HTML5MediaEmbed" or ("formats" in info and not info.get("direct"))
     title = site_id if extractor == "generic" and in_page else info.get("title")
     duration_s = info.get("duration")
@@ -141,7 +141,7 @@ def _entry(ydl: Any, info: dict[str, Any], page_url: str, alone: bool) -> dict[s
 
 
 def expand(job: dict[str, Any]) -> dict[str, Any]:
-    """The entries of a track's page, playlist, channel or feed, without downloading any."""
+    """Returns the entries of a page, playlist, channel or feed, without downloading any."""
     most = int(job["max_items"])
     options = {"extract_flat": "in_playlist", "playlistend": most, "lazy_playlist": True}
     with _downloader(skip_download=True, ignore_no_formats_error=True, **options) as ydl:
@@ -167,7 +167,7 @@ def expand(job: dict[str, Any]) -> dict[str, Any]:
 
 def _check_info(info: dict[str, Any], job: dict[str, Any]) -> None:
     if info.get("playlist") or info.get("playlist_index"):
-        raise TrackError("it is a playlist now, not one track")
+        raise TrackError("it is a playlist now, not a single track")
     if info.get("is_live") or info.get("live_status") in ("is_live", "is_upcoming"):
         raise TrackError("it is a live stream; allowed: finished recordings")
     duration_s = info.get("duration")
@@ -180,7 +180,7 @@ def _check_info(info: dict[str, Any], job: dict[str, Any]) -> None:
 
 
 def download(job: dict[str, Any]) -> dict[str, Any]:
-    """Best audio of a URL into the working folder, under a fixed name."""
+    """Downloads the best audio of a URL into the working folder, under a fixed name."""
     most = int(job["max_bytes"])
 
     def accept(info: dict[str, Any], *, incomplete: bool = False) -> None:
@@ -217,7 +217,7 @@ def download(job: dict[str, Any]) -> dict[str, Any]:
 
 def _sentence(error: Exception) -> str:
     text = re.sub(r"^ERROR: |; please report this issue on.*| \(caused by .*", "", str(error), flags=re.DOTALL)
-    # requests' words for a scheme that it does not speak.
+    # The message of requests for an unknown scheme.
     text = re.sub(
         r"No connection adapters were found for (.{1,200}).*",
         r"a redirect leads to \1; allowed: http:// and https://",
@@ -225,7 +225,7 @@ def _sentence(error: Exception) -> str:
         flags=re.DOTALL,
     )
     if isinstance(error, ValueError | LookupError | TypeError | AttributeError):
-        text = f"yt-dlp could not make sense of the answer: {type(error).__name__}: {text}"
+        text = f"yt-dlp could not parse the answer: {type(error).__name__}: {text}"
     return net.plain_text(text)
 
 
@@ -238,7 +238,7 @@ def _classify(error: Exception) -> tuple[str, str]:
     known = next((e for e in chain if isinstance(e, TrackError | InputError | TransientError)), None)
     if known is not None:
         return "transient" if isinstance(known, TransientError) else "permanent", net.plain_text(known)
-    # Of the disk, not of the site: yt-dlp says so only in words.
+    # A failure of the disk, not of the site; yt-dlp reports it in the text only.
     full = storage_reason(text) if "unable to write" in text or "unable to open" in text else ""
     status = next((e.status for e in chain if isinstance(e, HTTPError)), None)
     if status is not None and not full:
@@ -252,13 +252,13 @@ def _classify(error: Exception) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Reads the job, sets the limits and the guard, works, and writes one JSON reply to standard output."""
+    """Reads the job, sets limits and guard, runs the task, and writes one JSON reply to standard output."""
     job = json.loads(sys.stdin.buffer.read())
     net.apply_limits(net.Limits(**job["limits"]))
     if job["task"] == "convert":
-        # No guard: this process becomes ffmpeg, which is held by its protocol list, and keeps the limits.
+        # No guard: ffmpeg replaces this process and keeps the limits; its list of protocols has no network.
         os.execv(job["command"][0], job["command"])
-    # Whatever a library prints must not mix with the reply.
+    # The output of libraries must not mix with the reply.
     reply_fd = os.dup(1)
     os.dup2(2, 1)
     net.guard(allow_private=job["allow_private"], allowed=[(h, p) for h, p in job.get("allowed", [])])

@@ -1,4 +1,4 @@
-"""Where ffmpeg is, how tools that look for it on PATH find it, and what its log says to a person."""
+"""Finding ffmpeg, and turning its exit status and log into errors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from pathlib import Path
 
 from melodygan_core.errors import MelodyGANError, StorageError, TrackError, TransientError, storage_reason
 
-# ffmpeg's exit status is the error's number, counted back from 256. Others of them (EIO, EPERM) it gives for
-# damaged files as well.
+# ffmpeg's exit status is 256 minus the error number. EIO and EPERM are missing: damaged files cause these too.
 _STORAGE_STATUS = {256 - code: code for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)}
 _REASONS = (
     (r"matches no streams", "it has no audio stream"),
     (
         r"not on whitelist",
-        "it is no sound, or a playlist that names other files; allowed: sound and video files",
+        "it is not audio, or a playlist that names other files; allowed: sound and video files",
     ),
     (r"Cannot allocate memory", "it needs more memory than a decoder gets"),
     (r"Too many channels|enough info.*remix|[Rr]ematrix|0 channels", "its channels cannot be mixed to two"),
@@ -33,10 +32,10 @@ _DAMAGE = re.compile(
 
 
 def executable() -> Path:
-    """The `ffmpeg` on PATH, else the binary that imageio-ffmpeg ships.
+    """Returns the `ffmpeg` on PATH, else the binary of imageio-ffmpeg.
 
     Raises:
-        MelodyGANError: there is neither.
+        MelodyGANError: neither exists.
     """
     found = shutil.which("ffmpeg")
     if found:
@@ -51,7 +50,7 @@ def executable() -> Path:
 
 @contextmanager
 def on_path() -> Iterator[Path]:
-    """Makes `ffmpeg` findable by that name in this process and its children for the length of the block.
+    """Puts `ffmpeg` on the PATH of this process and its children for the length of the block.
 
     audio-separator looks on PATH only, and imageio-ffmpeg's binary has another name.
     """
@@ -71,18 +70,22 @@ def on_path() -> Iterator[Path]:
 
 
 def failure(status: int, log: str) -> MelodyGANError:
-    """What to raise for a decoder that ended with a status other than 0, or without any output.
+    """Returns the error for a decoder that ended with a status other than 0, or without output.
 
     Returns:
-        TrackError where the file is to blame, else TransientError.
+        TrackError if the file is the cause, else TransientError.
     """
     if status == -signal.SIGKILL:
-        return TransientError("the decoder was killed from outside; where memory was short, lower the workers")
+        return TransientError("the decoder was killed from outside; if memory is short, lower the workers")
     if status in _STORAGE_STATUS:
         code = _STORAGE_STATUS[status]
         return StorageError(storage_reason(OSError(code, os.strerror(code))))
+    # ffmpeg catches SIGXCPU, ends by itself with status 255 and logs the number.
+    stopped = status == 255 and f"received signal {signal.SIGXCPU.value}" in log
+    if status == -signal.SIGXCPU or stopped:
+        return TrackError("decoding it takes more processor time than a decoder gets")
     if status < 0:
-        return TrackError(f"it makes the decoder fail ({signal.Signals(-status).name})")
+        return TrackError(f"the decoder crashes on it ({signal.Signals(-status).name})")
     for pattern, words in _REASONS:
         if re.search(pattern, log):
             return TrackError(f"no audio that ffmpeg can read: {words}")
@@ -91,21 +94,21 @@ def failure(status: int, log: str) -> MelodyGANError:
 
 
 def problems(log: str, duration_s: float) -> list[str]:
-    """What the log of a decoder that ended well says is wrong with its input, one sentence each.
+    """Returns the problems of an input that was decoded, from the decoder's log, one sentence each.
 
     Args:
-        log: Of level `info`.
-        duration_s: Of what it decoded.
+        log: The log at level `info`.
+        duration_s: Duration of the decoded audio in seconds.
     """
     found: list[str] = []
-    said = re.search(r"Duration: (\d+):(\d\d):(\d\d\.\d+)", log)
-    if said and "Estimating duration" not in log:
-        declared_s = int(said[1]) * 3600 + int(said[2]) * 60 + float(said[3])
+    header = re.search(r"Duration: (\d+):(\d\d):(\d\d\.\d+)", log)
+    if header and "Estimating duration" not in log:
+        declared_s = int(header[1]) * 3600 + int(header[2]) * 60 + float(header[3])
         if abs(declared_s - duration_s) > max(0.5, 0.01 * declared_s):
             found.append(
-                f"the header says {declared_s:.1f} s, there are {duration_s:.1f} s: cut off, or damaged"
+                f"the header says {declared_s:.1f} s, the file has {duration_s:.1f} s: cut off, or damaged"
             )
-    # A wav written to a pipe says 4 GB, which is no damage.
+    # The header of a wav that was written to a pipe says 4 GB; that is not damage.
     if not found and _DAMAGE.search(log) and "Ignoring maximum wav data size" not in log:
         found.append("parts of it cannot be decoded: cut off, or damaged")
     return found

@@ -1,7 +1,7 @@
-"""Which addresses may be reached, checked at the moment of connecting, and the child process held to it.
+"""The network guard, checked at the moment of connecting, and the child process that runs under it.
 
 A check before the request is not enough: names are resolved again (DNS rebinding), servers redirect, and
-playlists and HLS segments name other hosts. So the child that runs yt-dlp can open no other connection.
+playlists and HLS segments name other hosts. So the guard holds every connection of the child that runs yt-dlp.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _OTHER_PROTOCOLS = ("ftplib.connect", "smtplib.connect", "imaplib.open", "poplib
 
 
 class AddressError(TrackError, OSError):
-    """The address may not be reached. An OSError, so that a client tries the host's next address."""
+    """A refused address. It is an OSError, so that a client tries the next address of the host."""
 
 
 def _embedded(address: IPAddress) -> list[IPAddress]:
-    # Addresses that a packet may end at: tunnels and translators deliver to the IPv4 address inside.
+    # The addresses that receive the packet: tunnels and translators deliver to the embedded IPv4 address.
     if isinstance(address, ipaddress.IPv4Address):
         return [address]
     if address.ipv4_mapped is not None:
@@ -56,8 +56,8 @@ def _embedded(address: IPAddress) -> list[IPAddress]:
 def _refusal(address: IPAddress, allow_private: bool) -> str:
     this_network = isinstance(address, ipaddress.IPv4Address) and address in _THIS_NETWORK
     site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
-    # The first that holds; link-local is where cloud metadata services live: refused even where private
-    # addresses are allowed. Loopback comes first, because Python counts ::1 among the reserved ones.
+    # The first kind that holds counts. Link-local is refused even where private addresses are allowed, because
+    # cloud metadata services are there. Loopback comes first, because Python counts ::1 as reserved too.
     kinds = {
         "loopback": address.is_loopback,
         "unspecified": address.is_unspecified or this_network,
@@ -71,22 +71,22 @@ def _refusal(address: IPAddress, allow_private: bool) -> str:
 
 
 def check_address(ip: str, *, allow_private: bool) -> None:
-    """Refuses addresses that are not on the public internet.
+    """Raises AddressError for an address that is not on the public internet.
 
     Args:
         ip: A numeric IPv4 or IPv6 address; a zone (`%eth0`) is ignored.
-        allow_private: Let loopback, private and carrier-grade NAT addresses pass. Link-local, multicast,
-            unspecified and reserved ones never do.
+        allow_private: Also allow loopback, private and carrier-grade NAT addresses. Link-local, multicast,
+            unspecified and reserved addresses are always refused.
 
     Raises:
-        InputError: not a numeric address.
-        AddressError: a TrackError; the address, or the IPv4 address inside it (mapped, 6to4, Teredo, NAT64),
-            is not allowed.
+        InputError: `ip` is not numeric.
+        AddressError: a TrackError; the address, or the IPv4 address embedded in it (mapped, 6to4, Teredo,
+            NAT64), is refused.
     """
     try:
         address = ipaddress.ip_address(ip.partition("%")[0])
     except ValueError as error:
-        raise InputError(f"ip is {ip!r}; allowed: a numeric IPv4 or IPv6 address") from error
+        raise InputError(f"ip must be a numeric IPv4 or IPv6 address, got {ip!r}") from error
     for inner in _embedded(address):
         reason = _refusal(inner, allow_private)
         if reason:
@@ -94,7 +94,7 @@ def check_address(ip: str, *, allow_private: bool) -> None:
 
 
 def check_url(url: str) -> None:
-    """Refuses anything but http and https with a host.
+    """Raises InputError for anything but http and https with a host.
 
     Raises:
         InputError: another scheme (`file:`, `ftp:`, `ytsearch:`), or no host.
@@ -103,13 +103,13 @@ def check_url(url: str) -> None:
         parts = urlsplit(url)
         ok = parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError as error:
-        raise InputError(f"url is {url[:200]!r} ({error}); allowed: http:// or https:// with a host") from error
+        raise InputError(f"url must be http:// or https:// with a host, got {url[:200]!r} ({error})") from error
     if not ok:
-        raise InputError(f"url is {url[:200]!r}; allowed: http:// or https:// with a host")
+        raise InputError(f"url must be http:// or https:// with a host, got {url[:200]!r}")
 
 
 def _numeric(sock: socket.socket, address: Any) -> tuple[Any, ...]:
-    # Resolved here and connected to as resolved, so that nobody resolves it a second time to something else.
+    # The host is resolved once, here: a second resolution could give another address.
     if sock.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple):
         raise AddressError(f"address {str(address)[:100]} is refused: not an internet address")
     host = address[0].decode("ascii", "replace") if isinstance(address[0], bytes) else str(address[0])
@@ -124,14 +124,14 @@ def _numeric(sock: socket.socket, address: Any) -> tuple[Any, ...]:
 
 
 def guard(*, allow_private: bool, allowed: Collection[tuple[str, int]] = ()) -> None:
-    """Holds this process to `check_address` from now on; there is no way back.
+    """Checks every connection of this process by `check_address` from now on; it cannot be undone.
 
-    Wraps `socket.socket.connect` and `connect_ex`, and adds an audit hook, which code that goes around the
-    wrappers meets as well. Processes (but for JavaScript runtimes), ftp and native HTTP clients are refused.
+    Wraps `socket.socket.connect` and `connect_ex`, and adds an audit hook for code that bypasses the wrappers.
+    Child processes (except JavaScript runtimes), ftp and native HTTP clients are refused.
 
     Args:
         allow_private: See check_address.
-        allowed: (address, port) pairs that may be reached whatever they are.
+        allowed: (address, port) pairs that are not checked.
     """
     passes = frozenset((host, int(port)) for host, port in allowed)
 
@@ -161,7 +161,7 @@ def guard(*, allow_private: bool, allowed: Collection[tuple[str, int]] = ()) -> 
             raise AddressError(f"{event} is refused; allowed: http and https")
 
     for name in ("curl_cffi", "pycurl"):
-        # They connect in C, past Python's sockets; None makes their import fail.
+        # They connect in C and bypass Python's sockets; None makes their import fail.
         sys.modules[name] = None  # type: ignore[assignment]
     setattr(socket.socket, "connect", wrap(socket.socket.connect))  # noqa: B010
     setattr(socket.socket, "connect_ex", wrap(socket.socket.connect_ex))  # noqa: B010
@@ -170,41 +170,49 @@ def guard(*, allow_private: bool, allowed: Collection[tuple[str, int]] = ()) -> 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child process may use.
+    """The resource limits of a child process.
 
     Attributes:
-        timeout_s: Wall-clock and CPU time, in seconds.
-        file_bytes: Largest file it may write.
-        memory_bytes: Of private memory; on Linux only. RLIMIT_AS would be stricter, but the JavaScript
-            runtime reserves more address space than any sensible value.
+        timeout_s: Wall-clock time in seconds.
+        file_bytes: Size of the largest file that it may write.
+        memory_bytes: Private memory, on Linux only. RLIMIT_AS would be stricter, but the JavaScript runtime
+            reserves more address space than any sensible value.
+        cpu_s: CPU time in seconds; None means a little more than the wall-clock time, which then ends first.
     """
 
     timeout_s: float
     file_bytes: int
     memory_bytes: int = 2 << 30
+    cpu_s: float | None = None
 
 
 def apply_limits(limits: Limits) -> None:
-    """Sets the limits on this process and everything it starts."""
-    seconds = int(limits.timeout_s) + 5
+    """Sets the limits on this process and on the processes it starts."""
     # The parent kills at the time-out; the alarm is for a child whose parent was killed first.
-    signal.alarm(seconds + 5)
-    wanted = {resource.RLIMIT_FSIZE: limits.file_bytes, resource.RLIMIT_CPU: seconds, resource.RLIMIT_CORE: 0}
+    signal.alarm(int(limits.timeout_s) + 10)
+    cpu_s = int(limits.timeout_s) + 5 if limits.cpu_s is None else max(1, int(limits.cpu_s))
+    # Soft and hard limit. SIGXCPU at the soft one tells this limit from any other kill; SIGKILL ends what
+    # ignores it.
+    wanted = {
+        resource.RLIMIT_FSIZE: (limits.file_bytes, limits.file_bytes),
+        resource.RLIMIT_CPU: (cpu_s, cpu_s + 5),
+        resource.RLIMIT_CORE: (0, 0),
+    }
     if sys.platform == "linux":
-        wanted |= {resource.RLIMIT_DATA: limits.memory_bytes, resource.RLIMIT_NOFILE: 256}
-    for name, value in wanted.items():
-        hard = resource.getrlimit(name)[1]
-        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(name, (soft, soft))
+        wanted |= {resource.RLIMIT_DATA: (limits.memory_bytes,) * 2, resource.RLIMIT_NOFILE: (256, 256)}
+    for name, values in wanted.items():
+        highest = resource.getrlimit(name)[1]
+        soft, hard = (v if highest == resource.RLIM_INFINITY else min(v, highest) for v in values)
+        resource.setrlimit(name, (soft, hard))
 
 
 def _environment(scratch: Path) -> dict[str, str]:
-    # HOME is the scratch folder: no netrc, cookies, plugins or config. A proxy would resolve names for us.
-    kept = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    # HOME is the scratch folder: no netrc, cookies, plugins or config. A proxy would resolve names itself.
+    inherited = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "SSL_CERT_FILE", "SSL_CERT_DIR")
     python_path = os.pathsep.join(
         str(Path(p).absolute()) for p in (*sys.path, str(Path(__file__).parents[1])) if p
     )
-    return {k: os.environ[k] for k in kept if k in os.environ} | {
+    return {k: os.environ[k] for k in inherited if k in os.environ} | {
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
         "PYTHONPATH": python_path,
@@ -217,7 +225,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        # Nobody is left; macOS says so by the second when only the dead are.
+        # The group has ended; macOS raises PermissionError if only zombies are left.
         return
     finally:
         process.wait()
@@ -234,18 +242,18 @@ def _ends(file: IO[bytes]) -> str:
 
 
 def run_child(job: dict[str, Any], limits: Limits, scratch: Path) -> tuple[int, bytes, str]:
-    """Runs `python -m melodygan_core.sandbox.child` on a job, in a process group that ends with this call.
+    """Runs `python -m melodygan_core.sandbox.child` on a job, in a process group that this call ends.
 
     Args:
         job: Plain JSON with a `task`; see child.py.
-        limits: Held in the child, and the time-out here as well.
-        scratch: Its working folder, home and temporary folder.
+        limits: The child sets them on itself; the parent enforces the time-out as well.
+        scratch: Working folder, home and temporary folder of the child.
 
     Returns:
         Exit status, standard output, and the first and last lines of standard error.
 
     Raises:
-        TransientError: it took longer than the time-out.
+        TransientError: the child took longer than the time-out.
     """
     body = json.dumps(job | {"limits": asdict(limits)}).encode()
     with tempfile.TemporaryFile(dir=scratch) as errors:
@@ -264,11 +272,11 @@ def run_child(job: dict[str, Any], limits: Limits, scratch: Path) -> tuple[int, 
 
 
 def ask_child(job: dict[str, Any], limits: Limits, scratch: Path) -> dict[str, Any]:
-    """The reply of a guarded child to a job.
+    """Returns the reply of a guarded child to a job.
 
     Raises:
-        TrackError: the child found that it can never work.
-        TransientError: it may work later, or the child died.
+        TrackError: the child reports a permanent failure.
+        TransientError: the child reports a temporary failure, or died.
     """
     status, output, errors = run_child(job, limits, scratch)
     try:
@@ -282,7 +290,7 @@ def ask_child(job: dict[str, Any], limits: Limits, scratch: Path) -> dict[str, A
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and everything that led to it, through the wrappers of HTTP clients and of yt-dlp."""
+    """Yields an exception and its causes, also inside the wrappers of HTTP clients and of yt-dlp."""
     pending: list[Any] = [error]
     seen: set[int] = set()
     while pending:
@@ -300,7 +308,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def plain_text(value: object, length: int = 300) -> str:
-    """Text from strangers on one line: no control, bidirectional or surrogate characters, capped."""
+    """Returns untrusted text on one line, without control, bidirectional and surrogate characters, capped."""
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(value if value is not None else ""))
     text = re.sub(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]", "", text)
     return " ".join(text.split())[:length].strip()

@@ -1,4 +1,4 @@
-"""A mix into vocals and instrumental."""
+"""Separation of a mix into vocals and instrumental."""
 
 from melodygan_core.separation.audio_separator import default_model_dir
 from melodygan_core.separation.stems import separate

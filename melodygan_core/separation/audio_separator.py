@@ -1,4 +1,4 @@
-"""Any network that audio-separator runs, as one function from a mix to the stem that the network itself makes.
+"""Any network that audio-separator runs, as one function from a mix to the stem of the network.
 
 audio-separator limits, rounds and subtracts stems before it writes them; here they are taken before that.
 """
@@ -14,7 +14,6 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,16 @@ import numpy as np
 from scipy.io import wavfile
 
 from melodygan_core.audio import Wav
-from melodygan_core.config import SeparationConfig, require
+from melodygan_core.config import SeparationConfig, replace, require
 from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_core.sandbox import ffmpeg
 from melodygan_core.separation import centre, parameters
-from melodygan_core.storage.store import sha256_of
+from melodygan_core.storage import sha256_of
 
 SAMPLE_RATE = 44_100
 BASELINE = "centre"
 DEVICES = ("auto", "cpu", "cuda", "mps")
-# How models call the two stems, in small letters.
+# The names of the two stems in models, in lower case.
 _NAMES = {
     "vocals": ("vocals", "vocal"),
     "instrumental": ("instrumental", "inst", "no vocals", "no_vocals"),
@@ -40,12 +39,12 @@ _NAMES = {
 
 
 def default_model_dir() -> Path:
-    """Where models are kept when the config names no folder: the user's cache."""
+    """Returns the folder of models if the config names none: the cache of the user."""
     return Path.home() / ".cache" / "melodygan" / "models"
 
 
 class Separator:
-    """A network in memory, loaded on first use; a failed load is remembered, not tried again for each track."""
+    """A network, loaded on first use; a failed load is not tried again for each track."""
 
     def __init__(self, config: SeparationConfig) -> None:
         require(config.device in DEVICES, "device", config.device, ", ".join(DEVICES))
@@ -61,7 +60,7 @@ class Separator:
         self._error: MelodyGANError | None = None
 
     def __reduce__(self) -> tuple[type[Separator], tuple[SeparationConfig]]:
-        # Where it is sent to, it is loaded anew, and another folder may be the current one.
+        # The receiving process loads the network itself, and may have another working folder.
         folder = self.config.model_dir
         return Separator, (replace(self.config, model_dir=str(Path(folder).absolute()) if folder else ""),)
 
@@ -71,10 +70,10 @@ class Separator:
         return self.config.model == BASELINE
 
     def load(self) -> None:
-        """Loads the model, downloading it first where that is needed.
+        """Loads the model, and downloads it first if it is missing.
 
         Raises:
-            MelodyGANError: it cannot be had, or not run in this way, with what to do about it.
+            MelodyGANError: the model cannot be downloaded, loaded or run like this; says what to do.
         """
         if self._error is not None:
             raise self._error
@@ -92,28 +91,28 @@ class Separator:
         if self.baseline:
             folder, own = centre.write_model(folder), {"MDX": centre.separator_parameters()}
         file = centre.MODEL_FILE if self.baseline else self.config.model
-        # audio-separator silences all warnings of the process; pydub warns of ffmpeg at import.
+        # audio-separator silences all warnings of the process; pydub warns about ffmpeg at import.
         with warnings.catch_warnings(), ffmpeg.on_path():
             separator = _make_separator(self.config, folder, own)
             _set_device(separator, self.config.device, file)
             try:
                 separator.load_model(file)
             except (Exception, SystemExit) as error:
-                # audio-separator ends the process on a damaged checkpoint.
+                # audio-separator exits the process on a damaged checkpoint.
                 raise _load_error(error, file, folder) from error
         instance = separator.model_instance
         architecture = type(instance).__name__.removesuffix("Separator")
         parameters.check(self.config, architecture)
         self._own_stem = _own_stem(instance, architecture, self.config.model)
-        # Otherwise audio-separator scales down whatever exceeds 1, each stem by another factor.
+        # Otherwise audio-separator scales down stems that exceed 1, each by another factor.
         instance.normalization_threshold = math.inf
         instance.final_process = self._keep
         if architecture != "VR":
             instance.prepare_mix = lambda _path: self._mix
         if architecture == "MDX":
-            _without_lists(type(instance))
+            _stack_lists(type(instance))
         if architecture == "MDX" and instance.torch_device.type == "cpu":
-            # It collects garbage after each track: up to a second in a large process, for nothing here.
+            # It collects garbage after each track: up to a second in a large process, without use on a CPU.
             instance.clear_gpu_cache = lambda: None
         self.description = {
             "model": self.config.model,
@@ -126,15 +125,15 @@ class Separator:
         self._instance, self._separator = instance, separator
 
     def _keep(self, _path: str, source: Any, name: str) -> None:
-        # In place of audio-separator's writer: float32 (samples, 2), not limited and not rounded to 16 bits.
+        # Replaces audio-separator's writer: float32 (samples, 2), neither limited nor rounded to 16 bits.
         self._stems[name.lower()] = np.asarray(source, np.float32)
 
     def run(self, wav: Wav, work: Path) -> tuple[str, Wav]:
-        """The stem that the network itself makes.
+        """Returns the stem that the network computes.
 
         Args:
             wav: (2, samples) at 44.1 kHz, with a peak of exactly 1.
-            work: Folder for a temporary file, which only VR models need: they read it at several rates.
+            work: Folder for a temporary file; only VR models read one, at several rates.
 
         Returns:
             `vocals` or `instrumental`, and float32 (2, samples).
@@ -142,29 +141,29 @@ class Separator:
         self._stems.clear()
         label, name = self._own_stem
         if self.description["architecture"] == "MDX":
-            # Spares a second pass that only makes the stem we subtract ourselves.
+            # Avoids a second pass for the other stem, which is the mix minus this one.
             self._instance.secondary_source = np.zeros((1, 2), np.float32)
         path = work / "mix.wav"
         if self.description["architecture"] == "VR":
             wavfile.write(path, SAMPLE_RATE, np.ascontiguousarray(wav.T))
         self._mix = wav
         with warnings.catch_warnings():
-            # About its own code: torch's deprecations, and 0 / 0 in the padding that it cuts off.
+            # Deprecations in audio-separator's code, and 0 / 0 in the padding that it removes.
             warnings.simplefilter("ignore")
             self._separator.separate(str(path))
         self._mix = None
         if label not in self._stems:
-            raise MelodyGANError(f"{self.config.model} gave {sorted(self._stems)} and no stem {label!r}")
+            raise MelodyGANError(f"{self.config.model} returned {sorted(self._stems)} and no stem {label!r}")
         stem = self._stems[label].T
         self._stems.clear()
-        # `compensate` is the level at which UVR subtracts the model's stem from the mix.
+        # `compensate` is the gain with which UVR subtracts the stem from the mix.
         if self.description["architecture"] == "MDX":
             stem = stem * np.float32(self._instance.compensate)
         return name, _fit(stem, wav.shape[1], self.config.model)
 
 
 def _fit(stem: Wav, samples: int, model: str) -> Wav:
-    # VR works at its own sample rates and in whole hops: some samples more or fewer at the end.
+    # VR works at its own sample rates and in full hops: the length may differ by some samples.
     if stem.ndim != 2 or stem.shape[0] != 2 or abs(stem.shape[1] - samples) > SAMPLE_RATE:
         raise MelodyGANError(f"{model} returned {stem.shape} for a mix of (2, {samples})")
     if not np.isfinite(stem).all():
@@ -173,21 +172,21 @@ def _fit(stem: Wav, samples: int, model: str) -> Wav:
 
 
 class _Torch:
-    """torch, but for lists of arrays: `torch.tensor` reads them number by number, half of what a track took."""
+    """torch with a faster `tensor` for lists of arrays, which took half of the time of a track."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module("torch"), name)
 
     def tensor(self, data: Any, **options: Any) -> Any:
-        """What torch makes of it; a list of arrays is joined first, to the same values."""
+        """Returns the tensor; a list of arrays is stacked first, because torch reads it number by number."""
         import torch
 
         arrays = isinstance(data, list) and data and isinstance(data[0], np.ndarray)
         return torch.tensor(np.stack(data) if arrays else data, **options)
 
 
-def _without_lists(separator: type) -> None:
-    """Lets the module of an architecture of audio-separator make its tensors by `_Torch`."""
+def _stack_lists(separator: type) -> None:
+    """Replaces torch by `_Torch` in the module of an architecture of audio-separator."""
     sys.modules[separator.__module__].torch = _Torch()  # pyrefly: ignore[missing-attribute]
 
 
@@ -212,14 +211,14 @@ def _make_separator(config: SeparationConfig, folder: Path, own: Mapping[str, Ma
         normalization_threshold=1.0,
         **tables,
     )
-    # Its environment variable overrides the argument.
+    # An environment variable overrides the argument.
     separator.model_file_dir = str(folder)
     separator.download_file_if_not_exists = partial(_download, separator.download_file_if_not_exists)
     return separator
 
 
 def _download(download: Any, url: str, output_path: str) -> None:
-    # audio-separator writes to the final name: what a broken connection leaves would be taken for whole.
+    # audio-separator writes to the final name: the rest of a broken connection would look complete.
     path = Path(output_path)
     if path.is_file():
         return
@@ -239,17 +238,17 @@ def _set_device(separator: Any, device: str, file: str) -> None:
         separator.torch_device = torch.device("cpu")
         separator.onnx_execution_provider = ["CPUExecutionProvider"]
     elif device not in ("auto", separator.torch_device.type):
-        raise InputError(f"device is {device!r}; allowed here: auto, cpu ({device} is not available)")
+        raise InputError(f"device must be auto or cpu on this machine, got {device!r}, which is not available")
     if separator.onnx_execution_provider is None:
-        # torch has a GPU, onnxruntime does not know it.
+        # torch has a GPU that onnxruntime does not support.
         if device == "cuda" and file.endswith(".onnx"):
             providers = ", ".join(onnxruntime.get_available_providers())
-            raise InputError(f"device is 'cuda', but onnxruntime only has {providers}: install onnxruntime-gpu")
+            raise InputError(f"device must be one of {providers}, got 'cuda': install onnxruntime-gpu")
         separator.onnx_execution_provider = ["CPUExecutionProvider"]
 
 
 def _own_stem(instance: Any, architecture: str, model: str) -> tuple[str, str]:
-    """The label of the stem that the network makes itself, in small letters, and which of ours that is."""
+    """Returns the lower-case label of the stem that the network computes, and `vocals` or `instrumental`."""
     primary = str(instance.primary_stem_name).lower()
     labels = [primary, str(instance.secondary_stem_name).lower()]
     if architecture == "Demucs":
@@ -257,15 +256,14 @@ def _own_stem(instance: Any, architecture: str, model: str) -> tuple[str, str]:
     elif architecture == "MDXC":
         training = instance.model_data.get("training", {})
         labels += [str(label).lower() for label in training.get("instruments", [])]
-    # An MDX model's second stem is only what the first leaves.
+    # The second stem of an MDX model is the mix minus the first.
     candidates = labels[:1] if architecture == "MDX" else labels
     for label in sorted(candidates, key=lambda label: (label != primary, label not in _NAMES["vocals"])):
         for name, aliases in _NAMES.items():
             if label in aliases:
                 return label, name
-    raise InputError(
-        f"{model} makes {', '.join(dict.fromkeys(labels))}; allowed: a model with vocals or instrumental"
-    )
+    stems = ", ".join(dict.fromkeys(labels))
+    raise InputError(f"model must have a vocals or instrumental stem, got {model} with {stems}")
 
 
 def _load_error(error: BaseException, file: str, folder: Path) -> MelodyGANError:
@@ -276,24 +274,22 @@ def _load_error(error: BaseException, file: str, folder: Path) -> MelodyGANError
         needed = [file, "download_checks.json"]
         if file.endswith((".onnx", ".pth")):
             needed += ["mdx_model_data.json", "vr_model_data.json"]
-        missing = ", ".join(name for name in needed if not (folder / name).exists()) or "a file that it names"
+        missing = ", ".join(name for name in needed if not (folder / name).exists()) or "a further file"
         return MelodyGANError(
             f"the separation model {file} cannot be downloaded ({type(error).__name__}): choose the built-in "
-            f"model 'centre', or put what is missing ({missing}) into {folder}, or connect to the network"
+            f"model 'centre', or put the missing files ({missing}) into {folder}, or connect to the network"
         )
     if "not found in supported model files" in text:
-        return InputError(
-            f"model is {file!r}; allowed: centre, or one that `audio-separator --list_models` names"
-        )
+        return InputError(f"model must be centre or one of `audio-separator --list_models`, got {file!r}")
     if "parameters for MD5 hash" in text:
         return MelodyGANError(
             f"{folder / file} is damaged or unknown to mdx_model_data.json and vr_model_data.json: delete it, "
             "or add its MD5 and parameters there"
         )
-    # The rest of torch's and onnxruntime's messages is advice, some of it unsafe.
+    # The rest of the messages of torch and onnxruntime is advice, some of it unsafe.
     first = text.split(". ", maxsplit=1)[0][:200]
     reason = "" if isinstance(error, SystemExit) else f" ({type(error).__name__}: {first})"
     return MelodyGANError(
-        f"the separation model {file} in {folder} cannot be loaded{reason}: where it is damaged or incomplete, "
-        "delete it, to have it downloaded again"
+        f"the separation model {file} in {folder} cannot be loaded{reason}: if it is damaged or incomplete, "
+        "delete it; it is then downloaded again"
     )

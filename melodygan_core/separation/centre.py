@@ -1,17 +1,17 @@
-"""`centre`, the built-in baseline: what is equal in both channels, found by a Wiener filter without weights.
+"""`centre`, the built-in baseline: a Wiener filter for the signal that both channels share, without weights.
 
-It needs no download, and a record's voice mostly stands in the centre. So does most of its bass and drums,
-and those stay in: a baseline for offline use and tests, no substitute for a trained network.
+It needs no download. The voice of most recordings is in the centre; so are most of the bass and drums, which
+the filter keeps as well. It is a baseline for offline use and tests, not a substitute for a trained network.
 
-The filter, derived. One STFT bin is L = V + A, R = V + B: a voice V, the same in both channels, and
+Derivation. One STFT bin is L = V + A, R = V + B: a voice V, the same in both channels, and
 instruments A and B that are not correlated with it or with each other. With P_L, P_R and C = Re(L R*) averaged
-over neighbouring frames, the powers follow: v = C, a = P_L - C, b = P_R - C. L and R are then two looks at V
+over neighbouring frames, the powers are v = C, a = P_L - C, b = P_R - C. L and R are then two observations of V
 with noise a and b, and the linear estimate of least mean square error is
 
     V = v (b L + a R) / (a b + v (a + b)).
 
-Where an instrument plays on the left only, b is about 0 and V becomes R, instead of the half of it that a mask
-on (L + R) / 2 leaves. All of it is elementwise but the average, so the graph runs on any provider.
+Where an instrument plays on the left only, b is about 0 and V becomes R, while a mask on (L + R) / 2 would
+leave half of the instrument. Everything except the average is elementwise, so the graph runs on any provider.
 
 Measured through audio-separator on demo songs 1, 5 and 6, 8 s each (tests/core/test_separation.py prints it):
 gain of the vocals' SI-SDR over the mix, mean (lowest). Instruments hard-panned 13.0 dB (12.6), panned 70/30
@@ -37,11 +37,11 @@ HOP_LENGTH = 1024
 # All bins but Nyquist's; 256 frames a segment.
 DIM_F = N_FFT // 2
 DIM_T_POWER = 8
-# Voices have nothing below: what is there in the centre is bass and kick. Weight 0 to 1 between the two.
+# Below these, the centre holds bass and kick and no voice. The weight rises from 0 to 1 between the two.
 LOW_HZ = (60.0, 120.0)
 FRAMES = 5
-# Added to a and b, relative to P_L + P_R. Without it a mono mix is 0 / 0; more of it is a gate for what is
-# only partly equal. A mono mix comes out at 1 / (1 + FLOOR), which the weights undo.
+# Added to a and b, relative to P_L + P_R. Without it a mono mix gives 0 / 0; a larger value attenuates what the
+# channels share only in part. A mono mix is scaled by 1 / (1 + FLOOR), which the weights undo.
 FLOOR = 0.1
 SILENCE = 1e-9
 
@@ -60,7 +60,7 @@ _NODES = (
     ("powers", "Concat", "p_l p_r c"),
     ("averaged", "AveragePool", "powers"),
     ("mean_p_l mean_p_r mean_c", "Split", "averaged"),
-    # Relative to the whole power, so that the products below fit float32 at any level.
+    # Relative to the total power, so that the products below fit float32 at any level.
     ("total", "Add", "mean_p_l mean_p_r"),
     ("divisor", "Add", "total silence"),
     ("in_l", "Div", "mean_p_l divisor"),
@@ -98,16 +98,16 @@ _ATTRIBUTES: dict[str, dict[str, Any]] = {
 
 
 def separator_parameters() -> dict[str, Any]:
-    """What audio-separator's `mdx_params` have to be for this graph.
+    """Returns audio-separator's `mdx_params` for this graph.
 
-    audio-separator runs a graph in onnxruntime only if the segment size is the model's own. Windows overlap by
-    a tenth, enough for a filter that sees five frames, and a fifth faster than the default quarter.
+    audio-separator runs a graph in onnxruntime only if the segment size equals that of the model. An overlap of
+    a tenth is enough for a filter of five frames, and a fifth faster than the default of a quarter.
     """
     return {"hop_length": HOP_LENGTH, "segment_size": 2**DIM_T_POWER, "overlap": 0.1}
 
 
 def _weights() -> NDArray[np.float32]:
-    # Of the bins, (1, 1, DIM_F, 1), at 44.1 kHz.
+    # The weight of each bin (1, 1, DIM_F, 1) at 44.1 kHz.
     low_hz, high_hz = LOW_HZ
     bins_hz = np.arange(DIM_F) * 44_100 / N_FFT
     weights = (1 + FLOOR) * np.clip((bins_hz - low_hz) / (high_hz - low_hz), 0, 1)
@@ -115,7 +115,7 @@ def _weights() -> NDArray[np.float32]:
 
 
 def graph() -> bytes:
-    """The ONNX file; `input` and `output` are float32 (batch, 4, DIM_F, frames): L.re, L.im, R.re, R.im."""
+    """Returns the ONNX file; input and output are float32 (batch, 4, DIM_F, frames): L.re, L.im, R.re, R.im."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -136,7 +136,7 @@ def graph() -> bytes:
             [helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)],
             [numpy_helper.from_array(value, name) for name, value in constants.items()],
         ),
-        # What onnxruntime and onnx2torch (audio-separator's other way to run it) both read.
+        # Both onnxruntime and onnx2torch (audio-separator's other backend) read this version.
         opset_imports=[helper.make_opsetid("", 13)],
         ir_version=8,
         producer_name="melodygan",
@@ -146,9 +146,9 @@ def graph() -> bytes:
 
 
 def files() -> dict[str, bytes]:
-    """The model folder as audio-separator wants it, by file name; the same bytes every time."""
+    """Returns the files of the model folder for audio-separator by name; the same bytes every time."""
     model = graph()
-    # audio-separator finds a model's parameters by the MD5 of its file.
+    # audio-separator looks up the parameters of a model by the MD5 of its file.
     parameters = {
         "compensate": 1.0,
         "mdx_dim_f_set": DIM_F,
@@ -169,9 +169,9 @@ def files() -> dict[str, bytes]:
 
 
 def write_model(parent: Path) -> Path:
-    """A folder below `parent` with the model and its tables, written now unless it is there.
+    """Returns a folder below `parent` with the model and its tables; writes it unless it exists.
 
-    Its name is the hash of its content, so that a new version never meets an old one's files.
+    Its name contains the hash of its content, so that each version has a folder of its own.
     """
     content = files()
     digest = hashlib.sha256()
@@ -187,7 +187,7 @@ def write_model(parent: Path) -> Path:
             (temporary / name).write_bytes(data)
         temporary.replace(folder)
     except OSError:
-        # Somebody else was faster, with the same bytes.
+        # Another process has written the same folder.
         if not folder.is_dir():
             raise
     finally:

@@ -1,4 +1,4 @@
-"""What can be set of a separation network, by architecture."""
+"""The parameters of separation networks, by architecture."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from melodygan_core.config import SeparationConfig, require
 
-# What audio-separator 0.47 takes, by architecture; a test compares it with the installed version.
+# The parameters of audio-separator 0.47 by architecture; a test compares them with the installed version.
 PARAMETERS: dict[str, dict[str, type]] = {
     "MDX": {
         "hop_length": int,
@@ -43,7 +43,7 @@ def check_names(config: SeparationConfig) -> None:
 
 
 def convert(kind: type, value: float) -> Any:
-    """The value as that type; None where it is none of it."""
+    """Returns the value as that type, or None if it is not a value of the type."""
     if kind is float:
         return float(value)
     if value != int(value) or (kind is bool and value not in (0, 1)):
@@ -52,9 +52,9 @@ def convert(kind: type, value: float) -> Any:
 
 
 def check(config: SeparationConfig, architecture: str) -> None:
-    """Raises InputError for a parameter, or a value of one, that a model of this architecture does not take."""
+    """Raises InputError for a parameter, or its value, that a model of this architecture does not accept."""
     types = PARAMETERS[architecture]
     for name, value in config.parameters:
-        allowed = f"of {config.model} ({architecture}): {', '.join(sorted(types))}"
+        allowed = f"one of {config.model} ({architecture}): {', '.join(sorted(types))}"
         require(name in types, "a separation parameter", name, allowed)
-        require(convert(types[name], value) is not None, name, value, f"{types[name].__name__} values")
+        require(convert(types[name], value) is not None, name, value, f"of type {types[name].__name__}")

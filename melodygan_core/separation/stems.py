@@ -1,9 +1,9 @@
-"""raw wav -> vocals and instrumental, by any network that audio-separator runs.
+"""Raw wav -> vocals and instrumental, by any network that audio-separator runs.
 
-audio-separator's MDX path depends on the level: it multiplies the model's stem by the mix's peak and subtracts
-that from the mix. Here every network hears a copy with a peak of exactly 1, its own stem is taken before
-audio-separator limits or writes it, the gain is undone, and the other stem is the mix minus this one. So the
-stems add up to the mix, and quiet records are separated like loud ones.
+audio-separator's MDX path depends on the level: it multiplies the stem of the model by the peak of the mix and
+subtracts that from the mix. Here every network receives a copy with a peak of exactly 1. Its stem is taken
+before audio-separator limits or writes it, and the gain is undone. The other stem is the mix minus this one. So
+the stems add up to the mix, and quiet recordings are separated like loud ones.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,9 +25,9 @@ from melodygan_core.config import SeparationConfig, require
 from melodygan_core.errors import MelodyGANError, TrackError
 from melodygan_core.parallel import Backend, Report, map_tracks
 from melodygan_core.separation.audio_separator import SAMPLE_RATE, Separator
-from melodygan_core.storage.store import Store, sha256_of
+from melodygan_core.storage import Store, kinds, sha256_of
 
-# Relative to the mix's peak; worse means that the network returned something that is no sound.
+# Relative to the peak of the mix; a larger residual means that the network returned no audio.
 RESIDUAL_LIMIT_DB = -80.0
 MARKER = "stems.json"
 FILES = {"vocals": "vocals.wav", "instrumental": "instrumental.wav"}
@@ -37,54 +36,53 @@ FILES = {"vocals": "vocals.wav", "instrumental": "instrumental.wav"}
 def separate(
     track_ids: Sequence[str], store: Store, config: SeparationConfig, backend: Backend | None = None
 ) -> Report:
-    """Splits each track's raw wav into `vocals.wav` and `instrumental.wav` below `store.stems`.
+    """Separates each raw wav into `vocals.wav` and `instrumental.wav` in `store.stems`.
 
-    Both are 44.1 kHz stereo 32-bit float, as long as the mix, and add up to it. `stems.json` beside them says
-    how they were made. A track whose stems were made from the present raw wav is skipped; every worker
-    loads the model once, when its first track needs it.
+    Both are 44.1 kHz stereo 32-bit float, have the length of the mix and add up to it. `stems.json` records the
+    model and the parameters. A track with stems of the present raw wav is skipped. Every worker loads the model
+    once, with its first track.
 
     Args:
-        track_ids: Which tracks; a failed one is reported and the others go on.
-        store: Has the raw wavs.
-        config: Which model and how. `centre` is the built-in baseline; any other is downloaded by
-            audio-separator the first time.
-        backend: Where; here, one track after the other, by default.
+        track_ids: The tracks; failed tracks are reported, the rest continue.
+        store: Holds the raw wavs.
+        config: Model and parameters. `centre` is the built-in baseline; audio-separator downloads any other
+            model the first time.
+        backend: Serial by default.
 
     Returns:
-        A report whose metadata are duration_s, residual_db, vocals_lufs, instrumental_lufs, bytes, uri, model
-        and baseline.
+        One outcome per track; metadata: duration_s, residual_db, vocals_lufs, instrumental_lufs, bytes, uri,
+        model, baseline.
 
     Raises:
-        InputError: the config names a device or parameter that does not exist, or the backend is threads, which
-            would share one network.
+        InputError: the config names an unknown device or parameter, or the backend is threads, which would
+            share one network.
     """
     backend = backend or Backend()
-    require(backend.name != "threads", "the backend of separation", backend.name, "serial, processes, ray")
+    require(backend.name != "threads", "backend", backend.name, "serial, processes, ray")
     function = partial(_separate_track, store=store, model=Separator(config))
     return map_tracks("stems", function, track_ids, backend)
 
 
 def _separate_track(track_id: str, store: Store, model: Separator) -> dict[str, Any]:
     folder = store.stems(model.config.model_id, track_id)
-    with store.lock(f"stems/{model.config.model_id}/{track_id}"):
+    with store.lock_for(folder):
         raw_sha256 = _raw_sha256(store, track_id)
-        made = _present(store, folder)
-        if made is not None and made["raw_sha256"] == raw_sha256:
-            return _metadata(made, store.uri(folder)) | {"skipped": True}
+        record = _present(store, folder)
+        if record is not None and record["raw_sha256"] == raw_sha256:
+            return _metadata(record, store.uri(folder)) | {"skipped": True}
         with store.reading(store.raw_wav(track_id)) as path:
             mix = _read_mix(path, track_id)
-        # Its name says whose it is, so that forgetting the track finds it after a kill.
-        work = store.work(f"separation/{model.config.model_id}")
-        with tempfile.TemporaryDirectory(dir=work, prefix=f"{track_id}.") as scratch:
-            stems = _split(mix, model, Path(scratch))
+        ids = {"model_id": model.config.model_id, "track_id": track_id}
+        with store.scratch(kinds.SEPARATION_SCRATCH, **ids) as scratch:
+            stems = _split(mix, model, scratch)
         with store.writing_folder(folder) as temporary:
-            made = _write(temporary, mix, stems, model, raw_sha256)
-            (temporary / MARKER).write_text(json.dumps(made, indent=2, sort_keys=True) + "\n", "utf-8")
-        return _metadata(made, store.uri(folder))
+            record = _write(temporary, mix, stems, model, raw_sha256)
+            (temporary / MARKER).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", "utf-8")
+        return _metadata(record, store.uri(folder))
 
 
 def _raw_sha256(store: Store, track_id: str) -> str:
-    # The provenance has the hash already; only a wav without one is read for it.
+    # The provenance has the hash; the wav is read only if it is missing there.
     provenance = store.raw_json(track_id)
     if provenance.exists():
         sha256 = store.read_json(provenance).get("sha256")
@@ -102,21 +100,21 @@ def _present(store: Store, folder: UPath) -> dict[str, Any] | None:
     return None
 
 
-def _metadata(made: Mapping[str, Any], uri: str) -> dict[str, Any]:
+def _metadata(record: Mapping[str, Any], uri: str) -> dict[str, Any]:
     return {
-        "duration_s": made["duration_s"],
-        "residual_db": made["residual_db"],
-        "vocals_lufs": made["stems"]["vocals"]["loudness_lufs"],
-        "instrumental_lufs": made["stems"]["instrumental"]["loudness_lufs"],
-        "bytes": sum(stem["bytes"] for stem in made["stems"].values()),
+        "duration_s": record["duration_s"],
+        "residual_db": record["residual_db"],
+        "vocals_lufs": record["stems"]["vocals"]["loudness_lufs"],
+        "instrumental_lufs": record["stems"]["instrumental"]["loudness_lufs"],
+        "bytes": sum(stem["bytes"] for stem in record["stems"].values()),
         "uri": uri,
-        "model": made["model"],
-        "baseline": made["baseline"],
+        "model": record["model"],
+        "baseline": record["baseline"],
     }
 
 
 def _read_mix(path: Path, track_id: str) -> Wav:
-    """Stereo float32 (2, samples) at 44.1 kHz."""
+    """Returns stereo float32 (2, samples) at 44.1 kHz."""
     if not path.exists():
         raise MelodyGANError(f"{track_id} has no raw wav in the store: download it first")
     wav, sample_rate = read_wav(path)
@@ -130,7 +128,7 @@ def _read_mix(path: Path, track_id: str) -> Wav:
 
 
 def _split(mix: Wav, model: Separator, work: Path) -> dict[str, Wav]:
-    """Vocals and instrumental of (2, samples); their sum is the mix to float32's precision."""
+    """Returns vocals and instrumental of (2, samples); their sum is the mix to the precision of float32."""
     model.load()
     peak = np.abs(mix).max()
     if peak == 0:
@@ -153,8 +151,8 @@ def _write(
         )
     described = {}
     for name, wav in stems.items():
-        # In memory first, so that the file is not read again for its hash. By scipy: libsndfile puts the
-        # time of day into float wavs (PEAK chunk).
+        # Encoded in memory, so that the file is not read again for its hash. scipy, because libsndfile writes
+        # the time of day into float wavs (PEAK chunk).
         encoded = io.BytesIO()
         wavfile.write(encoded, SAMPLE_RATE, np.ascontiguousarray(wav.T))
         content = encoded.getbuffer()

@@ -47,7 +47,7 @@ def card_of(
     rows: Sequence[dict[str, Any]],
 ) -> str:
     """`README.md`: what the set is, and under which licences; all text of strangers is inert."""
-    sources = release.description["sources"]
+    sources = release.manifest.sources
     escaped = [escape_markdown(name) for name in sorted({item.licence for item in items})]
     counted = Counter(row["licence"] for row in rows)
     table = "\n".join(f"| {escape_markdown(k)} | {n} |" for k, n in sorted(counted.items()))
@@ -62,7 +62,7 @@ tags:
 
 {len(rows)} variations of {len({row["source_file"] for row in rows})} sounds, made by MelodyGAN: each has the
 labels, the length, the notes and the onsets of its source, and another timbre and level. `metadata.csv` names
-the source of each; the sources are not in here. Mono, {release.models.feature.sample_rate} Hz.
+the source of each; the sources are not in here. Mono, {release.pipeline.feature.sample_rate} Hz.
 
 ```python
 datasets.load_dataset("audiofolder", data_dir="...")
@@ -70,7 +70,7 @@ datasets.load_dataset("audiofolder", data_dir="...")
 
 | | |
 |---|---|
-| release | {release.models.family} {release.description["version"]} |
+| release | {release.pipeline.name} {release.version} |
 | copies of each, strength, seed | {config.copies}, {config.strength:g}, {config.seed} |
 | mean chroma correlation with the source | {means["chroma_correlation"]:.3f} |
 | mean onset correlation with the source | {means["onset_correlation"]:.3f} |

@@ -15,33 +15,24 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from melodygan_core import audio
 from melodygan_core.config import AugmentConfig, to_dict
 from melodygan_core.errors import InputError
-from melodygan_core.pipeline import Models
+from melodygan_core.pipeline import Pipeline
+from melodygan_core.progress import Progress, bar
 from melodygan_core.release import Release, styles
 from melodygan_core.services.audiofolder import OWN_COLUMNS, card_of, table_of
 from melodygan_core.services.content_similarity import content_similarity
 from melodygan_core.services.labelled import Labelled, is_store, read_labelled
-from melodygan_core.services.sound import (
-    Samples,
-    encoded,
-    filtered,
-    load_sound,
-    log_mel_of,
-    sequence_model,
-)
-from melodygan_core.services.transfer import towards
-from melodygan_core.storage.files import replacing
-from melodygan_core.storage.store import dump_json, sha256_of
+from melodygan_core.services.output import STATE
+from melodygan_core.services.sound import Samples, encode_sound, filtered, load_sound, log_mel_of
+from melodygan_core.services.transfer import gain_towards
+from melodygan_core.storage import dump_json, replacing, sha256_of
 
-# A folder that `datasets` does not look into: how the set was made, and a row for each finished file.
-STATE = ".melodygan"
-# At strength 1: deviation of the latents' wandering in deviations of each latent, tokens between two of its
-# points, how much louder or softer it makes a band at most; deviation of the level.
-_WANDERING, _WANDERING_TOKENS, _WANDERING_DB, _LEVEL_DB = 1.0, 16, 6.0, 3.0
+# At strength 1: standard deviation of the noise on the latents, in those of each latent; tokens between two of
+# its points; largest gain of a band that it causes; standard deviation of the level.
+_NOISE, _NOISE_TOKENS, _NOISE_DB, _LEVEL_DB = 1.0, 16, 6.0, 3.0
 _FULL_SCALE_DB = -0.1
 
 
@@ -60,36 +51,48 @@ class Augmented:
     failed: dict[str, str]
 
 
-def augment(release: Release, dataset: Path, out: Path, config: AugmentConfig) -> Augmented:
-    """Writes variations of all sounds of a set; what is there already is kept, so that a killed run goes on.
+def augment(
+    release: Release,
+    dataset: Path,
+    out: Path,
+    config: AugmentConfig,
+    *,
+    progress: Progress | None = None,
+) -> Augmented:
+    """Writes variations of all sounds of a set; existing ones are kept, so that a killed run resumes.
 
     Args:
-        release: Of the temporal family.
+        release: Its codec makes the variations.
         dataset: A folder of sounds with labels, or a store; see read_labelled.
         out: A folder: new, or one that the same release, seed and strength made before.
         config: How many, how far.
+        progress: Called after every variation.
 
     Returns:
-        Rows in the order of the set; a sound that cannot be read is named and the others go on.
+        Rows in the order of the set. A sound that cannot be read is reported; the rest continue.
 
     Raises:
-        InputError: a release of another family, no sound in the set, a folder with something else in it, or one
+        InputError: no sound in the set, a folder with something else in it, or one
             that another call is filling.
     """
-    sequence_model(release.models)
     items = read_labelled(dataset, config.licence, config.rights)
     if not is_store(dataset) and out.resolve().is_relative_to(dataset.resolve()):
-        raise InputError(f"out is {str(out)!r}; allowed: a folder outside of {dataset}")
+        raise InputError(f"--out must be a folder outside of {dataset}, got {str(out)!r}")
     _claim(out, release, config)
     try:
         with FileLock(out / STATE / "lock", timeout=0):
-            return _fill(release, dataset, items, out, config)
+            return _fill(release, dataset, items, out, config, progress)
     except Timeout as error:
-        raise InputError(f"{out} is being filled; allowed: wait for that, or another folder") from error
+        raise InputError(f"--out must be a folder that no other call is filling, got {str(out)!r}") from error
 
 
 def _fill(
-    release: Release, dataset: Path, items: Sequence[Labelled], out: Path, config: AugmentConfig
+    release: Release,
+    dataset: Path,
+    items: Sequence[Labelled],
+    out: Path,
+    config: AugmentConfig,
+    progress: Progress | None,
 ) -> Augmented:
     # What a killed run was writing; `datasets` does not look at hidden files, a person might.
     for half in (out / "data").rglob(".????????-*.wav"):
@@ -99,13 +102,15 @@ def _fill(
     rows: list[dict[str, Any]] = []
     work = _Work(release, out, config, items, failed)
     made = 0
-    with tqdm(total=len(items) * config.copies, desc="augment", unit="sound") as progress:
-        for item, name in zip(items, names, strict=True):
-            for copy in range(1, config.copies + 1):
-                row, new = work.variation(item, f"{name}.{copy:02d}", copy)
-                made += new
-                rows += [row] if row else []
-                progress.update()
+    variations = [
+        (item, f"{name}.{copy:02d}", copy)
+        for item, name in zip(items, names, strict=True)
+        for copy in range(1, config.copies + 1)
+    ]
+    for item, name, copy in bar(variations, len(variations), "augment", "sound", progress):
+        row, new = work.variation(item, name, copy)
+        made += new
+        rows += [row] if row else []
     if not rows:
         raise InputError(f"no sound of {dataset} could be varied: {next(iter(failed.values()))}")
     with replacing(out / "metadata.csv") as temporary:
@@ -116,45 +121,43 @@ def _fill(
 
 
 def variation(
-    models: Models, wav: Samples, other: styles.Style | None, strength: float, rng: np.random.Generator
+    pipeline: Pipeline, wav: Samples, other: styles.Style | None, strength: float, rng: np.random.Generator
 ) -> Samples:
-    """A sound that differs a little: its latents wander, its timbre leans to another's, its level changes.
+    """A sound that differs a little: slow noise on its latents, a timbre nearer to another's, another level.
 
     All of it is one filter over the sound, so that notes, onsets and length stay.
 
     Args:
-        models: Of the temporal family.
+        pipeline: Its codec moves the sound in the latent space.
         wav: (samples,) at the models' rate.
         other: Of another sound with the same label, if there is one.
         strength: 0 to 1.
         rng: Decides everything that is random.
 
     Raises:
-        InputError: silent, or models of another family.
+        InputError: a silent sound.
     """
-    model = sequence_model(models)
-    log_mel = log_mel_of(wav, models.feature)
-    latents = encoded(model, log_mel)
-    offset = strength * _WANDERING * latents.std(dim=1, correction=0) * _wandering(latents.shape, rng)
-    with torch.no_grad():
-        moved = model.decode((latents + offset).clamp(-1, 1)) - model.decode(latents)
-    # A decoder that saw little answers wildly; what it says of a change is taken up to a bound.
-    bound = strength * _WANDERING_DB / 20 * np.log(10)
-    gain = styles.smoothed(moved[0, : len(log_mel)], styles.LEVEL_BANDS).clamp(-bound, bound)
+    log_mel = log_mel_of(wav, pipeline.feature)
+    latents, frames = encode_sound(pipeline, wav)
+    offset = strength * _NOISE * latents.std(dim=1, correction=0) * _slow_noise(latents.shape, rng)
+    moved = pipeline.decode(pipeline.codec.clamp(latents + offset)) - pipeline.decode(latents)
+    # A decoder that was trained on little exaggerates: the change is bounded.
+    bound = strength * _NOISE_DB / 20 * np.log(10)
+    gain = styles.smoothed(moved[0, :frames], styles.LEVEL_BANDS).clamp(-bound, bound)
     lean = strength * float(rng.uniform(0.3, 1.0))
     if other is not None:
-        gain = gain + lean * towards(log_mel, other, models.feature)
+        gain = gain + lean * gain_towards(log_mel, other, pipeline.feature)
     level_db = strength * _LEVEL_DB * float(rng.standard_normal())
-    made = filtered(wav, gain, models.feature)
+    made = filtered(wav, gain, pipeline.feature)
     # A filter keeps the energy, not the peak.
     level_db = min(level_db, _FULL_SCALE_DB - audio.peak_db(made))
     return made * np.float32(10 ** (level_db / 20))
 
 
-def _wandering(shape: Sequence[int], rng: np.random.Generator) -> Tensor:
+def _slow_noise(shape: Sequence[int], rng: np.random.Generator) -> Tensor:
     """Slow noise (1, tokens, latent_dim) of unit variance at its points, linear between them."""
     _, tokens, dim = shape
-    points = rng.standard_normal((1, dim, 2 + tokens // _WANDERING_TOKENS)).astype(np.float32)
+    points = rng.standard_normal((1, dim, 2 + tokens // _NOISE_TOKENS)).astype(np.float32)
     line = F.interpolate(torch.from_numpy(points), size=max(2, tokens), mode="linear", align_corners=True)
     return line[:, :, :tokens].transpose(1, 2)
 
@@ -194,7 +197,7 @@ class _Work:
         digest = sha256_of(item.path)
         if state.is_file() and file.is_file():
             stored = json.loads(state.read_text("utf-8"))
-            # Another sound under the old name is varied anew.
+            # Another sound under the old name is varied again.
             if stored["source_sha256"] == digest:
                 return _with_labels(item, stored["row"]), False
         try:
@@ -207,7 +210,7 @@ class _Work:
         return _with_labels(item, row), True
 
     def _make(self, item: Labelled, name: str, copy: int, file: Path) -> dict[str, Any]:
-        feature, config = self.release.models.feature, self.config
+        feature, config = self.release.pipeline.feature, self.config
         if self._sound is None or self._sound[0] != item.name:
             self._sound = item.name, load_sound(item.path, feature)
         wav = self._sound[1]
@@ -215,7 +218,7 @@ class _Work:
         key = hashlib.sha256(item.name.encode("utf-8", "surrogatepass")).digest()
         rng = np.random.default_rng([config.seed, copy, *key[:16]])
         other = self._other(item, rng)
-        made = variation(self.release.models, wav, other, config.strength, rng)
+        made = variation(self.release.pipeline, wav, other, config.strength, rng)
         with replacing(file) as temporary:
             audio.write_wav(temporary, made, feature.sample_rate)
         return {
@@ -224,7 +227,7 @@ class _Work:
             "copy": copy,
             "seed": config.seed,
             "strength": config.strength,
-            "release": self.release.description["version"],
+            "release": self.release.version,
             **{k: round(v, 4) for k, v in content_similarity(wav, made, feature).items()},
         }
 
@@ -235,7 +238,7 @@ class _Work:
             return None
         chosen = others[int(rng.integers(len(others)))]
         if chosen.name not in self._styles:
-            feature = self.release.models.feature
+            feature = self.release.pipeline.feature
             try:
                 log_mel = log_mel_of(load_sound(chosen.path, feature), feature)
                 self._styles[chosen.name] = styles.style_of(log_mel, feature)
@@ -264,9 +267,9 @@ def _names(items: Sequence[Labelled]) -> list[str]:
 
 
 def _claim(out: Path, release: Release, config: AugmentConfig) -> None:
-    """Makes the folder, or sees that it holds what the same settings made."""
+    """Makes the folder, or checks that it holds what the same settings made."""
     settings = {
-        "release": release.description["version"],
+        "release": release.version,
         **{k: v for k, v in to_dict(config).items() if k in ("seed", "strength")},
     }
     file = out / STATE / "settings.json"
@@ -274,10 +277,11 @@ def _claim(out: Path, release: Release, config: AugmentConfig) -> None:
         found = json.loads(file.read_text("utf-8"))
         if found != settings:
             raise InputError(
-                f"{out} was made with {found}; allowed: the same, not {settings}, or another folder"
+                f"--out must be a new folder or one made with the same settings {settings}, "
+                f"got {str(out)!r}, made with {found}"
             )
         return
     if out.exists() and any(out.iterdir()):
-        raise InputError(f"out is {str(out)!r}, which holds something else; allowed: a new or empty folder")
+        raise InputError(f"--out must be a new or empty folder, or one of an earlier call, got {str(out)!r}")
     with replacing(file) as temporary:
         dump_json(temporary, settings)

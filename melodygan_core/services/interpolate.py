@@ -1,44 +1,52 @@
-"""Sounds on the way from one to another."""
+"""Sounds between two sounds, through the latents."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from melodygan_core.config import require
-from melodygan_core.pipeline import Models
-from melodygan_core.services.sound import Samples, encoded, log_mel_of, sequence_model, vocode
+from melodygan_core.pipeline import Pipeline
+from melodygan_core.progress import Progress, bar
+from melodygan_core.release import Release
+from melodygan_core.services.output import ServiceResult, output_folder
+from melodygan_core.services.sound import (
+    Samples,
+    describe_input,
+    encode_sound,
+    load_sound,
+    vocode,
+    write_sound,
+)
 
 MAX_STEPS = 100
 
 
-def interpolate(models: Models, first: Samples, second: Samples, steps: int) -> Iterator[Samples]:
-    """Sounds on the way from one to another, through the latents; made one by one.
+def interpolate_wavs(pipeline: Pipeline, first: Samples, second: Samples, steps: int) -> Iterator[Samples]:
+    """Yields sounds from one to another, linear in the latents.
 
-    Between two sounds a latent is nearer to the mean, and softer; the level goes evenly, in dB, from one's to
-    the other's.
+    A latent between two others is nearer to the mean, and its sound is softer: the level is set so that it goes
+    evenly, in dB, from one to the other.
 
     Args:
-        models: Of the temporal family.
-        first: (samples,) at the models' rate.
+        pipeline: On its device.
+        first: (samples,) at the pipeline's rate.
         second: (samples,); the longer one is cut.
-        steps: Sounds wanted, both ends (as reconstructed) included.
+        steps: Sounds wanted, both ends (reconstructed) included.
 
     Raises:
-        InputError: models of another family, or a number of steps that is not allowed.
+        InputError: a number of steps that is not allowed.
     """
     require(2 <= steps <= MAX_STEPS, "steps", steps, f"2 to {MAX_STEPS}")
-    model = sequence_model(models)
     samples = min(len(first), len(second))
-    mels = [log_mel_of(w[:samples], models.feature) for w in (first, second)]
-    a, b = (encoded(model, m) for m in mels)
+    (a, frames), (b, _) = (encode_sound(pipeline, wav[:samples]) for wav in (first, second))
 
-    @torch.no_grad()
     def between(share: float) -> Tensor:
-        return model.decode(torch.lerp(a, b, share))[0, : len(mels[0])]
+        return pipeline.decode(torch.lerp(a, b, share))[0, :frames]
 
     level, last_level = (_level(between(share)) for share in (0.0, 1.0))
 
@@ -46,11 +54,42 @@ def interpolate(models: Models, first: Samples, second: Samples, steps: int) -> 
         share = k / (steps - 1)
         made = between(share)
         gain = torch.lerp(level, last_level, share) - _level(made)
-        return vocode(models, made + gain, samples)
+        return vocode(pipeline, made + gain, samples)
 
     return (one(k) for k in range(steps))
 
 
 def _level(log_mel: Tensor) -> Tensor:
-    """Of (frames, n_mels), natural log of magnitude: half the log of the mean power."""
+    """Half the log of the mean power of (frames, n_mels), natural log of magnitude."""
     return 0.5 * (torch.logsumexp(2 * log_mel.flatten(), 0) - math.log(log_mel.numel()))
+
+
+def interpolate(
+    release: Release,
+    first: Path,
+    second: Path,
+    steps: int,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ServiceResult:
+    """Writes `interpolation-00.wav` (the first, reconstructed) to the second, as long as the shorter one.
+
+    Raises:
+        InputError: no sound, a number of steps that is not allowed, or a folder that is not empty.
+    """
+    require(2 <= steps <= MAX_STEPS, "steps", steps, f"2 to {MAX_STEPS}")
+    wavs = [load_sound(p, release.pipeline.feature) for p in (first, second)]
+    samples = min(map(len, wavs))
+    made = interpolate_wavs(release.pipeline, wavs[0], wavs[1], steps)
+    facts = {"service": "interpolate", "inputs": [describe_input(first), describe_input(second)]}
+    sounds = []
+    with output_folder(out, overwrite=overwrite) as folder:
+        for k, wav in enumerate(bar(made, steps, "interpolate", "sound", progress)):
+            share = k / (steps - 1)
+            # As loud as the end that it is nearer to.
+            like = (wavs[0] if share < 0.5 else wavs[1])[:samples]
+            name, figures = f"interpolation-{k:02d}", {"share_of_second": share}
+            sounds.append(write_sound(release, folder, name, wav, like, facts, figures))
+    return ServiceResult(sounds, release.manifest.sources["licences"])

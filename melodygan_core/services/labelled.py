@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from melodygan_core.dataset.assemble import NAME as DATASET
 from melodygan_core.errors import InputError
 from melodygan_core.sandbox.net import plain_text
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 
 SUFFIXES = frozenset([".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav", ".wma"])
 SPLITS = frozenset({"train", "validation", "valid", "dev", "val", "test", "eval"})
@@ -64,20 +64,20 @@ def read_labelled(dataset: Path, licence: str = "", rights: str = "") -> list[La
         InputError: no folder, no sound in it, or metadata that names what is not there.
     """
     if not dataset.is_dir():
-        raise InputError(f"dataset is {str(dataset)!r}; allowed: a folder of sounds, or a store")
+        raise InputError(f"dataset must be a folder of sounds or a store, got {str(dataset)!r}")
     if is_store(dataset):
         found = list(_of_store(Store(str(dataset))))
     else:
         found = list(_of_folder(dataset.resolve(), licence or UNKNOWN, rights or UNKNOWN))
     if not found:
-        raise InputError(f"{dataset} has no sound; allowed: files named {' '.join(sorted(SUFFIXES))}")
+        raise InputError(f"{dataset} must have a sound ({' '.join(sorted(SUFFIXES))}), got none")
     return sorted(found, key=lambda item: item.name)
 
 
 def _of_store(store: Store) -> Iterator[Labelled]:
     record = store.record(DATASET)
     if record is None or not store.is_local:
-        raise InputError(f"{store.root} has no dataset yet; allowed: a local store that has one, or a folder")
+        raise InputError(f"dataset must be a folder or a local store that has a dataset, got {store.root!r}")
     with store.reading(store.at(record.uri) / "tracks.parquet") as path:
         rows = pq.read_table(path, columns=["track_id", "split", "tags", "licence", "rights"]).to_pylist()
     for row in rows:
@@ -93,7 +93,7 @@ def _of_store(store: Store) -> Iterator[Labelled]:
 def _of_folder(root: Path, licence: str, rights: str) -> Iterator[Labelled]:
     tables = [root / name for name in METADATA if (root / name).is_file()]
     if len(tables) > 1:
-        raise InputError(f"{root} has {' and '.join(METADATA)}; allowed: one of them")
+        raise InputError(f"{root} must have one of {' and '.join(METADATA)}, got both")
     if tables:
         yield from _of_table(root, tables[0], licence, rights)
         return
@@ -117,9 +117,9 @@ def _of_table(root: Path, table: Path, licence: str, rights: str) -> Iterator[La
         file = row.pop("file_name", "")
         path = (root / file).resolve()
         if not file or not path.is_relative_to(root) or not path.is_file():
-            raise InputError(f"{table}, line {line}: file_name is {file!r}; allowed: a file in {root}")
+            raise InputError(f"{table}, line {line}: file_name must be a file in {root}, got {file!r}")
         if path in seen:
-            raise InputError(f"{table}, line {line}: file_name is {file!r}, named before; allowed: once")
+            raise InputError(f"{table}, line {line}: file_name must differ from those before, got {file!r}")
         seen.add(path)
         of = next((row.pop(k) for k in ("licence", "license") if row.get(k)), "")
         own_rights = row.pop("rights", "")
@@ -135,7 +135,7 @@ def _of_table(root: Path, table: Path, licence: str, rights: str) -> Iterator[La
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if table.stat().st_size > _MAX_BYTES:
-        raise InputError(f"{table} has {table.stat().st_size} bytes; allowed: at most {_MAX_BYTES}")
+        raise InputError(f"{table} must have at most {_MAX_BYTES} bytes, got {table.stat().st_size}")
     try:
         text = table.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -149,7 +149,7 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         for row in reader:
             if None in row or None in row.values():
-                raise InputError(f"{table}, line {reader.line_num}: {len(row)} values; allowed: one a column")
+                raise InputError(f"{table}, line {reader.line_num} must have one value per column")
             yield reader.line_num, dict(row)
     except csv.Error as error:
         raise InputError(f"{table}, line {reader.line_num}: {error}") from error
@@ -159,9 +159,9 @@ def _object(table: Path, line: int, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{table}, line {line} is not JSON: {error}") from error
+        raise InputError(f"{table}, line {line} must be JSON: {error}") from error
     if not isinstance(value, dict):
-        raise InputError(f"{table}, line {line} is {text[:60]!r}; allowed: an object")
+        raise InputError(f"{table}, line {line} must be a JSON object, got {text[:60]!r}")
     return value
 
 

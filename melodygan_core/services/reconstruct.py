@@ -1,25 +1,56 @@
-"""A sound through the autoencoder and the vocoder."""
+"""A sound through codec and vocoder: what the models keep of it."""
 
 from __future__ import annotations
 
-import torch
+from pathlib import Path
 
-from melodygan_core.pipeline import Models
-from melodygan_core.services.sound import Samples, encoded, log_mel_of, sequence_model, vocode
+from melodygan_core.pipeline import Pipeline
+from melodygan_core.progress import Progress, bar
+from melodygan_core.release import Release
+from melodygan_core.services.content_similarity import content_similarity
+from melodygan_core.services.output import ServiceResult, output_folder
+from melodygan_core.services.sound import (
+    Samples,
+    describe_input,
+    encode_sound,
+    load_sound,
+    safe_name,
+    vocode,
+    write_sound,
+)
 
 
-def reconstruct(models: Models, wav: Samples) -> Samples:
-    """What autoencoder and vocoder keep of a sound: the ceiling of what is generated with them.
+def reconstruct_wav(pipeline: Pipeline, wav: Samples) -> Samples:
+    """What codec and vocoder keep of a sound: the ceiling of what is generated with them.
 
     Args:
-        models: Of the temporal family.
-        wav: (samples,) at the models' rate.
+        pipeline: On its device.
+        wav: (samples,) at the pipeline's rate.
+    """
+    latents, frames = encode_sound(pipeline, wav)
+    return vocode(pipeline, pipeline.decode(latents)[0, :frames], len(wav))
+
+
+def reconstruct(
+    release: Release,
+    path: Path,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ServiceResult:
+    """Writes `<name>-reconstructed.wav` with how much of melody and rhythm is left.
 
     Raises:
-        InputError: models of another family.
+        InputError: no sound, or a folder that is not empty.
     """
-    model = sequence_model(models)
-    log_mel = log_mel_of(wav, models.feature)
-    with torch.no_grad():
-        made = model.decode(encoded(model, log_mel))[0, : len(log_mel)]
-    return vocode(models, made, len(wav))
+    wav = load_sound(path, release.pipeline.feature)
+    with output_folder(out, overwrite=overwrite) as folder:
+        sounds = []
+        for source in bar([wav], 1, "reconstruct", "sound", progress):
+            made = reconstruct_wav(release.pipeline, source)
+            figures = content_similarity(source, made, release.pipeline.feature)
+            facts = {"service": "reconstruct", "inputs": [describe_input(path)]}
+            name = f"{safe_name(path)}-reconstructed"
+            sounds.append(write_sound(release, folder, name, made, source, facts, figures))
+    return ServiceResult(sounds, release.manifest.sources["licences"])

@@ -1,10 +1,10 @@
-"""Any sound file in, as log-mel; a time-varying filter over it."""
+"""What services share: reading sound files, encoding, filtering and writing them."""
 
 from __future__ import annotations
 
-import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from melodygan_core import audio, download
-from melodygan_core.codec import TemporalAutoencoder
+from melodygan_core.catalogue.tracks import slug
 from melodygan_core.config import DownloadConfig, FeatureConfig, require
 from melodygan_core.errors import InputError, TrackError
 from melodygan_core.features import FeatureExtractor, mel_filterbank
-from melodygan_core.pipeline import Models
+from melodygan_core.pipeline import Pipeline
+from melodygan_core.release import Release
+from melodygan_core.services.output import SoundFile
+from melodygan_core.storage import dump_json, replacing, sha256_of
 
 Samples = NDArray[np.float32]
 
@@ -53,38 +56,65 @@ def load_sound(path: Path, feature: FeatureConfig) -> Samples:
     return audio.resample(mono, config.sample_rate, feature.sample_rate)
 
 
-def sequence_model(models: Models) -> TemporalAutoencoder:
-    """The autoencoder, if it is one over sequences.
-
-    Raises:
-        InputError: of another family.
-    """
-    model = models.autoencoder
-    if not isinstance(model, TemporalAutoencoder):
-        raise InputError(
-            f"the release is of family {models.family!r}; allowed to reconstruct, interpolate, transfer and "
-            "augment: temporal"
-        )
-    return model
-
-
 def log_mel_of(wav: Samples, feature: FeatureConfig) -> Tensor:
     """(samples,) -> (frames, n_mels), natural log of magnitude."""
     return FeatureExtractor(feature)(torch.from_numpy(wav))[0].T
 
 
-@torch.no_grad()
-def encoded(model: TemporalAutoencoder, log_mel: Tensor) -> Tensor:
-    """Log-mel (frames, n_mels) -> latents (1, tokens, latent_dim); the last token is filled with silence."""
-    missing = -len(log_mel) % model.config.token_frames
-    padded = F.pad(log_mel, (0, 0, 0, missing), value=math.log(model.feature.log_floor))
-    return model.encode(padded[None])
+def encode_sound(pipeline: Pipeline, wav: Samples) -> tuple[Tensor, int]:
+    """(samples,) at the pipeline's rate -> latents (1, tokens, latent_dim), and the frames of the sound.
+
+    The last token is filled with silence.
+    """
+    feature, size = pipeline.feature, pipeline.codec.token_frames
+    frames = len(wav) // feature.hop_length + 1
+    padded_frames = -(-frames // size) * size
+    padded = np.pad(wav, (0, (padded_frames - 1) * feature.hop_length - len(wav) + feature.hop_length - 1))
+    log_mel, mfcc = (x.T[None, :padded_frames] for x in FeatureExtractor(feature)(torch.from_numpy(padded)))
+    return pipeline.encode(log_mel, mfcc), frames
 
 
-def vocode(models: Models, log_mel: Tensor, samples: int) -> Samples:
+def vocode(pipeline: Pipeline, log_mel: Tensor, samples: int) -> Samples:
     """Log-mel (frames, n_mels) through the vocoder -> (samples,)."""
-    wav = models.vocoder(log_mel.T[None].contiguous(), 0)[0].numpy()
+    wav = pipeline.vocode(log_mel.T[None].contiguous())[0].numpy()
     return np.pad(wav, (0, max(0, samples - len(wav))))[:samples]
+
+
+def safe_name(path: Path) -> str:
+    """A file name from the name of a stranger's file."""
+    return slug(path.stem, 60) or "sound"
+
+
+def describe_input(path: Path) -> dict[str, str]:
+    """What provenance holds of an input file."""
+    return {"file": path.name, "sha256": sha256_of(path)}
+
+
+def write_sound(
+    release: Release,
+    folder: Path,
+    name: str,
+    wav: Samples,
+    like: Samples,
+    facts: dict[str, Any],
+    figures: dict[str, float],
+) -> SoundFile:
+    """Writes a wav as loud as another one, with its provenance as JSON beside it."""
+    rate = release.pipeline.feature.sample_rate
+    wav = audio.normalise_loudness(wav, rate, audio.loudness_lufs(like, rate))
+    with replacing(folder / f"{name}.wav") as temporary:
+        audio.write_wav(temporary, wav, rate)
+    sound = SoundFile(
+        file=f"{name}.wav",
+        duration_s=round(len(wav) / rate, 3),
+        sample_rate=rate,
+        peak_db=round(audio.peak_db(wav), 2),
+        loudness_lufs=round(audio.loudness_lufs(wav, rate), 2),
+        figures={k: round(float(v), 4) for k, v in figures.items()},
+    )
+    with replacing(folder / f"{name}.json") as temporary:
+        dump_json(temporary, {**sound.to_dict(), **facts, **release.provenance})
+    return sound
 
 
 def filtered(wav: Samples, gain: Tensor, feature: FeatureConfig) -> Samples:

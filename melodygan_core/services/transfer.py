@@ -1,36 +1,48 @@
 """The melody and rhythm of one sound with the timbre of another.
 
-What is transferred are statistics of the log-mel (see `styles.Style`), by a filter over the content's own
-sound, so that nothing else of it changes. Passing the result through autoencoder and vocoder, or moving the
+What is transferred are statistics of the log-mel (see `release.styles.Style`), by a filter over the content's
+own sound, so that nothing else of it changes. Passing the result through codec and vocoder, or moving the
 statistics of the latents, was measured and is worse at both ends: docs/usage.md has the figures.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from melodygan_core.catalogue.tracks import slug
 from melodygan_core.config import FeatureConfig, require
-from melodygan_core.pipeline import Models
-from melodygan_core.release import styles
+from melodygan_core.errors import InputError
+from melodygan_core.progress import Progress, bar
+from melodygan_core.release import Release, styles
 from melodygan_core.release.styles import Style
 from melodygan_core.services.content_similarity import content_similarity
-from melodygan_core.services.sound import Samples, filtered, log_mel_of, sequence_model
+from melodygan_core.services.output import ServiceResult, output_folder
+from melodygan_core.services.sound import (
+    Samples,
+    describe_input,
+    filtered,
+    load_sound,
+    log_mel_of,
+    safe_name,
+    write_sound,
+)
 
-# Contrasts of bands are stretched or squeezed by no more than this.
-_MOST_CONTRAST = 3.0
-_LEAST = 1e-2
+# Contrasts of bands are stretched or squeezed by at most this factor.
+_MAX_CONTRAST = 3.0
+_MIN_CONTRAST = 1e-2
 
 
 @dataclass(frozen=True)
 class Transferred:
-    """A transferred sound and how near it came.
+    """A sound with another timbre, and how near it came.
 
     Attributes:
-        wav: (samples,) at the models' rate.
-        figures: `chroma_correlation` and `onset_correlation` with the content, `style_distance_before` (of the
+        wav: (samples,) at the features' rate.
+        figures: `chroma_correlation` and `onset_correlation` with the content; `style_distance_before` (of the
             content) and `style_distance_after` (of the result), in the evaluation's embedding at equal level.
     """
 
@@ -38,50 +50,93 @@ class Transferred:
     figures: dict[str, float]
 
 
-def transfer(models: Models, content: Samples, style: Style, strength: float = 1.0) -> Transferred:
+def transfer_wav(content: Samples, style: Style, feature: FeatureConfig, strength: float = 1.0) -> Transferred:
     """The content with the timbre of a style.
 
     Args:
-        models: Of the temporal family.
-        content: (samples,) at the models' rate.
-        style: Of a sound, or of a tag of the release.
+        content: (samples,) at the features' rate.
+        style: Of a sound, or of a tag of a release.
+        feature: Of the style.
         strength: 0 leaves the content as it is, 1 takes the style's timbre.
 
     Raises:
-        InputError: models of another family, a silent content, or a strength that is not allowed.
+        InputError: a silent content, or a strength that is not allowed.
     """
     require(0 <= strength <= 1, "strength", strength, "0 to 1")
-    feature = sequence_model(models).feature
     log_mel = log_mel_of(content, feature)
-    wav = filtered(content, strength * towards(log_mel, style, feature), feature)
-    return Transferred(
-        wav, content_similarity(content, wav, feature) | _distances(log_mel, wav, style, feature)
-    )
-
-
-def _distances(log_mel: Tensor, wav: Samples, style: Style, feature: FeatureConfig) -> dict[str, float]:
+    wav = filtered(content, strength * gain_towards(log_mel, style, feature), feature)
     embedded = {"before": log_mel, "after": log_mel_of(wav, feature)}
-    return {
+    distances = {
         f"style_distance_{k}": styles.distance(styles.embed(v, feature), style) for k, v in embedded.items()
     }
+    return Transferred(wav, content_similarity(content, wav, feature) | distances)
 
 
-def towards(log_mel: Tensor, style: Style, feature: FeatureConfig) -> Tensor:
+def gain_towards(log_mel: Tensor, style: Style, feature: FeatureConfig) -> Tensor:
     """The gain that gives log-mel (frames, n_mels) a style's contrasts of bands, then its levels.
 
-    The same for all frames: to match the dynamics of each band too (within a factor of 1.5) brings the mean of
-    pairs nearer, but some apart.
+    It is the same for all frames: to match the dynamics of each band too (within a factor of 1.5) brings the
+    mean of pairs nearer, but moves some apart.
 
     Returns:
         (frames, n_mels), natural log.
     """
     values = styles.normalised(log_mel, feature)
     detail, contrast = styles.contrast_of(_level(values))
-    ratio = torch.from_numpy(style.contrast).clamp_min(_LEAST) / contrast.clamp_min(_LEAST)
-    gain = (ratio.clamp(1 / _MOST_CONTRAST, _MOST_CONTRAST) - 1) * detail
+    ratio = torch.from_numpy(style.contrast).clamp_min(_MIN_CONTRAST) / contrast.clamp_min(_MIN_CONTRAST)
+    gain = (ratio.clamp(1 / _MAX_CONTRAST, _MAX_CONTRAST) - 1) * detail
     missing = torch.from_numpy(style.level) - _level(values + gain)
     return (gain + styles.smoothed(missing, styles.LEVEL_BANDS)).expand(len(log_mel), -1)
 
 
 def _level(values: Tensor) -> Tensor:
     return values[styles.heard(values)].mean(dim=0)
+
+
+def transfer(
+    release: Release,
+    content: Path,
+    style: Path | None,
+    tag: str,
+    strength: float,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ServiceResult:
+    """Writes `<content>-as-<style>.wav` with how near it came.
+
+    Args:
+        release: Has the styles of its tags.
+        content: Whose melody and rhythm are kept.
+        style: A sound whose timbre is taken; None for a tag's.
+        tag: A tag of the release; empty for a sound's.
+        strength: 0 to 1.
+        out: A new or empty folder.
+        overwrite: Replace a folder that holds something.
+        progress: Called when it is done.
+
+    Raises:
+        InputError: no sound, an unknown tag, both a sound and a tag or neither, or a folder that is not empty.
+    """
+    feature = release.pipeline.feature
+    if (style is None) == (not tag):
+        raise InputError(f"exactly one of --style and --style-tag must be given, got {style!r} and {tag!r}")
+    wanted = release.style(tag) if style is None else None
+    wav = load_sound(content, feature)
+    if wanted is None:
+        assert style is not None
+        wanted = styles.style_of(log_mel_of(load_sound(style, feature), feature), feature)
+    name = f"{safe_name(content)}-as-{slug(tag, 40) or 'style' if style is None else safe_name(style)}"
+    facts = {
+        "service": "transfer",
+        "inputs": [describe_input(p) for p in (content, style) if p is not None],
+        "style_tag": tag,
+        "strength": strength,
+    }
+    sounds = []
+    with output_folder(out, overwrite=overwrite) as folder:
+        for source in bar([wav], 1, "transfer", "sound", progress):
+            made = transfer_wav(source, wanted, feature, strength)
+            sounds.append(write_sound(release, folder, name, made.wav, source, facts, made.figures))
+    return ServiceResult(sounds, release.manifest.sources["licences"])

@@ -1,4 +1,4 @@
-"""Files of this machine: whole or not at all, and nobody else's."""
+"""Atomic writes and private folders on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from melodygan_core.errors import InputError
 
 
 def synced(path: Path) -> None:
-    """Waits until the disk has a file or folder."""
+    """Waits until a file or folder is on the disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -23,10 +23,10 @@ def synced(path: Path) -> None:
 
 
 def own_folder(path: Path) -> Path:
-    """A folder that is the user's alone, made if missing.
+    """Creates a folder that only the user can read and write, if it is missing, and returns it.
 
     Raises:
-        InputError: somebody else made it, or may write into it.
+        InputError: another user owns it, or others may access it.
     """
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700, parents=True)
@@ -34,20 +34,25 @@ def own_folder(path: Path) -> Path:
     private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
     if not private:
         raise InputError(
-            f"{path} is somebody else's, or open to others; allowed: a folder of your own (mode 0700). "
-            "Remove it, or set TMPDIR to a folder of yours"
+            f"scratch folder must be your own with mode 0700, got {str(path)!r}, which another user owns "
+            "or may access: remove it, or set TMPDIR to a folder of yours"
         )
     return path
 
 
+def temporary_beside(target: Path) -> Path:
+    """A new name beside a path for a file or folder that is not finished.
+
+    `kinds.TEMPORARY` matches it. It keeps the suffix, from which encoders infer the format.
+    """
+    return target.parent / f".{uuid.uuid4().hex[:8]}-{target.name}"
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside a local file; when the block ends well it becomes the file, atomically.
-
-    The temporary name keeps the suffix, because encoders choose the format by it.
-    """
+    """Yields a temporary path beside a local file, which replaces `target` atomically if the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{uuid.uuid4().hex[:8]}-{target.name}"
+    temporary = temporary_beside(target)
     try:
         yield temporary
         synced(temporary)

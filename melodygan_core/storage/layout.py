@@ -1,4 +1,4 @@
-"""Where every artifact lies, under one root: every path of the store is named here and nowhere else."""
+"""Paths of a store, built from the declarations in `kinds`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ import fsspec
 from fsspec.registry import known_implementations
 from upath import UPath
 
-from melodygan_core.errors import InputError
+from melodygan_core.errors import INSTALL, InputError
+from melodygan_core.storage import kinds
+from melodygan_core.storage.kinds import Kind
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One root, a local folder or any fsspec URI, and what lies where below it.
+    """Paths below one root, which is a local folder or any fsspec URI.
 
     Attributes:
-        root: `data`, `/mnt/music`, `s3://bucket/prefix`, `memory://name`.
+        root: Such as `data`, `/mnt/music`, `s3://bucket/prefix`, `memory://name`.
     """
 
     root: str
 
     def __reduce__(self) -> tuple[type[Layout], tuple[str]]:
-        # Where it is sent to, another folder may be the current one.
+        # The receiving process may have another working directory.
         return type(self), (self.base.path if self.is_local else self.root,)
 
     @cached_property
@@ -33,139 +35,154 @@ class Layout:
         """The root as a path; local ones are absolute.
 
         Raises:
-            InputError: nothing that is installed can open it.
+            InputError: no installed library opens the root.
         """
         if self.is_local:
             return UPath(Path(self.root.removeprefix("file://")).absolute())
         protocol = self.root.partition("://")[0]
         if protocol not in known_implementations:
-            known = "a folder, s3://bucket/prefix, memory://name, or another of fsspec's protocols"
-            raise InputError(f"store is {self.root!r}; allowed: {known}")
+            known = "a folder, s3://bucket/prefix, memory://name or a URI of another fsspec protocol"
+            raise InputError(f"store must be {known}, got {self.root!r}")
         try:
             fsspec.get_filesystem_class(protocol)
         except ImportError as error:
-            need = "pip install melodygan[s3]" if protocol in ("s3", "s3a") else str(error)
-            raise InputError(f"store is {self.root!r}; allowed after: {need}") from error
-        # A listing that was kept says nothing of what another process has written since.
+            need = f"{INSTALL} '.[s3]'" if protocol in ("s3", "s3a") else str(error)
+            raise InputError(f"store must be of an installed protocol ({need}), got {self.root!r}") from error
+        # A cached listing lacks what other processes have written since.
         return UPath(self.root, use_listings_cache=False)
 
     @property
     def is_local(self) -> bool:
-        """Whether the root is a folder of this machine."""
+        """Whether the root is a folder on this machine."""
         return "://" not in self.root or self.root.startswith("file://")
 
     @property
     def in_memory(self) -> bool:
-        """Whether no other process sees what is in it."""
+        """Whether the store lives in this process's memory, invisible to other processes."""
         return self.root.startswith("memory://")
 
     @property
     def name(self) -> str:
-        """A name for what this machine keeps of a store that lies elsewhere."""
+        """Name of this machine's local folder for a remote store."""
         return hashlib.sha256(self.root.rstrip("/").encode()).hexdigest()[:12]
 
     def at(self, uri: str) -> UPath:
         """The path of a URI relative to the root.
 
         Raises:
-            InputError: the URI leaves the root.
+            InputError: the URI is not below the root.
         """
         if uri.startswith("/") or "://" in uri or ".." in uri.split("/"):
-            raise InputError(f"uri is {uri!r}; allowed: a path below the store's root")
+            raise InputError(f"uri must be a path below the store's root, got {uri!r}")
         return self.base / uri
 
     def uri(self, path: UPath) -> str:
         """The path relative to the root, with forward slashes."""
         return path.relative_to(self.base).as_posix()
 
+    def path(self, kind: Kind, **fields: str) -> UPath:
+        """Path of a file or folder of a kind; its fields are those of the kind's template."""
+        return self.base / kind.uri(**fields)
+
     def catalogue(self) -> UPath:
-        """The Parquet table of tracks."""
-        return self.base / "catalogue.parquet"
+        """Parquet table of all tracks."""
+        return self.path(kinds.CATALOGUE)
 
     def forgotten(self) -> UPath:
-        """Tracks that were forgotten: sources that list them again do not bring them back."""
-        return self.base / "forgotten.json"
+        """List of forgotten tracks, which sources do not bring back."""
+        return self.path(kinds.FORGOTTEN)
 
     def mark(self, name: str, version: str) -> UPath:
-        """What a forgotten track took away with it: enough to tell which models were made from that."""
-        return self.base / "marks" / name.replace("/", ".") / f"{version}.json"
+        """Inputs of an artifact that was removed with a track: tells which models were made from it."""
+        return self.path(kinds.MARK, asset=name, version=version)
 
     def raw_wav(self, track_id: str) -> UPath:
-        """The downloaded sound."""
-        return self.base / "raw" / f"{track_id}.wav"
+        """Downloaded sound of a track."""
+        return self.path(kinds.RAW_WAV, track_id=track_id)
 
     def raw_json(self, track_id: str) -> UPath:
-        """Provenance of the downloaded sound; written last, so it means that the wav is whole."""
-        return self.base / "raw" / f"{track_id}.json"
+        """Provenance of the downloaded sound; written last, so where it exists the wav is complete."""
+        return self.path(kinds.RAW_JSON, track_id=track_id)
 
     def raw_error(self, track_id: str) -> UPath:
-        """A permanent failure: why this track is skipped."""
-        return self.base / "raw" / f"{track_id}.error.json"
+        """Permanent failure of a track, which later runs skip."""
+        return self.path(kinds.RAW_ERROR, track_id=track_id)
 
     def fingerprint(self, track_id: str) -> UPath:
-        """The acoustic fingerprint of the downloaded sound."""
-        return self.base / "fingerprints" / f"{track_id}.json"
+        """Acoustic fingerprint of the downloaded sound."""
+        return self.path(kinds.FINGERPRINT, track_id=track_id)
 
     def stems(self, model_id: str, track_id: str) -> UPath:
-        """Folder of one track's stems."""
-        return self.base / "stems" / model_id / track_id
+        """Folder of a track's stems."""
+        return self.path(kinds.STEMS, model_id=model_id, track_id=track_id)
 
     def features(self, feature_id: str, track_id: str) -> UPath:
-        """One track's feature table."""
-        return self.base / "features" / feature_id / f"{track_id}.parquet"
+        """Feature table of a track."""
+        return self.path(kinds.FEATURES, feature_id=feature_id, track_id=track_id)
 
     def shards(self, dataset_id: str) -> UPath:
-        """Arrow shards that the versions of one dataset share."""
-        return self.base / "dataset" / "shards" / dataset_id
+        """Folder of Arrow shards that all versions of a dataset share."""
+        return self.path(kinds.SHARDS, dataset_id=dataset_id)
 
     def dataset(self, version: str) -> UPath:
-        """One version of the dataset."""
-        return self.base / "dataset" / version
+        """Folder of one version of the dataset."""
+        return self.path(kinds.DATASET, version=version)
 
     def splits(self) -> UPath:
-        """Which group of tracks is in which split, for ever, whatever the features are."""
-        return self.base / "dataset" / "splits.json"
+        """Split of every group of tracks; a group keeps its split for ever."""
+        return self.path(kinds.SPLITS)
 
     def groups(self) -> UPath:
-        """Which sounds are nearly the same, and which track stands for each group of them, for ever."""
-        return self.base / "dataset" / "groups.json"
+        """Groups of nearly equal recordings, and the track that represents each; kept for ever."""
+        return self.path(kinds.GROUPS)
 
     def dataset_health(self, dataset_id: str) -> UPath:
-        """What was measured of the shards and feature files of a dataset; made again when it is gone."""
-        return self.base / "dataset" / "health" / f"{dataset_id}.json"
+        """Figures of a dataset's shards and feature files; computed again when missing."""
+        return self.path(kinds.HEALTH, dataset_id=dataset_id)
 
     def dataset_report(self) -> UPath:
-        """What the last assembly read and left out; the versions themselves never change."""
-        return self.base / "dataset" / "report.json"
+        """What the last assembly read and excluded; the versions themselves never change."""
+        return self.path(kinds.REPORT)
 
-    def model(self, family: str, stage: str, version: str) -> UPath:
-        """A trained model's or latent table's folder."""
-        return self.base / "models" / family / stage / version
+    def model(self, group: str, stage: str, version: str) -> UPath:
+        """Folder of a trained model or latent table.
 
-    def samples(self, family: str, version: str) -> UPath:
-        """Generated samples."""
-        return self.base / "samples" / family / version
+        Args:
+            group: The codec that it belongs to, or `vocoder`.
+            stage: `autoencoder`, `latents`, `vocoder`, or the prior's name.
+            version: Hash of config, inputs and code version.
+        """
+        return self.path(kinds.MODEL, group=group, stage=stage, version=version)
 
-    def evaluation(self, family: str, version: str) -> UPath:
-        """The evaluation of one set of models."""
-        return self.base / "evaluations" / family / version
+    def training_work(self, group: str, stage: str, version: str) -> str:
+        """Name, for `Store.work`, of the resumable state of the training of `model(group, stage, version)`."""
+        uri = kinds.TRAINING_STATE.uri(group=group, stage=stage, version=version)
+        return uri.removeprefix("work/")
 
-    def release(self, family: str, version: str) -> UPath:
-        """A portable release folder."""
-        return self.base / "releases" / family / version
+    def samples(self, pipeline: str, version: str) -> UPath:
+        """Folder of a pipeline's generated samples."""
+        return self.path(kinds.SAMPLES, pipeline=pipeline, version=version)
+
+    def evaluation(self, pipeline: str, version: str) -> UPath:
+        """Folder of a pipeline's evaluation."""
+        return self.path(kinds.EVALUATION, pipeline=pipeline, version=version)
+
+    def release(self, pipeline: str, version: str) -> UPath:
+        """Folder of a pipeline's portable release."""
+        return self.path(kinds.RELEASE, pipeline=pipeline, version=version)
 
     def use(self, job: str, run_id: str) -> UPath:
-        """What one run of a job made with a release: `interpolate`, `transfer`, ..."""
-        return self.base / "uses" / job / run_id
+        """Folder of what one run of a job made with a release: `interpolate`, `transfer`, ..."""
+        return self.path(kinds.USE, job=job, run_id=run_id)
 
     def gallery(self, version: str) -> UPath:
-        """The page to listen to."""
-        return self.base / "gallery" / version
+        """Folder of the listening page."""
+        return self.path(kinds.GALLERY, version=version)
 
     def picture(self, name: str) -> UPath:
-        """A picture for the UI; `name` may have slashes and no suffix."""
-        return self.at(f"pictures/{name}.png")
+        """Picture for the UI, named after the URI that it shows, without its suffix."""
+        return self.at(kinds.PICTURE.uri(pictured=name))
 
     def record_path(self, name: str) -> UPath:
-        """Where the Artifact in use of an unpartitioned asset is recorded."""
-        return self.base / "records" / f"{name.replace('/', '.')}.json"
+        """Record of the artifact in use of an unpartitioned asset."""
+        return self.path(kinds.RECORD, asset=name)

@@ -1,21 +1,25 @@
-"""What lies below a folder, in one listing: a request a file is what makes a remote store slow."""
+"""Lists files with one request per folder: one request per file makes a remote store slow."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
 from melodygan_core.errors import InputError
+from melodygan_core.storage.kinds import NOT_ARTIFACTS, TEMPORARY
 
-# Whatever is written without a lock (records, pictures, reports) takes moments.
+if TYPE_CHECKING:
+    from melodygan_core.storage.layout import Layout
+
+# Files that are written without a lock (records, pictures, reports) take moments to write.
 QUIET_S = 3600.0
 
 
@@ -25,7 +29,7 @@ class Stat:
 
     Attributes:
         bytes: Size.
-        modified: Seconds since 1970; infinite where the file system does not say.
+        modified: Seconds since 1970; infinite where the file system does not report it.
     """
 
     bytes: int
@@ -33,19 +37,19 @@ class Stat:
 
     @property
     def quiet(self) -> bool:
-        """Whether nobody has written it for so long that only a holder of its lock can still mean to."""
+        """Whether it is older than QUIET_S, so that only the holder of its lock can still be writing it."""
         return time.time() - self.modified > QUIET_S
 
 
 def names(folder: UPath) -> list[str]:
-    """Paths of all files below a folder, relative to it; none where there is no such folder."""
+    """Paths of all files below a folder, relative to it; empty for a missing folder."""
     if folder.protocol in ("", "file"):
         return list(_walk(folder.path))
-    return [name for name, _ in _found(folder)]
+    return [name for name, _ in _find(folder)]
 
 
-def below(folder: UPath, without: Collection[str] = ()) -> dict[str, Stat]:
-    """All files below a folder by their path relative to it; none where there is no such folder.
+def list_files(folder: UPath, without: Collection[str] = ()) -> dict[str, Stat]:
+    """All files below a folder by their path relative to it; empty for a missing folder.
 
     Args:
         folder: Of any file system.
@@ -54,7 +58,7 @@ def below(folder: UPath, without: Collection[str] = ()) -> dict[str, Stat]:
     if folder.protocol not in ("", "file"):
         return {
             name: Stat(int(info["size"]), _modified(info))
-            for name, info in _found(folder)
+            for name, info in _find(folder)
             if name.split("/")[0] not in without
         }
     result = {}
@@ -66,31 +70,65 @@ def below(folder: UPath, without: Collection[str] = ()) -> dict[str, Stat]:
     return result
 
 
+def store_files(store: Layout, tops: Sequence[str] = ()) -> dict[str, Stat]:
+    """Files of a store by URI, sorted; without scratch and Dagster's database.
+
+    Args:
+        store: A local folder or any fsspec URI.
+        tops: Only these folders of the root; all by default.
+    """
+    if not tops:
+        return dict(sorted(list_files(store.base, NOT_ARTIFACTS).items()))
+    found = {f"{top}/{name}": stat for top in tops for name, stat in list_files(store.base / top).items()}
+    return dict(sorted(found.items()))
+
+
+def unfinished_folders(store: Layout) -> Iterator[tuple[str, Stat]]:
+    """Unfinished folders of a local store, empty ones too, with the age of their newest file."""
+    root = Path(store.base.path)
+    for folder, folders, _ in os.walk(root) if store.is_local else ():
+        if Path(folder) == root:
+            folders[:] = [f for f in folders if f not in NOT_ARTIFACTS]
+        for name in [f for f in folders if TEMPORARY.match(f)]:
+            folders.remove(name)
+            path = Path(folder) / name
+            yield path.relative_to(root).as_posix(), Stat(0, newest(path))
+
+
+def newest(path: Path) -> float:
+    """Last modification of a local file, or of a folder and anything in it; infinite when it is gone."""
+    times = []
+    for part in [path, *path.rglob("*")]:
+        with contextlib.suppress(FileNotFoundError):
+            times.append(part.stat(follow_symlinks=False).st_mtime)
+    return max(times, default=float("inf"))
+
+
 def _walk(root: str, without: Collection[str] = ()) -> Iterator[str]:
-    # As text: to make a Path of each of many thousand files takes seconds.
+    # As text: creating a Path for each of many thousand files takes seconds.
     for folder, folders, files in os.walk(root):
         if folder == root:
             folders[:] = [f for f in folders if f not in without]
-        below = folder[len(root) :].replace(os.sep, "/").strip("/")
-        yield from (f"{below}/{name}" if below else name for name in files)
+        relative = folder[len(root) :].replace(os.sep, "/").strip("/")
+        yield from (f"{relative}/{name}" if relative else name for name in files)
 
 
-def _found(folder: UPath) -> Iterator[tuple[str, dict[str, Any]]]:
+def _find(folder: UPath) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         found: Any = folder.fs.find(folder.path, detail=True)
     except FileNotFoundError as error:
-        # A folder that is not there is empty; this is of what folders are in.
-        raise InputError(f"store has {str(folder)!r}; allowed: a bucket that is there ({error})") from error
+        # A missing folder is empty on an object store; only a missing bucket raises.
+        raise InputError(f"store must be in an existing bucket, got {str(folder)!r} ({error})") from error
     start = folder.path.rstrip("/")
     for path, info in found.items():
         name = path.removeprefix(start).lstrip("/")
-        # Consoles of object stores make empty objects that stand for folders.
+        # Consoles of object stores create empty objects that stand for folders.
         if info["type"] == "file" and name and not name.endswith("/"):
             yield name, info
 
 
 def _modified(info: dict[str, Any]) -> float:
-    # fsspec's file systems call it differently.
+    # fsspec's file systems use different names.
     for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
         value = info.get(name)
         if isinstance(value, datetime):

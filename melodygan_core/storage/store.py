@@ -1,77 +1,29 @@
-"""How files come to be in the store: whole or not at all."""
+"""Atomic file and artifact writes, locks and scratch of a store."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 from upath import UPath
 
-from melodygan_core.errors import TransientError
-from melodygan_core.storage.files import own_folder, replacing, synced
+from melodygan_core.errors import InputError, TransientError
+from melodygan_core.storage import kinds
+from melodygan_core.storage.artifact import Artifact, dump_json, sha256_of
+from melodygan_core.storage.files import own_folder, replacing, synced, temporary_beside
+from melodygan_core.storage.kinds import ARTIFACT_FILE, MARKERS, Kind
 from melodygan_core.storage.layout import Layout
-
-ARTIFACT_FILE = "artifact.json"
-# Written last, and so removed first: what is left of a folder without it passes for nothing.
-MARKERS = (ARTIFACT_FILE, "stems.json")
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One finished, immutable folder of the store, as its own `artifact.json` describes it.
-
-    Attributes:
-        name: The asset's name, such as `dense/gan_checkpoint`.
-        version: Hash of config, input versions and code version; the folder's name.
-        uri: Folder, relative to the store's root.
-        sha256: Hash over the folder's file names and their hashes.
-        bytes: Size of the folder.
-        files: File name to SHA-256.
-        config: The stage's config, as plain JSON.
-        inputs: Upstream name to version.
-        metrics: Figures of the stage, for people.
-    """
-
-    name: str
-    version: str
-    uri: str
-    sha256: str
-    bytes: int
-    files: dict[str, str] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def family(self) -> str:
-        """The family of models that the asset is of: what stands before the slash of its name."""
-        family, slash, _ = self.name.partition("/")
-        assert slash, f"{self.name} is of no family"
-        return family
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a local file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def dump_json(path: Path, value: object) -> None:
-    """Writes JSON to a local file that is not yet visible to others."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", "utf-8")
 
 
 def _local(path: UPath) -> Path:
@@ -80,40 +32,68 @@ def _local(path: UPath) -> Path:
 
 @dataclass(frozen=True)
 class Store(Layout):
-    """A layout whose files are read, and written whole or not at all."""
+    """A layout with atomic writes, locks and scratch."""
+
+    def require_exists(self) -> None:
+        """Raises InputError unless there is something at the root."""
+        if not self.base.exists():
+            raise InputError(f"store must be an existing folder or URI of a store, got {self.root!r}")
+
+    # Scratch: always on this machine.
 
     @property
     def work_base(self) -> Path:
-        """The local folder that `work` is below: a local store's own, else one of the user's in TMPDIR.
+        """The local folder for scratch: inside a local store, else a private folder of the user in TMPDIR.
 
         Raises:
-            InputError: somebody else made it.
+            InputError: another user owns that folder.
         """
         if self.is_local:
             return _local(self.base) / "work"
-        # Its name can be foretold, and on a shared machine anybody may make what is not there yet.
+        # The name is predictable, and on a shared machine anybody may create a folder that does not exist yet.
         return own_folder(Path(tempfile.gettempdir()) / f"melodygan-{os.geteuid()}-{self.name}")
 
     def work(self, name: str) -> Path:
-        """A local folder for resumable state and scratch, made if missing."""
+        """A local folder for resumable state or scratch, created if missing."""
         path = self.work_base / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def drop_work(self, name: str) -> None:
-        """Removes scratch that is not needed any more."""
-        shutil.rmtree(self.work(name), ignore_errors=True)
+        """Removes a folder of `work`."""
+        shutil.rmtree(self.work_base / name, ignore_errors=True)
+
+    @contextmanager
+    def scratch(self, kind: Kind, **fields: str) -> Iterator[Path]:
+        """Yields a new local folder of a kind of scratch and removes it afterwards.
+
+        Its name holds the fields, so that the check finds its lock and the erasure its track after a kill.
+        """
+        folder, _, name = kind.uri(**fields, random="random").removeprefix("work/").rpartition("/")
+        prefix = name.removesuffix("random")
+        with tempfile.TemporaryDirectory(dir=self.work(folder), prefix=prefix) as path:
+            yield Path(path)
+
+    def locate(self, uri: str) -> UPath:
+        """Path of a URI; `work/...` is on this machine.
+
+        Raises:
+            InputError: the URI is not below the root.
+        """
+        path = self.at(uri)
+        top, _, rest = uri.partition("/")
+        return UPath(self.work_base / rest) if top == kinds.LOCK.top else path
+
+    # Files and folders.
 
     @contextmanager
     def _copy(self, path: UPath) -> Iterator[Path]:
-        """A local path for a copy; its folder's name says of what, so that it is found after a kill."""
-        prefix = f"{quote(self.uri(path), safe='')}."
-        with tempfile.TemporaryDirectory(dir=self.work("copies"), prefix=prefix) as folder:
-            yield Path(folder) / path.name
+        with self.scratch(kinds.COPY, copied=self.uri(path)) as folder:
+            yield folder / path.name
 
     @contextmanager
     def reading(self, path: UPath) -> Iterator[Path]:
-        """A local path with the content of a file or folder of the store."""
+        """Yields a local path with the content of a file or folder of the store."""
         if self.is_local:
             yield _local(path)
             return
@@ -123,7 +103,7 @@ class Store(Layout):
 
     @contextmanager
     def writing(self, path: UPath) -> Iterator[Path]:
-        """A local temporary path; when the block ends well it becomes `path`, atomically; see replacing."""
+        """Yields a local temporary path; the file replaces `path` atomically when the block succeeds."""
         if self.is_local:
             with replacing(_local(path)) as temporary:
                 yield temporary
@@ -134,10 +114,10 @@ class Store(Layout):
 
     @contextmanager
     def writing_folder(self, path: UPath) -> Iterator[Path]:
-        """A local temporary folder; when the block ends well it becomes `path`, atomically.
+        """Yields a local temporary folder; it replaces `path` atomically when the block succeeds.
 
-        On object stores, which cannot rename, the marker (`artifact.json`, `stems.json`) is put last and means
-        that the rest is whole.
+        Object stores cannot rename: there the marker (`artifact.json`, `stems.json`, `use.json`) is uploaded
+        last, and a folder without it is incomplete.
         """
         if not self.is_local:
             with self._copy(path) as temporary:
@@ -147,13 +127,13 @@ class Store(Layout):
             return
         target = _local(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f".{uuid.uuid4().hex[:8]}-{path.name}"
+        temporary = temporary_beside(target)
         temporary.mkdir()
         try:
             yield temporary
             for path_inside in (*temporary.rglob("*"), temporary):
                 synced(path_inside)
-            # Half of a folder, or another writer's of the same version: replace it whole.
+            # An incomplete folder, or one that another writer has just finished.
             self.remove(path)
             temporary.replace(target)
             synced(target.parent)
@@ -167,21 +147,21 @@ class Store(Layout):
             part = [f for f in files if (f.name in MARKERS and f.parent == folder) == last]
             if not part:
                 continue
-            # Together: what an object store takes long for is to answer.
+            # Together: an object store is slow to answer, not to transfer.
             path.fs.put([str(f) for f in part], [(path / f.relative_to(folder).as_posix()).path for f in part])
 
     def remove(self, path: UPath) -> bool:
-        """Takes a file or folder away, its marker first; says whether anything was there."""
-        there = path.exists()
-        if there and not path.is_dir():
+        """Removes a file or folder, its marker first; returns whether it existed."""
+        existed = path.exists()
+        if existed and not path.is_dir():
             path.unlink(missing_ok=True)
-        elif there:
+        elif existed:
             for marker in MARKERS:
                 (path / marker).unlink(missing_ok=True)
             # Another run may remove it as well.
             with contextlib.suppress(FileNotFoundError):
                 path.fs.rm(path.path, recursive=True)
-        return there
+        return existed
 
     def write_json(self, path: UPath, value: object) -> None:
         """Writes JSON atomically."""
@@ -193,25 +173,30 @@ class Store(Layout):
         return json.loads(path.read_text("utf-8"))
 
     def read_jsons(self, paths: Sequence[UPath]) -> list[Any]:
-        """Reads many JSON files together: an object store answers slowly, but many at a time."""
+        """Reads many JSON files, from an object store concurrently."""
         if self.is_local or not paths:
             return [self.read_json(path) for path in paths]
         found = self.base.fs.cat([path.path for path in paths])
         return [json.loads(found[path.path]) for path in paths]
 
+    # Locks.
+
     @contextmanager
     def lock(self, name: str, timeout_s: float = 3600.0) -> Iterator[None]:
-        """One holder at a time on this machine; a killed holder frees it.
+        """Holds a lock of this machine, which the death of its holder releases.
 
-        On several machines it spares double work at best: their `work` folders are apart, or the shared file
-        system does not tell them of each other's locks. `parallel` gives a track to one worker at a time and
-        Dagster to one run, so two meet only where a worker that was taken for dead is not. As every file is
-        written aside and put in place whole, no half one comes of it. Of two writers the later stays, or fails
-        and is tried again; in an object store a folder may come out mixed where machines round differently,
-        which `melodygan doctor` finds by the hashes.
+        Between machines it only saves duplicate work at best: their `work` folders are separate, or the shared
+        file system does not share locks. `parallel` gives each track to one worker and Dagster to one run, so
+        two writers only meet after a worker was wrongly taken for dead. Because every write is atomic, neither
+        leaves an incomplete file: the later writer wins, or fails and is retried. In an object store a folder
+        may then mix files of both, where machines round differently; `melodygan doctor` finds it by the hashes.
+
+        Args:
+            name: As `kinds.lock_name` returns it; see `lock_for`.
+            timeout_s: How long to wait.
 
         Raises:
-            TransientError: somebody else held it for all of `timeout_s`.
+            TransientError: another process held it for all of `timeout_s`.
         """
         file = self.work("locks") / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock"
         try:
@@ -220,7 +205,32 @@ class Store(Layout):
         except Timeout as error:
             raise TransientError(f"another run has held {name!r} for {timeout_s:.0f} s") from error
 
-    # Immutable folders and the records that name the one in use.
+    def lock_for(self, path: UPath, timeout_s: float = 3600.0) -> contextlib.AbstractContextManager[None]:
+        """Holds the lock that protects a path; writers, check and erasure all use it.
+
+        Raises:
+            TransientError: another process held it for all of `timeout_s`.
+        """
+        return self.lock(kinds.lock_name(self.uri(path)), timeout_s)
+
+    @contextmanager
+    def try_locks(self, names: Sequence[str], timeout_s: float = 0.0) -> Iterator[bool]:
+        """Holds several locks and yields True, or yields False where another process holds one of them."""
+        with ExitStack() as stack:
+            try:
+                for name in sorted(set(names)):
+                    stack.enter_context(self.lock(name, timeout_s))
+                free = True
+            except TransientError:
+                free = False
+            except OSError as error:
+                # Where no lock can be written, nothing else is being written either.
+                if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                    raise
+                free = True
+            yield free
+
+    # Immutable folders, and the records that name the one in use.
 
     def get_or_build(
         self,
@@ -231,7 +241,7 @@ class Store(Layout):
         config: dict[str, Any],
         inputs: dict[str, str],
     ) -> Artifact:
-        """The artifact in `folder`, built now unless it is there already.
+        """Returns the artifact in `folder`, built now unless it exists.
 
         Args:
             name: The asset's name.
@@ -240,7 +250,7 @@ class Store(Layout):
             config: The stage's config, as plain JSON.
             inputs: Upstream name to version.
         """
-        with self.lock(self.uri(folder)):
+        with self.lock_for(folder):
             if not (folder / ARTIFACT_FILE).exists():
                 with self.writing_folder(folder) as temporary:
                     metrics = build(temporary)
@@ -261,10 +271,15 @@ class Store(Layout):
             return Artifact(**self.read_json(folder / ARTIFACT_FILE))
 
     def write_record(self, artifact: Artifact) -> None:
-        """Names `artifact` as the one in use of its asset."""
+        """Records `artifact` as the one in use of its asset."""
         self.write_json(self.record_path(artifact.name), asdict(artifact))
 
     def record(self, name: str) -> Artifact | None:
         """The artifact in use of an asset, or None when there is none yet."""
         path = self.record_path(name)
+        return Artifact(**self.read_json(path)) if path.exists() else None
+
+    def artifact(self, folder: UPath) -> Artifact | None:
+        """The artifact in a folder, or None when it is not there or incomplete."""
+        path = folder / ARTIFACT_FILE
         return Artifact(**self.read_json(path)) if path.exists() else None

@@ -1,7 +1,8 @@
-"""What every training needs: seed, device, schedule, moving average, resuming, and one loop for all of them."""
+"""The training loop that all models share: task, optimizer, EMA, prefetch, checkpoints, several processes."""
 
 from melodygan_core.training.build import get_or_build
 from melodygan_core.training.loop import (
+    MAX_SKIPPED_STEPS,
     MetricsCallback,
     Task,
     TrainResult,
@@ -9,10 +10,9 @@ from melodygan_core.training.loop import (
     Validation,
     fit,
     ignore,
-    means,
-    steps,
 )
 from melodygan_core.training.optimizer import (
+    allow_tf32,
     autocast,
     learning_rate,
     optimizer_for,
@@ -21,28 +21,29 @@ from melodygan_core.training.optimizer import (
     update,
 )
 from melodygan_core.training.prefetch import Batch, prefetch
-from melodygan_core.training.state import EMA, Best, TrainState
+from melodygan_core.training.state import EMA, Best, Progress, TrainState
 
 __all__ = [
     "EMA",
+    "MAX_SKIPPED_STEPS",
     "Batch",
     "Best",
     "MetricsCallback",
+    "Progress",
     "Task",
     "TrainResult",
     "TrainState",
     "Update",
     "Validation",
+    "allow_tf32",
     "autocast",
     "fit",
     "get_or_build",
     "ignore",
     "learning_rate",
-    "means",
     "optimizer_for",
     "prefetch",
     "resolve_device",
     "seed_everything",
-    "steps",
     "update",
 ]

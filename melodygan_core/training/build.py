@@ -1,4 +1,4 @@
-"""What a training leaves: one artifact, whichever processes it took."""
+"""Builds the artifact of a training, in one process or in several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from upath import UPath
 
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import distributed
 
 
@@ -23,31 +23,33 @@ def get_or_build(
     config: dict[str, Any],
     inputs: dict[str, str],
 ) -> Artifact:
-    """`Store.get_or_build` for a training, by all of its processes; the leader alone writes to the store.
+    """Returns the artifact of a training, which all processes train together if it does not exist.
+
+    Only the main process writes to the store; see `Store.get_or_build`.
 
     Args:
         name: The asset's name.
-        store: Where the artifact goes.
-        folder: Where it belongs; its last part is the version.
-        work: Name of the folder of its resumable state, which is dropped when the artifact is there.
-        build: Trains: takes the folder of the state and the one to fill, returns the metrics.
+        store: Where the artifact is kept.
+        folder: Of the artifact; its last part is the version.
+        work: Name of the folder of the resumable state; deleted once the artifact exists.
+        build: Trains. Takes the folder of the state and the folder to fill, returns the metrics.
         config: The stage's config, as plain JSON.
         inputs: Upstream name to version.
     """
 
-    def lead(out: Path) -> dict[str, Any]:
+    def build_in_all(out: Path) -> dict[str, Any]:
         distributed.broadcast(None)
         return build(store.work(work), out)
 
     if distributed.is_main_process():
-        artifact = store.get_or_build(name, folder, lead, config=config, inputs=inputs)
+        artifact = store.get_or_build(name, folder, build_in_all, config=config, inputs=inputs)
         store.drop_work(work)
         return distributed.broadcast(artifact)
-    # The leader holds the lock. What it says first is the artifact, if that was there, or else that it builds.
+    # The main process holds the lock. It broadcasts the artifact if that exists, and None before it builds.
     artifact = distributed.broadcast(None)
     if artifact is None:
-        with tempfile.TemporaryDirectory(prefix="melodygan-") as thrown_away:
-            build(store.work(work), Path(thrown_away))
+        with tempfile.TemporaryDirectory(prefix="melodygan-") as discarded:
+            build(store.work(work), Path(discarded))
         artifact = distributed.broadcast(None)
-    assert artifact is not None, "the leader ends with an artifact"
+    assert artifact is not None, "the main process broadcasts the artifact last"
     return artifact

@@ -1,4 +1,4 @@
-"""Weights as safetensors, everything else as JSON: nothing in a checkpoint can run code."""
+"""Published checkpoints: weights as safetensors, config as JSON, so that reading one cannot run code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ MAX_CONFIG_BYTES = 4_000_000
 
 
 def save_weights(folder: Path, modules: dict[str, torch.nn.Module], config: dict[str, Any]) -> None:
-    """Writes `weights.safetensors` (keys prefixed by the module's name) and `config.json` into a folder."""
+    """Writes `weights.safetensors` (keys prefixed by the module's name) and `config.json` into a folder.
+
+    Raises:
+        StorageError: the weights could not be written.
+    """
     tensors = {
         f"{name}.{key}": value.detach().contiguous().cpu().clone()
         for name, module in modules.items()
@@ -33,49 +37,50 @@ def save_weights(folder: Path, modules: dict[str, torch.nn.Module], config: dict
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
-def load_config(folder: Path, *required: str) -> dict[str, Any]:
-    """Reads the `config.json` of a checkpoint folder.
+def load_config(folder: Path, *required: str, file: str = CONFIG_FILE) -> dict[str, Any]:
+    """Reads the `config.json` of a checkpoint folder, or another JSON object of a folder.
 
     Args:
         folder: Of the checkpoint.
-        required: Keys it must have.
+        required: Keys that it must have.
+        file: Name of the file.
 
     Raises:
-        InputError: missing, too large, not JSON, or without a required key.
+        InputError: the file is missing, too large, not JSON, or without a required key.
     """
-    path = folder / CONFIG_FILE
+    path = folder / file
     if not path.is_file():
-        raise InputError(f"{folder} is no checkpoint: it has no {CONFIG_FILE}")
+        raise InputError(f"{folder} is no checkpoint: it has no {file}")
     if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise InputError(f"{path} has {path.stat().st_size} bytes; allowed: at most {MAX_CONFIG_BYTES}")
+        raise InputError(f"{path} must have at most {MAX_CONFIG_BYTES} bytes, got {path.stat().st_size}")
     try:
         config = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict) or not set(required) <= set(config):
-        raise InputError(f"{path} is no config of a checkpoint; it must have {', '.join(required)}")
+        raise InputError(f"{path} must be a JSON object with {', '.join(required)}")
     return config
 
 
 @contextmanager
 def config_errors(folder: Path) -> Iterator[None]:
-    """What is wrong with the values of a checkpoint's config is reported with the name of the file."""
+    """Raises InputError with the name of the config file for errors that its values cause inside the block."""
     try:
         yield
     except (TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
-        # RuntimeError is torch's for sizes that no tensor has.
+        # torch raises RuntimeError for impossible tensor sizes.
         raise InputError(f"{folder / CONFIG_FILE}: {error}") from error
 
 
 def load_weights(folder: Path, modules: dict[str, torch.nn.Module]) -> None:
-    """Fills modules from the `weights.safetensors` of a checkpoint folder, strictly.
+    """Loads `weights.safetensors` of a checkpoint folder into modules, strictly.
 
-    The modules may be on the meta device, where a config of any size costs nothing: they take the tensors
-    of the file, and a shape that does not fit is an error before anything is allocated for it.
+    The modules may be on the meta device, where a config of any size costs nothing: they take over the tensors
+    of the file, and a wrong shape is an error before anything is allocated for it.
 
     Raises:
-        InputError: missing, damaged, of other shapes or types than the config says, or with values that are
-            not finite.
+        InputError: the file is missing or damaged, its shapes or types are not those of the config, or a value
+            is not finite.
     """
     path = folder / WEIGHTS_FILE
     if not path.is_file():
@@ -84,20 +89,22 @@ def load_weights(folder: Path, modules: dict[str, torch.nn.Module]) -> None:
         tensors = load_file(path)
         for name, module in modules.items():
             prefix = f"{name}."
-            own = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-            _check_values(own, module)
-            module.load_state_dict(own, assign=True)
+            state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            _check_values(state, module)
+            module.load_state_dict(state, assign=True)
     except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{path} does not fit its config: {error}") from error
+        # torch lists every tensor that does not fit on a line of its own.
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} does not fit its config: {reason}") from error
 
 
 def _check_values(tensors: Mapping[str, torch.Tensor], module: torch.nn.Module) -> None:
-    # Assigned as they are, tensors of another type would fail later, or silently compute in that type.
+    # A tensor of another type would be assigned as it is, and compute in that type or fail later.
     for key, expected in module.state_dict().items():
         value = tensors.get(key)
         if value is None:
             continue
         if value.dtype != expected.dtype:
-            raise RuntimeError(f"{key} is {value.dtype}; allowed: {expected.dtype}")
+            raise RuntimeError(f"{key} must be {expected.dtype}, got {value.dtype}")
         if not bool(torch.isfinite(value).all()):
-            raise RuntimeError(f"{key} holds values that are not finite")
+            raise RuntimeError(f"{key} must be finite, got NaN or infinite values")

@@ -1,7 +1,11 @@
-"""What the processes of one training, started by torchrun, say to each other; one alone says nothing.
+"""Collectives of data-parallel training, which torchrun starts; with one process each does nothing.
 
-Each draws the same batches, takes its part, and averages its gradients with the others': the training is that
-of one process with the whole batches.
+Every process computes the same whole batch, takes its shard, and averages gradients with the others. The result
+is that of one process with the whole batch.
+
+The gradients through all-gather and all-reduce are autograd Functions of our own. The R1 penalty is
+differentiated twice, which `torch.distributed.nn.functional` supports as well, but torch 2.13 deprecates it in
+favour of a private module.
 """
 
 from __future__ import annotations
@@ -20,114 +24,145 @@ from melodygan_core.config import require
 
 T = TypeVar("T")
 
-# One that waits while another decodes a dataset's sound is not lost; torchrun ends all when one dies.
+# A process may wait while another decodes a dataset's sound. torchrun ends all processes when one dies.
 _TIMEOUT = timedelta(days=1)
 _TINY = 1e-30
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Joins the processes that torchrun started, each with the GPU of its own number if there are any.
+    """Joins the processes that torchrun started, each with the GPU of its local rank if there are GPUs.
 
     Raises:
-        InputError: this machine runs more processes than it has GPUs, and has some.
+        InputError: this machine has GPUs, but fewer than processes.
     """
     if not dist.is_torchelastic_launched():
         yield
         return
     if torch.cuda.is_available():
-        there, local = torch.cuda.device_count(), dist.get_node_local_rank()
-        require(local < there, "nproc-per-node", f"{local + 1} or more", f"1 to {there}, a process a GPU")
-        torch.cuda.set_device(local)
+        gpus, local_rank = torch.cuda.device_count(), dist.get_node_local_rank()
+        require(
+            local_rank < gpus,
+            "nproc-per-node",
+            f"{local_rank + 1} or more",
+            f"1 to {gpus}, one process per GPU",
+        )
+        torch.cuda.set_device(local_rank)
     dist.init_process_group(timeout=_TIMEOUT)
     yield
-    # Only when all went well: after an error others may wait for this one, and torchrun ends them.
+    # Not after an error: other processes may wait for this one, and torchrun ends them.
     dist.destroy_process_group()
 
 
 def world_size() -> int:
-    """How many there are; 1 where torchrun started none."""
+    """Number of processes; 1 without torchrun."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which this is, from 0."""
+    """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_main_process() -> bool:
-    """Whether this is the one that writes files and shows progress."""
+    """Whether this process writes files and shows progress."""
     return rank() == 0
 
 
-def local_shard(whole: Tensor) -> Tensor:
-    """This process's part of what was drawn for the whole batch: equal parts of the first dimension.
+def local_shard(batch: Tensor) -> Tensor:
+    """This process's shard of a whole batch: one of equal parts of the first dimension.
 
     Raises:
-        InputError: the parts are not equal.
+        InputError: the batch size is not a multiple of the number of processes.
     """
     require(
-        len(whole) % world_size() == 0,
+        len(batch) % world_size() == 0,
         "batch_size",
-        len(whole),
+        len(batch),
         f"multiples of {world_size()}, the number of processes",
     )
-    return whole.tensor_split(world_size())[rank()]
+    return batch.tensor_split(world_size())[rank()]
 
 
-def sample_global(count_here: int, draw: Callable[[int], Tensor]) -> Tensor:
-    """This process's part of what is drawn at random for the whole batch: who has an example changes nothing.
+def sample_global(local_count: int, sample: Callable[[int], Tensor]) -> Tensor:
+    """This process's shard of random numbers that are drawn for the whole batch, as one process would.
 
     Args:
-        count_here: Examples in this process's part.
-        draw: Given how many examples the whole batch has, draws something for each.
+        local_count: Examples in this process's shard.
+        sample: Takes the size of the whole batch, returns random numbers for each example.
     """
-    return local_shard(draw(world_size() * count_here))
+    return local_shard(sample(world_size() * local_count))
 
 
-class _Whole(torch.autograd.Function):
-    # The transpose of putting parts together is to sum what all have for a part; each is the other's gradient,
-    # to any order, for a gradient penalty is differentiated twice.
+class _AllGather(torch.autograd.Function):
+    # Each of the two Functions is the other's gradient, so that they can be differentiated any number of times.
     @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:
-        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(world_size())]
-        dist.all_gather(parts, part.contiguous())
-        return torch.cat(parts)
+    def forward(ctx: Any, shard: Tensor) -> Tensor:
+        shards = [torch.empty_like(shard, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(shards, shard.contiguous())
+        return torch.cat(shards)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _Part.apply(gradients[0])
+        return _ReduceScatter.apply(gradients[0])
 
 
-class _Part(torch.autograd.Function):
+class _ReduceScatter(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, whole: Tensor) -> Tensor:
-        total = whole.clone(memory_format=torch.contiguous_format)
+    def forward(ctx: Any, batch: Tensor) -> Tensor:
+        total = batch.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return local_shard(total)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _Whole.apply(gradients[0])
+        return _AllGather.apply(gradients[0])
 
 
-def all_gather_with_grad(part: Tensor) -> Tensor:
-    """All processes' parts, in order, as one batch; its gradients are the sums of those of all losses."""
-    return part if world_size() == 1 else _Whole.apply(part)
+class _AllReduce(torch.autograd.Function):
+    # The losses of all processes depend on the sum: the gradient of a part is the sum of their gradients.
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        total = part.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _AllReduce.apply(gradients[0])
+
+
+def all_gather_with_grad(shard: Tensor) -> Tensor:
+    """The shards of all processes, in order, as one batch; gradients are summed over all processes' losses."""
+    return shard if world_size() == 1 else _AllGather.apply(shard)
+
+
+def global_norm(part: Tensor) -> Tensor:
+    """Euclidean norm over all processes' parts, with gradients."""
+    if world_size() == 1:
+        return part.norm()
+    # The gradient of a norm of zero is zero, that of the square root is infinite.
+    return _AllReduce.apply(part.square().sum()).clamp_min(_TINY).sqrt()
+
+
+@torch.no_grad()
+def global_mean(part: Tensor) -> Tensor:
+    """Mean over all processes, without gradients."""
+    return part.detach() if world_size() == 1 else _AllReduce.apply(part) / world_size()
 
 
 def broadcast(value: T) -> T:
-    """What the leader has here, for all; every process must ask."""
+    """The main process's value, in all processes; every process must call this."""
     if world_size() == 1:
         return value
-    held: list[Any] = [value]
-    dist.broadcast_object_list(held, src=0, device=torch.device("cpu"))
-    return held[0]
+    values: list[Any] = [value]
+    dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+    return values[0]
 
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """Runs a block in the leader, then in all others: what it leaves on disk is made once."""
+    """Runs a block in the main process, then in all others, which find the files that it wrote."""
     if not is_main_process():
         dist.barrier()
     yield
@@ -135,37 +170,8 @@ def main_process_first() -> Iterator[None]:
         dist.barrier()
 
 
-class _Total(torch.autograd.Function):
-    # All losses depend on the sum, and so on each process's part: a part's gradient is the sum of theirs.
-    @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:
-        whole = part.clone()
-        dist.all_reduce(whole)
-        return whole
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        whole = gradients[0].clone()
-        dist.all_reduce(whole)
-        return whole
-
-
-def global_norm(part: Tensor) -> Tensor:
-    """The Euclidean norm of all processes' parts together, with gradients."""
-    if world_size() == 1:
-        return part.norm()
-    # Of a norm of zero the gradient is zero, that of a root is not.
-    return _Total.apply(part.square().sum()).clamp_min(_TINY).sqrt()
-
-
-@torch.no_grad()
-def global_mean(part: Tensor) -> Tensor:
-    """The mean over all processes, without gradients."""
-    return part.detach() if world_size() == 1 else _Total.apply(part) / world_size()
-
-
 class Dropout(nn.Dropout):
-    """Dropout that is drawn for the whole batch, so that an example's does not depend on who has it."""
+    """Dropout that is drawn for the whole batch, so that an example's does not depend on its process."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(batch, ...) -> the same shape."""
@@ -175,8 +181,8 @@ class Dropout(nn.Dropout):
         return input * sample_global(len(input), lambda n: F.dropout(input.new_ones(n, *shape), self.p))
 
 
-class _Announced(nn.Module):
-    """A module whose forward pass is a loss that was computed with it."""
+class _LossModule(nn.Module):
+    """Holds a module; its forward pass returns a loss that was computed with the module."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -187,17 +193,17 @@ class _Announced(nn.Module):
 
 
 def average_gradients(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Lets the backward pass of every loss that is sent through average a module's gradients.
+    """Returns a function that a loss passes through, so that its backward pass averages the module's gradients.
 
-    The losses of a task call its modules in many ways, and one loss those of several. DistributedDataParallel
-    needs none of that: its hooks lie on the parameters, and its forward pass says that a backward pass follows.
+    A task calls its modules in many ways, and a loss may depend on several modules. DistributedDataParallel
+    allows that: its hooks are on the parameters, and its forward pass only prepares the next backward pass.
 
     Args:
-        module: On its device; the leader's weights become everybody's.
+        module: On its device; its weights become those of the main process.
     """
     if world_size() == 1:
         return lambda loss: loss
-    # A part that stays as it is, such as an encoder beside its decoder, gets no gradient: not known in advance.
+    # A frozen part, such as an encoder beside its decoder, gets no gradient.
     return nn.parallel.DistributedDataParallel(
-        _Announced(module), forward_sync_buffers=False, find_unused_parameters=True
+        _LossModule(module), forward_sync_buffers=False, find_unused_parameters=True
     )

@@ -1,4 +1,4 @@
-"""The one training loop: updates, validations, early stop, resuming."""
+"""The training loop of every model: steps, validations, early stop, checkpoints."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from tqdm.auto import tqdm
 from melodygan_core.config import OptimizerConfig
 from melodygan_core.errors import MelodyGANError
 from melodygan_core.training import distributed
-from melodygan_core.training.optimizer import learning_rate, optimizer_for, update
+from melodygan_core.training.optimizer import allow_tf32, learning_rate, optimizer_for, update
 from melodygan_core.training.prefetch import Batch, prefetch
-from melodygan_core.training.state import Best, TrainState
+from melodygan_core.training.state import Progress, TrainState
 
-# Called with the step and a flat dict of namespaced figures, after each validation.
+# Steps in a row with a skipped update that end a training.
+MAX_SKIPPED_STEPS = 10
+
+# Called after each validation with the step and a flat dict of namespaced metrics.
 MetricsCallback = Callable[[int, dict[str, float]], None]
 
 
@@ -30,12 +33,12 @@ def ignore(step: int, figures: dict[str, float]) -> None:
 
 
 class Update(NamedTuple):
-    """One update within a step.
+    """One optimizer update within a step.
 
     Attributes:
-        part: Which of the task's trained modules.
-        loss: Minimised by it.
-        figures: Namespaced losses to be shown.
+        part: Name of the optimized module.
+        loss: Scalar that this update minimises.
+        figures: Namespaced losses to log, scalars on the module's device.
     """
 
     part: str
@@ -44,11 +47,11 @@ class Update(NamedTuple):
 
 
 class Validation(NamedTuple):
-    """What the model is worth now.
+    """Result of a validation.
 
     Attributes:
-        loss: The weights with the lowest are kept; None when these are no candidate.
-        figures: To be shown.
+        loss: The weights with the lowest loss are kept; None if these weights are no candidate.
+        figures: Metrics to log.
     """
 
     loss: float | None
@@ -56,51 +59,51 @@ class Validation(NamedTuple):
 
 
 class Task(Protocol):
-    """What a training is about: what is trained, by which losses, and how it is judged."""
+    """One training: its modules, batches, losses and validation."""
 
     @property
     def eval_model(self) -> nn.Module:
-        """The module whose best weights are the result."""
+        """The module that is validated, and whose best weights are the result."""
         ...
 
     @property
     def optimized_modules(self) -> Mapping[str, nn.Module]:
-        """Modules that have an optimizer of their own, on their device."""
+        """Modules with an optimizer of their own, on their device."""
         ...
 
     @property
     def stateful_modules(self) -> Mapping[str, nn.Module]:
-        """Modules without optimizer whose state goes on from step to step."""
+        """Modules without an optimizer whose state changes from step to step, on the same device."""
         ...
 
     def get_batch(self, step: int) -> Batch:
-        """The whole batch of a step, on the CPU; by the step alone, for it is asked for ahead, in a thread."""
+        """The whole batch of a step, on the CPU. Called ahead, in a thread: it depends on the step alone."""
         ...
 
     def training_step(self, step: int, batch: Batch) -> Iterator[Update]:
-        """The updates of a step, in order; each is done before the next is asked for.
+        """Yields the updates of a step, in order; each is done before the next is computed.
 
         Args:
-            step: Which.
-            batch: What was drawn for it, on the device of what is trained. All else that is random is torch's
-                generator's.
+            step: From 0.
+            batch: This process's shard of `get_batch(step)`, on the device. All other random numbers come from
+                torch's default generators.
         """
         ...
 
     def validate(self, step: int) -> Validation:
-        """Judges what is kept, on the validation split, after so many steps."""
+        """Evaluates `eval_model` on the validation split after `step` steps."""
         ...
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training came to; what the task keeps has its best weights.
+    """Result of a training; the task's `eval_model` has the best weights.
 
     Attributes:
-        best_step: When the kept weights were validated.
-        figures: Of the validation then.
-        history: One row a validation, `train/...` and `validation/...`.
-        duration_s: Since this process started or resumed it.
+        best_step: Step of the best weights.
+        figures: Metrics of the validation at that step.
+        history: One row per validation: `step`, `train/...` and `validation/...`.
+        duration_s: Since this process started or resumed the training.
     """
 
     best_step: int
@@ -110,7 +113,7 @@ class TrainResult:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """As an artifact's metrics."""
+        """The metrics of the artifact."""
         return {
             "steps": self.history[-1]["step"],
             "best_step": self.best_step,
@@ -120,73 +123,77 @@ class TrainResult:
         }
 
 
-def steps(name: str, first: int, last: int) -> Iterable[int]:
-    """A progress bar over optimizer updates."""
-    bar = {"desc": name, "unit": "step", "initial": first, "total": last, "mininterval": 1.0}
-    return tqdm(range(first, last), disable=not distributed.is_main_process(), **bar)
-
-
 def fit(
     name: str,
     task: Task,
     config: OptimizerConfig,
     work: Path,
-    observe: MetricsCallback,
+    callback: MetricsCallback,
     betas: tuple[float, float] = (0.9, 0.99),
 ) -> TrainResult:
-    """Trains until the validation loss stops falling, resuming where a killed run stopped.
+    """Trains until the validation loss stops falling; resumes from the checkpoint in `work` if there is one.
+
+    The caller seeds torch before it builds the task: `seed_everything(config.seed)`.
 
     Args:
-        name: For progress bar and errors, such as `dense autoencoder`.
-        task: What is trained, and how.
-        config: How long, how fast, when to stop.
-        work: A folder for the resumable state.
-        observe: Called after every validation.
+        name: For the progress bar and errors, such as `dense codec`.
+        task: What to train.
+        config: Steps, learning rate, early stop.
+        work: Folder of the resumable checkpoint.
+        callback: Called after every validation.
         betas: Of AdamW.
 
     Raises:
-        MelodyGANError: training diverged.
+        MelodyGANError: a validation metric is not finite, or MAX_SKIPPED_STEPS steps in a row were skipped.
+        StorageError: a checkpoint could not be written.
     """
+    started = time.monotonic()
+    device = next(task.eval_model.parameters()).device
+    allow_tf32(device)
     optimizers = {part: optimizer_for(module, config, betas) for part, module in task.optimized_modules.items()}
-    best, history = Best(), []
-    recent: list[dict[str, Tensor]] = []
+    average = {part: distributed.average_gradients(module) for part, module in task.optimized_modules.items()}
     parts = {
         **task.optimized_modules,
         **task.stateful_modules,
-        **{f"{part}_optimizer": o for part, o in optimizers.items()},
+        **{f"{part}_optimizer": optimizer for part, optimizer in optimizers.items()},
     }
-    state = TrainState(work / "state.pt", config.checkpoint_every_s, parts, recent)
-    averaged = {part: distributed.average_gradients(module) for part, module in task.optimized_modules.items()}
-    first = state.load(best, history)
-    if first == 0:
-        # Shown, but no candidate: what was never trained is not what anybody asked for.
-        history.append({"step": 0, **_row("validation", distributed.broadcast(task.validate(0)).figures)})
-    started = time.monotonic()
+    progress = Progress()
+    best, history = progress.best, progress.history
 
-    device = next(task.eval_model.parameters()).device
-    with closing(prefetch(task.get_batch, range(first, config.max_steps), device)) as batches:
-        for step, batch in zip(steps(name, first, config.max_steps), batches, strict=True):
-            losses: dict[str, Tensor] = {}
-            for part, loss, figures in task.training_step(step, batch):
+    with TrainState(work / "state.pt", config.checkpoint_every_s, parts, device) as state:
+        first = state.load(progress)
+        if first == 0:
+            # For comparison only: untrained weights are never kept.
+            figures = distributed.broadcast(task.validate(0)).figures
+            history.append({"step": 0, **_prefixed("validation", figures)})
+
+        with closing(prefetch(task.get_batch, range(first, config.max_steps), device)) as batches:
+            for step, batch in zip(_progress_bar(name, first, config.max_steps), batches, strict=True):
                 rate = learning_rate(step, config)
-                update(optimizers[part], averaged[part](loss), rate, config.clip_norm, step, f"{name} ({part})")
-                losses |= figures
-            recent.append(_of_whole_batch(losses))
-            if (step + 1) % config.eval_every == 0 or step + 1 == config.max_steps:
-                # All judge, so that all have drawn alike; the leader's last digits decide when to stop.
-                loss_now, shown = distributed.broadcast(task.validate(step + 1))
-                row = _row("train", means(recent)) | _row("validation", shown)
-                if wrong := {k: v for k, v in row.items() if not math.isfinite(v)}:
-                    raise MelodyGANError(f"the {name} diverged by step {step + 1}: {wrong}")
-                best.offer(math.inf if loss_now is None else loss_now, step + 1, task.eval_model)
-                history.append({"step": step + 1, **row})
-                recent.clear()
-                observe(step + 1, row)
-                if best.stale >= config.patience:
-                    break
-            state.save(step + 1, best, history)
+                losses: dict[str, Tensor] = {}
+                skipped = []
+                for part, loss, figures in task.training_step(step, batch):
+                    if update(optimizers[part], average[part](loss), rate, config.clip_norm) is None:
+                        skipped.append(part)
+                    else:
+                        losses |= figures
+                _record(progress, losses, skipped, name, step)
 
-    # Where no validation was a candidate the last weights are kept, and checks on what they make fail.
+                if (step + 1) % config.eval_every == 0 or step + 1 == config.max_steps:
+                    # Every process validates, so that all draw the same random numbers. The main process's
+                    # loss, whose last digits may differ, decides for all.
+                    loss, figures = distributed.broadcast(task.validate(step + 1))
+                    row = _training_figures(progress) | _prefixed("validation", figures)
+                    if invalid := {k: v for k, v in row.items() if not math.isfinite(v)}:
+                        raise MelodyGANError(f"the {name} diverged by step {step + 1}: {invalid}")
+                    best.offer(math.inf if loss is None else loss, step + 1, task.eval_model)
+                    history.append({"step": step + 1, **row})
+                    callback(step + 1, row)
+                    if best.stale >= config.patience:
+                        break
+                state.save(step + 1, progress)
+
+    # Without any candidate the last weights are kept; the checks of the artifact then fail.
     if best.step >= 0:
         task.eval_model.load_state_dict(best.state)
     chosen = next(row for row in history if row["step"] == best.step) if best.step >= 0 else history[-1]
@@ -194,18 +201,38 @@ def fit(
     return TrainResult(int(chosen["step"]), figures, history, round(time.monotonic() - started, 1))
 
 
-def _row(kind: str, figures: dict[str, float]) -> dict[str, float]:
-    return {f"{kind}/{k}": v for k, v in figures.items()}
+def _record(progress: Progress, losses: dict[str, Tensor], skipped: list[str], name: str, step: int) -> None:
+    progress.recent.append(_mean_over_processes(losses))
+    progress.skipped += bool(skipped)
+    progress.skipped_in_a_row = progress.skipped_in_a_row + 1 if skipped else 0
+    if progress.skipped_in_a_row >= MAX_SKIPPED_STEPS:
+        raise MelodyGANError(
+            f"the {name} diverged at step {step}: loss or gradients of {', '.join(skipped)} were not finite in "
+            f"{MAX_SKIPPED_STEPS} steps in a row"
+        )
 
 
-def _of_whole_batch(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+def _training_figures(progress: Progress) -> dict[str, float]:
+    """Mean losses of the steps since the last validation, and the number of skipped steps; starts anew."""
+    names = sorted({name for row in progress.recent for name in row})
+    means = {n: float(torch.stack([row[n].cpu() for row in progress.recent if n in row]).mean()) for n in names}
+    means["skipped_steps"] = float(progress.skipped)
+    progress.recent.clear()
+    progress.skipped = 0
+    return _prefixed("train", means)
+
+
+def _mean_over_processes(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     parts = {k: v.detach() for k, v in losses.items()}
-    if distributed.world_size() == 1:
+    if distributed.world_size() == 1 or not parts:
         return parts
     return dict(zip(parts, distributed.global_mean(torch.stack([*parts.values()])).unbind(), strict=True))
 
 
-def means(rows: list[dict[str, Tensor]]) -> dict[str, float]:
-    """The mean of each figure over the rows that have it."""
-    names = {k for row in rows for k in row}
-    return {k: float(torch.stack([row[k].cpu() for row in rows if k in row]).mean()) for k in sorted(names)}
+def _prefixed(prefix: str, figures: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}/{k}": v for k, v in figures.items()}
+
+
+def _progress_bar(name: str, first: int, last: int) -> Iterable[int]:
+    bar = {"desc": name, "unit": "step", "initial": first, "total": last, "mininterval": 1.0}
+    return tqdm(range(first, last), disable=not distributed.is_main_process(), **bar)

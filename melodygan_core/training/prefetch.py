@@ -1,4 +1,4 @@
-"""Batches made while the step before them runs."""
+"""Batches computed in a thread while the steps before them run."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from torch import Tensor
 
 from melodygan_core.training import distributed
 
-# What a step is computed from, by name: tensors on the CPU, (batch, ...).
+# The inputs of a step by name: tensors (batch, ...).
 Batch = dict[str, Tensor]
 
-READY = 2
+BATCHES_AHEAD = 2
 
 
-def prefetch(draw: Callable[[int], Batch], steps: range, device: torch.device) -> Generator[Batch]:
-    """This process's part of the batches of these steps, on the device; the next ones are drawn in a thread.
+def prefetch(get_batch: Callable[[int], Batch], steps: range, device: torch.device) -> Generator[Batch]:
+    """Yields this process's shard of each step's batch, on the device; the next batches are made in a thread.
 
     Args:
-        draw: The whole batch of a step, by the step alone.
-        steps: Which.
-        device: Where to. To a GPU, copies run beside the computing.
+        get_batch: Returns the whole batch of a step on the CPU; a function of the step alone.
+        steps: Which steps.
+        device: Where the batches go. Copies to a GPU are asynchronous.
 
     Raises:
-        Exception: what `draw` raised for a step, when it is that step's turn.
+        Exception: what `get_batch` raises for a step, when it is that step's turn.
     """
 
-    def make(step: int) -> Batch:
-        part = {name: distributed.local_shard(whole) for name, whole in draw(step).items()}
-        return {name: t.pin_memory() for name, t in part.items()} if device.type == "cuda" else part
+    def load(step: int) -> Batch:
+        shard = {name: distributed.local_shard(tensor) for name, tensor in get_batch(step).items()}
+        return {name: t.pin_memory() for name, t in shard.items()} if device.type == "cuda" else shard
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
-        waiting = deque(thread.submit(make, step) for step in steps[:READY])
+        waiting = deque(thread.submit(load, step) for step in steps[:BATCHES_AHEAD])
         try:
             for step in steps:
                 batch = waiting.popleft().result()
-                if step + READY in steps:
-                    waiting.append(thread.submit(make, step + READY))
+                if step + BATCHES_AHEAD in steps:
+                    waiting.append(thread.submit(load, step + BATCHES_AHEAD))
                 yield {name: t.to(device, non_blocking=True) for name, t in batch.items()}
         finally:
             for future in waiting:

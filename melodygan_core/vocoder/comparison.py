@@ -1,4 +1,4 @@
-"""The neural vocoder beside Griffin-Lim: the same log-mels of test tracks, distances to the truth, speed."""
+"""Compares the neural vocoder with Griffin-Lim on log-mels of test tracks: distance to the truth, speed."""
 
 from __future__ import annotations
 
@@ -15,56 +15,96 @@ from tqdm.auto import tqdm
 from melodygan_core import metrics
 from melodygan_core.dataset import Dataset
 from melodygan_core.features import FeatureExtractor
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 from melodygan_core.vocoder.griffin_lim import GriffinLim
 from melodygan_core.vocoder.losses import stft_distance
 from melodygan_core.vocoder.neural import NeuralVocoder
 from melodygan_core.vocoder.task import LogMel
-from melodygan_core.vocoder.waveforms import WaveformDataset, longest
+from melodygan_core.vocoder.waveforms import WaveformDataset, longest_span
 
-WINDOWS = 150
+TEST_WINDOWS = 150
 WINDOW_S = 3.0
+# Windows that a vocoder makes at once.
+BATCH = 16
 
 
 @torch.no_grad()
-def beside_griffin_lim(dataset: Dataset, store: Store, vocoder: NeuralVocoder, work: Path) -> dict[str, float]:
-    """Both on the same log-mels of test tracks, on this machine's CPU.
+def compare_with_griffin_lim(
+    dataset: Dataset, store: Store, vocoder: NeuralVocoder, work: Path
+) -> dict[str, float | str | None]:
+    """Runs both vocoders on log-mels of test tracks, on the vocoder's device, and measures their sound.
 
-    All distances are to the true sound of the same windows, and so is `kad`: below 0 where the set cannot be
-    told from its original. `excess_kad` is how far the KAD to validation tracks is from that of the true sound.
+    All distances are to the real sound of the same windows, and so is `kad`, which is 0 for the real sound
+    itself. `excess_kad` is the KAD to validation tracks minus that of the real sound. Both are computed by
+    track. `kad` compares the same tracks and needs two of them; `excess_kad` compares with other music and
+    needs five tracks in both splits. Without these they are None. `times_real_time` is the throughput in
+    batches of BATCH windows, with the copies to and from the device.
+
+    Args:
+        dataset: Has the test tracks.
+        store: Has their sound.
+        vocoder: In evaluation mode, on the device to measure.
+        work: Folder of the decoded sound.
 
     Returns:
-        `test/{neural,griffin_lim}/{kad,excess_kad,log_mel_l1,stft,times_real_time}`.
+        `test/{neural,griffin_lim}/{kad,excess_kad,log_mel_l1,stft,times_real_time}`; `test/kad_groups`, the
+        number of test tracks; `test/device`, where both were measured.
     """
-    feature, stems = dataset.feature, vocoder.config.stems
+    feature, stems, device = dataset.feature, vocoder.config.stems, vocoder.window.device
     samples = min(
         round(WINDOW_S * feature.frame_rate) * feature.hop_length,
-        *(longest(dataset, split, stems) for split in ("test", "validation")),
+        *(longest_span(dataset, split, stems) for split in ("test", "validation")),
     )
-    truth, others = (
-        WaveformDataset(dataset, store, split, stems, samples, work).evenly_spaced(WINDOWS)
-        for split in ("test", "validation")
-    )
+    splits = [WaveformDataset(dataset, store, split, stems, samples, work) for split in ("test", "validation")]
+    real, others = (split.evenly_spaced(TEST_WINDOWS) for split in splits)
+    real_tracks, other_tracks = (split.evenly_spaced_tracks(TEST_WINDOWS) for split in splits)
     log_mel_of, extract = LogMel(feature), FeatureExtractor(feature)
-    log_mel = log_mel_of(truth)
+    log_mel = log_mel_of(real)
 
     def embedded(wavs: Tensor) -> np.ndarray:
         return metrics.embed(np.stack([extract(w)[0].numpy() for w in wavs]), feature.frame_rate)
 
-    reference, original, figures = embedded(others), embedded(truth), {}
-    sigma = metrics.median_distance(reference)
-    floor = metrics.kad(reference, original, sigma)
-    ways: dict[str, Callable[[Tensor], Tensor]] = {"neural": vocoder, "griffin_lim": GriffinLim(feature)}
-    for name, way in ways.items():
-        started = time.monotonic()
-        made = torch.cat([way(part) for part in tqdm(log_mel.split(1), desc=f"{name} vocoder", unit="window")])
-        elapsed_s = time.monotonic() - started
-        embeddings = embedded(made)
+    reference, original = embedded(others), embedded(real)
+    figures: dict[str, float | str | None] = {
+        "test/device": device.type,
+        "test/kad_groups": float(metrics.fewest_groups(real_tracks)),
+    }
+
+    def kad_to_real(embeddings: np.ndarray) -> float | None:
+        if metrics.fewest_groups(real_tracks) < metrics.MIN_GROUPS:
+            return None
+        return metrics.kad(original, embeddings, real_tracks, real_tracks, shared_groups=True)
+
+    def excess_kad(embeddings: np.ndarray) -> float | None:
+        if metrics.too_few_groups(real_tracks, other_tracks):
+            return None
+        fake_kad, real_kad = (
+            metrics.kad(reference, e, other_tracks, real_tracks) for e in (embeddings, original)
+        )
+        return fake_kad - real_kad
+
+    vocoders: dict[str, Callable[[Tensor], Tensor]] = {"neural": vocoder, "griffin_lim": GriffinLim(feature)}
+    for name, vocode in vocoders.items():
+        fake, elapsed_s = _vocoded(name, vocode, log_mel, device)
+        embeddings = embedded(fake)
         figures |= {
-            f"test/{name}/kad": metrics.kad(original, embeddings),
-            f"test/{name}/excess_kad": metrics.kad(reference, embeddings, sigma) - floor,
-            f"test/{name}/log_mel_l1": float(F.l1_loss(log_mel_of(made), log_mel)),
-            f"test/{name}/stft": float(stft_distance(made, truth)),
-            f"test/{name}/times_real_time": made.numel() / feature.sample_rate / elapsed_s,
+            f"test/{name}/kad": kad_to_real(embeddings),
+            f"test/{name}/excess_kad": excess_kad(embeddings),
+            f"test/{name}/log_mel_l1": float(F.l1_loss(log_mel_of(fake), log_mel)),
+            f"test/{name}/stft": float(stft_distance(fake, real)),
+            f"test/{name}/times_real_time": fake.numel() / feature.sample_rate / elapsed_s,
         }
     return figures
+
+
+def _vocoded(
+    name: str, vocode: Callable[[Tensor], Tensor], log_mel: Tensor, device: torch.device
+) -> tuple[Tensor, float]:
+    """Wavs of log-mels, on the CPU, and the seconds that they took."""
+    # The first call on a GPU loads its kernels.
+    vocode(log_mel[:1].to(device)).cpu()
+    started = time.monotonic()
+    # A copy to the CPU waits until the GPU is done.
+    batches = tqdm(log_mel.split(BATCH), desc=f"{name} vocoder", unit="batch")
+    wavs = [vocode(batch.to(device)).cpu() for batch in batches]
+    return torch.cat(wavs), time.monotonic() - started

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-import torchaudio.functional as AF
 from torch import Tensor
-from torch.nn import functional as F
 
 from melodygan_core.config import FeatureConfig, GriffinLimConfig
 from melodygan_core.features import mel_filterbank
+from melodygan_core.vocoder.phase import MAX_LOG, pad_to_window
 
-# Nothing in music is louder than full scale: no mel band of a wav in [-1, 1] exceeds about n_fft / 2.
-_MAX_LOG = 10.0
+_EPSILON = 1e-16
 
 
 class GriffinLim:
     """Phase reconstruction (Griffin and Lim 1984; with momentum: Perraudin et al. 2013).
+
+    As `torchaudio.functional.griffinlim`, but the initial phases depend on the seed alone, not on the device
+    and not on the other examples of a batch.
 
     Args:
         feature: How the log-mels were made.
@@ -31,34 +30,32 @@ class GriffinLim:
         self.window = torch.hann_window(feature.n_fft)
 
     def __call__(self, log_mel: Tensor, seed: int = 0) -> Tensor:
-        """Sound of log-mels.
+        """Makes sound, on the device of the log-mels.
 
         Args:
             log_mel: (batch, n_mels, frames), natural log of magnitude.
-            seed: Of the starting phase.
+            seed: Of the initial phases.
 
         Returns:
             wav (batch, (frames - 1) * hop_length) float32, not normalised.
         """
-        f = self.feature
-        frames = log_mel.shape[2]
-        # The STFT reflects half a window: what is shorter gets silence behind it, which is cut off again.
-        fewest = f.n_fft // (2 * f.hop_length) + 2
-        log_mel = F.pad(log_mel, (0, max(0, fewest - frames)), value=math.log(f.log_floor))
-        magnitude = (log_mel.clamp(max=_MAX_LOG).exp() - f.log_floor).clamp_min(0)
-        linear = (magnitude.transpose(1, 2) @ self.inverse).clamp_min(0).transpose(1, 2)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            wav = AF.griffinlim(
-                linear,
-                window=self.window,
-                n_fft=f.n_fft,
-                hop_length=f.hop_length,
-                win_length=f.n_fft,
-                power=1.0,
-                n_iter=self.config.iterations,
-                momentum=self.config.momentum,
-                length=None,
-                rand_init=True,
-            )
-        return wav[:, : (frames - 1) * f.hop_length]
+        f, frames, device = self.feature, log_mel.shape[2], log_mel.device
+        log_mel = pad_to_window(log_mel, f)
+        mel = (log_mel.clamp(max=MAX_LOG).exp() - f.log_floor).clamp_min(0)
+        magnitude = (mel.transpose(1, 2) @ self.inverse.to(device)).clamp_min(0).transpose(1, 2)
+        rng = torch.Generator().manual_seed(seed)
+        initial = torch.rand(1, *magnitude.shape[1:], dtype=torch.complex64, generator=rng).to(device)
+        return self._reconstruct(magnitude, initial)[:, : (frames - 1) * f.hop_length]
+
+    def _reconstruct(self, magnitude: Tensor, phasor: Tensor) -> Tensor:
+        """Magnitudes (batch, n_fft // 2 + 1, frames) and initial complex phasors, not normalised -> wav."""
+        f, window = self.feature, self.window.to(magnitude.device)
+        momentum = self.config.momentum / (1 + self.config.momentum)
+        previous = torch.zeros_like(phasor)
+        for _ in range(self.config.iterations):
+            wav = torch.istft(magnitude * phasor, f.n_fft, f.hop_length, window=window)
+            rebuilt = torch.stft(wav, f.n_fft, f.hop_length, window=window, return_complex=True)
+            phasor = rebuilt - momentum * previous
+            phasor = phasor / (phasor.abs() + _EPSILON)
+            previous = rebuilt
+        return torch.istft(magnitude * phasor, f.n_fft, f.hop_length, window=window)

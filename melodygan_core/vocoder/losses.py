@@ -1,4 +1,4 @@
-"""How far a wav is from another: multi-resolution STFT distance, and critics of spectrograms."""
+"""Losses of wavs: multi-resolution STFT distance, and discriminators of spectrograms."""
 
 from __future__ import annotations
 
@@ -6,56 +6,57 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from melodygan_core.networks.patch_discriminator import DiscriminatorOutput, PatchDiscriminator
+from melodygan_core.networks import DiscriminatorOutput, PatchDiscriminator
 from melodygan_core.training import distributed
 
+# n_fft and hop_length.
 RESOLUTIONS = ((512, 128), (1024, 256), (2048, 512))
 _EPSILON = 1e-5
 
 
-def magnitude(wav: Tensor, n_fft: int, hop_length: int, floor: float = _EPSILON) -> Tensor:
-    """(batch, samples) -> STFT magnitudes (batch, n_fft // 2 + 1, frames), of silence `floor`."""
+def magnitude(wav: Tensor, n_fft: int, hop_length: int, min_magnitude: float = _EPSILON) -> Tensor:
+    """(batch, samples) -> STFT magnitudes (batch, n_fft // 2 + 1, frames), at least `min_magnitude`."""
     window = torch.hann_window(n_fft, device=wav.device)
     spectrum = torch.stft(wav, n_fft, hop_length, window=window, return_complex=True)
-    # The gradient of abs at 0 is not a number.
-    return (spectrum.real.square() + spectrum.imag.square() + floor**2).sqrt()
+    # The gradient of abs is not defined at 0.
+    return (spectrum.real.square() + spectrum.imag.square() + min_magnitude**2).sqrt()
 
 
 def stft_distance(wav_hat: Tensor, wav: Tensor) -> Tensor:
     """Multi-resolution STFT distance (arXiv 1910.11480): spectral convergence + L1 of log magnitudes, averaged.
 
     Args:
-        wav_hat: (batch, samples)
-        wav: (batch, samples), the truth.
+        wav_hat: (batch, samples), generated.
+        wav: (batch, samples), real.
     """
     total = wav.new_zeros(())
     for n_fft, hop_length in RESOLUTIONS:
-        made, real = magnitude(wav_hat, n_fft, hop_length), magnitude(wav, n_fft, hop_length)
-        convergence = distributed.global_norm(real - made) / distributed.global_norm(real).clamp_min(_EPSILON)
-        total = total + convergence + F.l1_loss(made.log(), real.log())
+        fake, real = magnitude(wav_hat, n_fft, hop_length), magnitude(wav, n_fft, hop_length)
+        convergence = distributed.global_norm(real - fake) / distributed.global_norm(real).clamp_min(_EPSILON)
+        total = total + convergence + F.l1_loss(fake.log(), real.log())
     return total / len(RESOLUTIONS)
 
 
 class MultiResolutionDiscriminator(nn.Module):
-    """Judge the complex STFT of a wav, each at its own resolution (after EnCodec, arXiv 2210.13438).
+    """One PatchDiscriminator of the complex STFT per resolution (after EnCodec, arXiv 2210.13438).
 
     Args:
-        channels: Of the first layer of each.
+        channels: Width of each discriminator's first convolution.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.each = nn.ModuleList(PatchDiscriminator(2, channels) for _ in RESOLUTIONS)
+        self.discriminators = nn.ModuleList(PatchDiscriminator(2, channels) for _ in RESOLUTIONS)
         for n_fft, _ in RESOLUTIONS:
             self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, wav: Tensor) -> list[DiscriminatorOutput]:
-        """(batch, samples) -> what each critic says."""
-        said = []
-        for critic, (n_fft, hop_length) in zip(self.each, RESOLUTIONS, strict=True):
+        """(batch, samples) -> the output of each discriminator."""
+        outputs = []
+        for discriminator, (n_fft, hop_length) in zip(self.discriminators, RESOLUTIONS, strict=True):
             window = self.get_buffer(f"window_{n_fft}")
             spectrum = torch.stft(
                 wav, n_fft, hop_length, window=window, normalized=True, return_complex=True
             ).transpose(1, 2)
-            said.append(critic(torch.stack([spectrum.real, spectrum.imag], dim=1)))
-        return said
+            outputs.append(discriminator(torch.stack([spectrum.real, spectrum.imag], dim=1)))
+        return outputs

@@ -1,4 +1,4 @@
-"""What the vocoder is trained on: crops of the project's own sound."""
+"""Training task of the vocoder: crops of the dataset's sound."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from melodygan_core import metrics
 from melodygan_core.config import FeatureConfig, VocoderConfig
 from melodygan_core.dataset import Dataset
 from melodygan_core.features import mel_filterbank
-from melodygan_core.networks import adversarial, feature_matching, hinge
-from melodygan_core.storage.store import Store
+from melodygan_core.networks import adv_loss, feature_matching, hinge
+from melodygan_core.storage import Store
 from melodygan_core.training import Batch, Update, Validation
 from melodygan_core.vocoder.losses import MultiResolutionDiscriminator, magnitude, stft_distance
 from melodygan_core.vocoder.neural import NeuralVocoder
-from melodygan_core.vocoder.waveforms import WaveformDataset, longest
+from melodygan_core.vocoder.phase import InitialSpectrum, pad_to_window
+from melodygan_core.vocoder.waveforms import WaveformDataset, longest_span
 
 VALIDATION_WINDOWS = 64
 VALIDATION_WINDOW_S = 1.5
 
 
 class LogMel(torch.nn.Module):
-    """wav -> log_mel with gradients; the values of `features.FeatureExtractor`.
+    """wav -> log_mel with gradients; the same values as `features.FeatureExtractor`.
 
     Args:
         feature: Sizes and floor.
@@ -43,20 +44,20 @@ class LogMel(torch.nn.Module):
     def forward(self, wav: Tensor) -> Tensor:
         """(batch, samples) -> (batch, n_mels, frames)."""
         f = self.feature
-        # A band is a sum over bins: with their usual floor, silence in a wide one would be far above log_floor.
-        mel = self.filterbank.T @ magnitude(wav, f.n_fft, f.hop_length, floor=1e-4 * f.log_floor)
+        # A band sums over bins: with the usual floor per bin, silence in a wide band is far above log_floor.
+        mel = self.filterbank.T @ magnitude(wav, f.n_fft, f.hop_length, min_magnitude=1e-4 * f.log_floor)
         return mel.clamp_min(f.log_floor).log()
 
 
 class VocoderTask:
-    """Errors of log-mel and spectra; later what critics say of the complex spectra as well.
+    """Trains the vocoder by errors of log-mel and STFT; from `disc_start` on by discriminators as well.
 
     Args:
         dataset: Memory-mapped.
         store: Has the sound.
         config: The model and its training.
         device: Where the model is.
-        work: A folder for the decoded sound.
+        work: Folder of the decoded sound.
     """
 
     betas = (0.8, 0.99)
@@ -68,71 +69,89 @@ class VocoderTask:
         hop, rate = dataset.feature.hop_length, dataset.feature.frame_rate
         stems = config.stems
         self._training = WaveformDataset(dataset, store, "train", stems, config.crop_frames * hop, work)
-        window = min(longest(dataset, s, stems) for s in ("train", "validation"))
+        window = min(longest_span(dataset, s, stems) for s in ("train", "validation"))
         window = min(window, round(VALIDATION_WINDOW_S * rate) * hop)
-        self._held = WaveformDataset(dataset, store, "validation", stems, window, work).evenly_spaced(
-            VALIDATION_WINDOWS
-        )
+        # On the CPU: batches are made by a loader thread, so that the GPU does not wait for phases.
+        self._cpu_log_mel, self._initial_spectrum = LogMel(dataset.feature), InitialSpectrum(dataset.feature)
+        validation = WaveformDataset(dataset, store, "validation", stems, window, work)
+        self._validation = self._with_phase(validation.evenly_spaced(VALIDATION_WINDOWS))
         self._log_mel = LogMel(dataset.feature).to(device)
         self.model = self.eval_model = NeuralVocoder(config, dataset.feature).to(device)
         self.optimized_modules: dict[str, nn.Module] = {"model": self.model}
         self.stateful_modules: dict[str, nn.Module] = {}
-        self._joins, self._critics = config.optimizer.max_steps, None
+        self._disc_start, self._discriminator = config.optimizer.max_steps, None
         if config.adv_weight or config.feature_matching_weight:
-            self._joins = round(config.disc_start * config.optimizer.max_steps)
-            self._critics = self.optimized_modules["critics"] = MultiResolutionDiscriminator(
-                config.disc_channels
-            ).to(device)
-        # KAD against other tracks: a set is nearer to its own original than any two sets of music are.
-        self._real = self._embedded(
-            WaveformDataset(dataset, store, "train", stems, window, work).evenly_spaced(VALIDATION_WINDOWS)
-        )
-        self._kad_floor = metrics.kad(self._real, self._embedded(self._held))
+            self._disc_start = round(config.disc_start * config.optimizer.max_steps)
+            self._discriminator = MultiResolutionDiscriminator(config.disc_channels).to(device)
+            self.optimized_modules["discriminator"] = self._discriminator
+        # KAD to other tracks: a set is nearer to its own original than any two sets of music are.
+        real = WaveformDataset(dataset, store, "train", stems, window, work)
+        self._real = self._embedded(real.evenly_spaced(VALIDATION_WINDOWS))
+        self._real_tracks = real.evenly_spaced_tracks(VALIDATION_WINDOWS)
+        self._validation_tracks = validation.evenly_spaced_tracks(VALIDATION_WINDOWS)
+        self._kad_groups = metrics.fewest_groups(self._real_tracks, self._validation_tracks)
+        if self._kad_groups >= metrics.MIN_GROUPS:
+            self._kad_real_baseline = self._kad(self._validation["wav"])
+
+    def _with_phase(self, wav: Tensor) -> Batch:
+        log_mel = pad_to_window(self._cpu_log_mel(wav), self._feature)
+        return {"wav": wav, "phase": self._initial_spectrum(log_mel)[1]}
 
     def get_batch(self, step: int) -> Batch:
-        """`wav` (batch_size, samples)."""
+        """`wav` (batch_size, samples) and `phase` (batch_size, n_fft // 2 + 1, frames) of its log-mel."""
         opt = self.config.optimizer
-        return {"wav": self._training.sample(opt.batch_size, np.random.default_rng((opt.seed, step)))}
+        return self._with_phase(self._training.sample(opt.batch_size, np.random.default_rng((opt.seed, step))))
 
     def training_step(self, step: int, batch: Batch) -> Iterator[Update]:
-        """The critics', once they have joined, and the vocoder's."""
-        config, wav = self.config, batch["wav"]
+        """Updates the discriminator, from `disc_start` on, and the vocoder."""
+        config, wav, discriminator = self.config, batch["wav"], self._discriminator
         log_mel = self._log_mel(wav)
-        wav_hat = self.model(log_mel)
+        wav_hat = self.model(log_mel, phase=batch["phase"])
         figures = {
             "recon/mel": F.l1_loss(self._log_mel(wav_hat), log_mel),
             "recon/stft": stft_distance(wav_hat, wav),
         }
         loss = config.mel_weight * figures["recon/mel"] + config.stft_weight * figures["recon/stft"]
-        if self._critics is not None and step >= self._joins:
-            of_real = self._critics(wav)
-            judging = hinge(of_real, self._critics(wav_hat.detach()))
-            yield Update("critics", judging, {"adv/critics": judging})
-            judged = self._critics(wav_hat)
-            figures |= {"adv/model": adversarial(judged), "adv/matching": feature_matching(of_real, judged)}
-            loss = loss + config.adv_weight * figures["adv/model"]
-            loss = loss + config.feature_matching_weight * figures["adv/matching"]
+        if discriminator is not None and step >= self._disc_start:
+            real_output = discriminator(wav)
+            disc_loss = hinge(real_output, discriminator(wav_hat.detach()))
+            yield Update("discriminator", disc_loss, {"adv/disc": disc_loss})
+            fake_output = discriminator(wav_hat)
+            adv, matching = adv_loss(fake_output), feature_matching(real_output, fake_output)
+            loss = loss + config.adv_weight * adv
+            loss = loss + config.feature_matching_weight * matching
+            figures |= {"adv/gen": adv, "adv/feature_matching": matching}
         yield Update("model", loss, figures)
 
     @torch.no_grad()
     def validate(self, step: int) -> Validation:
-        """Errors of windows of the validation split; how far their KAD to training sound is from the truth's.
+        """Errors of windows of the validation split, and their KAD to training sound.
 
-        By the latter weights are kept: the errors alone would prefer a vocoder that blurs.
+        The loss is the distance of that KAD to the KAD of the real windows: errors alone prefer a vocoder that
+        blurs. Weights from before the discriminators started are no candidate. KAD is computed by track;
+        `kad_groups` is the number of tracks behind it. With fewer than two there is no KAD, and the loss is the
+        weighted error.
         """
         self.model.eval()
-        wav = self._held.to(self.device)
+        wav, phase = (self._validation[k].to(self.device) for k in ("wav", "phase"))
         log_mel = self._log_mel(wav)
-        wav_hat = self.model(log_mel)
+        wav_hat = self.model(log_mel, phase=phase)
         self.model.train()
         figures = {
             "log_mel_l1": float(F.l1_loss(self._log_mel(wav_hat), log_mel)),
             "stft": float(stft_distance(wav_hat, wav)),
-            "kad": metrics.kad(self._real, self._embedded(wav_hat.cpu())),
-            "kad_floor": self._kad_floor,
+            "kad_groups": float(self._kad_groups),
         }
-        candidate = self._critics is None or step > self._joins
-        return Validation(abs(figures["kad"] - self._kad_floor) if candidate else None, figures)
+        loss = self.config.mel_weight * figures["log_mel_l1"] + self.config.stft_weight * figures["stft"]
+        if self._kad_groups >= metrics.MIN_GROUPS:
+            figures["kad"] = self._kad(wav_hat.cpu())
+            figures["kad_real_baseline"] = self._kad_real_baseline
+            loss = abs(figures["kad"] - self._kad_real_baseline)
+        candidate = self._discriminator is None or step > self._disc_start
+        return Validation(loss if candidate else None, figures)
+
+    def _kad(self, wav: Tensor) -> float:
+        return metrics.kad(self._real, self._embedded(wav), self._real_tracks, self._validation_tracks)
 
     @torch.no_grad()
     def _embedded(self, wav: Tensor) -> NDArray[np.float64]:

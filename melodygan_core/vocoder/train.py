@@ -1,4 +1,4 @@
-"""Trains the neural vocoder on the project's own sound, and reads one back."""
+"""Trains the neural vocoder on the dataset's sound, and loads a trained one."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from melodygan_core.config import (
     training_id,
 )
 from melodygan_core.dataset import Dataset
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import MetricsCallback, fit, get_or_build, ignore, resolve_device, seed_everything
 from melodygan_core.training.checkpoint import config_errors, load_config, load_weights, save_weights
-from melodygan_core.vocoder.comparison import beside_griffin_lim
+from melodygan_core.vocoder.comparison import compare_with_griffin_lim
 from melodygan_core.vocoder.neural import NeuralVocoder
 from melodygan_core.vocoder.task import VocoderTask
 
 NAME = "vocoder_checkpoint"
 
 
-def load(folder: Path, device: str = "cpu") -> NeuralVocoder:
-    """The vocoder of a checkpoint folder.
+def load(folder: Path, device: str | torch.device = "cpu") -> NeuralVocoder:
+    """The vocoder of a checkpoint folder, in evaluation mode.
 
     Raises:
         InputError: missing or damaged.
     """
-    stored = load_config(folder, "config", "feature")
+    return from_config(load_config(folder, "config", "feature"), folder, device)
+
+
+def from_config(stored: dict[str, Any], folder: Path, device: str | torch.device = "cpu") -> NeuralVocoder:
+    """The vocoder that a checkpoint's config describes, with the weights of a folder."""
     with config_errors(folder):
-        config, feature = (
-            from_dict(VocoderConfig, stored["config"]),
-            from_dict(FeatureConfig, stored["feature"]),
-        )
+        config = from_dict(VocoderConfig, stored["config"])
+        feature = from_dict(FeatureConfig, stored["feature"])
         with torch.device("meta"):
             model = NeuralVocoder(config, feature)
     load_weights(folder, {"model": model})
@@ -46,17 +48,18 @@ def load(folder: Path, device: str = "cpu") -> NeuralVocoder:
 
 
 def train(
-    dataset: Artifact, store: Store, config: VocoderConfig, observe: MetricsCallback = ignore
+    dataset: Artifact, store: Store, config: VocoderConfig, callback: MetricsCallback = ignore
 ) -> Artifact:
     """Trains on crops of the training tracks, resuming after a kill.
 
-    Kept are those weights, after the critics joined, whose sound is as far from other music as the truth.
+    Of the weights after the discriminators started, those are kept whose sound is as far from other music as
+    the real sound is.
 
     Args:
         dataset: What `dataset.assemble` returned.
-        store: Has the sound; the checkpoint goes there.
+        store: Has the sound; the checkpoint is written there.
         config: The model and its training.
-        observe: Called after every validation.
+        callback: Called after every validation.
 
     Raises:
         InputError: the dataset has too little of the stems.
@@ -65,14 +68,13 @@ def train(
     version = config_id(training_id(config), dataset.version, VERSIONS["vocoder"])
 
     def build(work: Path, folder: Path) -> dict[str, Any]:
-        return _run(Dataset(store, dataset), store, work, folder, config, observe)
+        return _run(Dataset(store, dataset), store, work, folder, config, callback)
 
     return get_or_build(
         NAME,
         store,
         store.model("vocoder", "vocoder", version),
-        # Family and stage as of any training: what looks for killed ones, or for a track's sound, finds it.
-        f"vocoder.vocoder.{version}",
+        store.training_work("vocoder", "vocoder", version),
         build,
         config=to_dict(config),
         inputs={"feature_table": dataset.version},
@@ -80,16 +82,16 @@ def train(
 
 
 def _run(
-    dataset: Dataset, store: Store, work: Path, folder: Path, config: VocoderConfig, observe: MetricsCallback
+    dataset: Dataset, store: Store, work: Path, folder: Path, config: VocoderConfig, callback: MetricsCallback
 ) -> dict[str, Any]:
     device = resolve_device(config.optimizer.device)
     seed_everything(config.optimizer.seed)
     task = VocoderTask(dataset, store, config, device, work)
-    fitted = fit("vocoder", task, config.optimizer, work, observe, task.betas)
-    stored = {"config": to_dict(config), "feature": to_dict(dataset.feature), "step": fitted.best_step}
+    result = fit("vocoder", task, config.optimizer, work, callback, task.betas)
+    stored = {"config": to_dict(config), "feature": to_dict(dataset.feature), "step": result.best_step}
     save_weights(folder, {"model": task.model}, stored)
     return {
-        **fitted.metrics,
+        **result.metrics,
         "parameters": sum(p.numel() for p in task.model.parameters()),
-        **beside_griffin_lim(dataset, store, task.model.cpu().eval(), work),
+        **compare_with_griffin_lim(dataset, store, task.model.eval(), work),
     }

@@ -16,27 +16,28 @@ from melodygan_core import audio
 from melodygan_core.config import STEMS
 from melodygan_core.dataset import CropSampler, Dataset, SpanDataset
 from melodygan_core.errors import InputError
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 from melodygan_core.training import distributed
 
 _FULL_SCALE = 32768.0
 
 
 class WaveformDataset:
-    """Mono 16-bit sound of every stretch of usable segments of a split, one after the other in one file.
+    """Crops of the mono 16-bit sound of a split: all spans of usable segments, one after the other in one file.
 
-    Decoding and resampling a crop for every example would cost more than the training step, so it is done once.
+    The sound is decoded and resampled once, because doing that for every crop would cost more than a training
+    step.
 
     Args:
-        dataset: What is usable, and where.
+        dataset: Which segments are usable.
         store: Has the raw wavs and stems.
-        split: Which.
-        stems: Which.
-        samples: Of what is drawn.
-        folder: Where the file is kept; it is made again when it is not there.
+        split: `train`, `validation` or `test`.
+        stems: Which stems.
+        samples: Length of a crop.
+        folder: Of the file; it is written again if it is missing or incomplete.
 
     Raises:
-        InputError: no stretch is that long.
+        InputError: no span has that many samples.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class WaveformDataset:
         segment = feature.segment_frames * feature.hop_length
         spans = SpanDataset(dataset, split, stems).all
         length = np.array([s.segments * segment for s in spans])
-        self._places = CropSampler(np.cumsum(length) - length, length, samples)
-        if not self._places:
+        self._tracks = np.array([s.track for s in spans])
+        self._sampler = CropSampler(np.cumsum(length) - length, length, samples)
+        if not self._sampler:
             raise InputError(
                 f"{split} has no {samples / feature.sample_rate:.1f} s of usable {', '.join(stems)}"
             )
@@ -59,23 +61,27 @@ class WaveformDataset:
         self.samples = samples
 
     def sample(self, count: int, rng: np.random.Generator) -> Tensor:
-        """Random wavs (count, samples) float32."""
-        return self._taken(self._places.sample(count, rng)[0])
+        """Random crops (count, samples), float32 in [-1, 1)."""
+        return self._crops(self._sampler.sample(count, rng)[0])
 
     def evenly_spaced(self, at_most: int) -> Tensor:
-        """Wavs (n, samples) that do not overlap, evenly over all stretches."""
-        return self._taken(self._places.evenly_spaced(at_most)[0])
+        """Crops (n, samples) that do not overlap, spread evenly over all spans."""
+        return self._crops(self._sampler.evenly_spaced(at_most)[0])
 
-    def _taken(self, starts: NDArray[np.int64]) -> Tensor:
+    def evenly_spaced_tracks(self, at_most: int) -> NDArray[np.int64]:
+        """Returns the track (n,), an index into the dataset's tracks, of each wav of `evenly_spaced`."""
+        return self._tracks[self._sampler.evenly_spaced(at_most)[1]]
+
+    def _crops(self, starts: NDArray[np.int64]) -> Tensor:
         wavs = np.stack([self._values[s : s + self.samples] for s in starts])
         return torch.from_numpy(wavs.astype(np.float32) / _FULL_SCALE)
 
 
-def longest(dataset: Dataset, split: str, stems: Sequence[str]) -> int:
-    """Samples of the longest stretch of a split: short tracks are measured, too, in shorter windows.
+def longest_span(dataset: Dataset, split: str, stems: Sequence[str]) -> int:
+    """Samples of the longest span of a split: short tracks are evaluated in shorter windows.
 
     Raises:
-        InputError: there is none.
+        InputError: the split has none.
     """
     feature = dataset.feature
     segments = max(s.segments for s in SpanDataset(dataset, split, stems).all)
@@ -83,16 +89,16 @@ def longest(dataset: Dataset, split: str, stems: Sequence[str]) -> int:
 
 
 def _decode(dataset: Dataset, store: Store, spans: Sequence, segment: int, path: Path) -> None:
-    """Writes the sound of all stretches, the file by atomic rename."""
+    """Writes the sound of all spans to one file, which appears by an atomic rename."""
     rate = dataset.feature.sample_rate
     temporary = path.with_suffix(".tmp")
     opened: tuple[int, int] | None = None
     wav = np.empty(0, dtype=np.float32)
     with temporary.open("wb") as file:
-        for span in tqdm(spans, desc="sound", unit="stretch"):
+        for span in tqdm(spans, desc="sound", unit="span"):
             if opened != (span.track, span.stem):
                 opened = (span.track, span.stem)
-                wav = _mono(dataset, store, span.track, STEMS[span.stem], rate)
+                wav = track_sound(dataset, store, span.track, STEMS[span.stem], rate)
             first = span.position * segment
             part = wav[first : first + span.segments * segment]
             padded = np.pad(part, (0, span.segments * segment - len(part)))
@@ -104,7 +110,8 @@ def _decode(dataset: Dataset, store: Store, spans: Sequence, segment: int, path:
     temporary.replace(path)
 
 
-def _mono(dataset: Dataset, store: Store, track: int, stem: str, rate: int) -> NDArray[np.float32]:
+def track_sound(dataset: Dataset, store: Store, track: int, stem: str, rate: int) -> NDArray[np.float32]:
+    """Mono sound (samples,) of a stem of a track, at a rate in Hz."""
     track_id = dataset.tracks[track]["track_id"]
     path = store.raw_wav(track_id)
     if stem != "mix":

@@ -1,36 +1,14 @@
-"""`melodygan`: the whole graph in one command, and what a release can do without Dagster."""
+"""The commands of `melodygan` that need Dagster: run, demo, ui and forget.
 
-from __future__ import annotations
+The core finds them by the entry points of the installed distribution. Importing this package adds them as
+well: in a source tree, the installed entry points may be those of another version.
+"""
 
-from typing import Any
-
-import click
-
-from melodygan_core.errors import MelodyGANError
+from melodygan_core.cli import main
+from melodygan_dagster.cli.forget import forget
 from melodygan_dagster.cli.graph import demo, run, ui
-from melodygan_dagster.cli.store import doctor, forget, retry
-from melodygan_dagster.cli.train import train
-from melodygan_dagster.cli.use import augment, generate, interpolate, reconstruct, transfer
 
-USES = (generate, reconstruct, interpolate, transfer, augment)
-
-__all__ = ["USES", "demo", "doctor", "forget", "main", "retry", "run", "train", "ui"]
-
-
-class _Group(click.Group):
-    def invoke(self, ctx: click.Context) -> Any:
-        """A wrong input is one sentence, not a traceback."""
-        try:
-            return super().invoke(ctx)
-        except MelodyGANError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.version_option(package_name="melodygan")
-def main() -> None:
-    """From a list of URLs to new music."""
-
-
-for command in (demo, run, train, ui, doctor, forget, retry, *USES):
+for command in (demo, forget, run, ui):
     main.add_command(command)
+
+__all__ = ["main"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from melodygan_core.config.presets import PRESETS
+from melodygan_core.cli import options
 from melodygan_dagster.cli import summary
 
 if TYPE_CHECKING:
@@ -18,25 +18,43 @@ if TYPE_CHECKING:
 
 DEMO_TRACKS = 14
 DEMO_SONG_S = 16.0
+PORT = click.IntRange(1, 65_535)
+
+
+class _NameList(click.ParamType):
+    """Names separated by commas."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _with_deployment(function: Any) -> Any:
-    """Gives a command the options of a deployment, and the Deployment that they make as its first argument."""
+    """Adds the options of a deployment to a command, which gets the Deployment as its first argument."""
     folder = click.Path(path_type=Path, file_okay=False)
-    file = click.Path(path_type=Path, dir_okay=False, exists=True)
 
     def option(name: str, **more: Any) -> Any:
         variable = f"MELODYGAN_{name.removeprefix('--').replace('-', '_').upper()}"
         return click.option(name, envvar=variable, show_envvar=True, **more)
 
-    options = [
+    added = [
         option("--sources", type=click.Path(path_type=Path), default="sources.yaml", help="What to ingest."),
-        option("--store", default="data", help="Root of everything made: a folder or an fsspec URI."),
-        option("--preset", type=click.Choice(list(PRESETS)), default="small", help="Size of the models."),
-        option("--config", type=file, help="YAML of settings that differ from the preset's."),
+        options.store,
+        options.preset,
+        options.config_file,
+        option(
+            "--pipelines",
+            type=_NameList(),
+            default=(),
+            show_default="the config's `train`",
+            help="Pipelines to train, separated by commas, such as dense_gan,temporal_gan.",
+        ),
         option("--separation-model", default="", help="Such as `centre`; the preset's when empty."),
-        option("--model-dir", default="", help="Where separation models are kept; a cache when empty."),
-        option("--allow-roots", type=folder, multiple=True, help="Where `path:` sources may lie, too."),
+        options.model_dir,
+        option("--allow-roots", type=folder, multiple=True, help="More folders for `path:` sources."),
         option("--train-on-unknown", is_flag=True, help="Train on tracks whose rights are unknown."),
         option("--allow-private", is_flag=True, help="Fetch from loopback and private addresses, too."),
     ]
@@ -46,6 +64,7 @@ def _with_deployment(function: Any) -> Any:
         sources: Path,
         store: str,
         preset: str,
+        pipelines: tuple[str, ...],
         separation_model: str,
         model_dir: str,
         config: Path | None,
@@ -66,10 +85,11 @@ def _with_deployment(function: Any) -> Any:
             model_dir=model_dir,
             config=config,
             allow_roots=allow_roots,
+            pipelines=pipelines,
         )
         function(deployment, **others)
 
-    for add in reversed(options):
+    for add in reversed(added):
         command = add(command)
     return command
 
@@ -77,18 +97,36 @@ def _with_deployment(function: Any) -> Any:
 @click.command()
 @_with_deployment
 def run(deployment: Deployment) -> None:
-    """Runs the whole graph on your own sources, stage by stage; what is there already is not made again."""
-    if not deployment.sources.is_file():
-        raise click.ClickException(f"{deployment.sources} does not exist: put your URLs in it, one a line")
+    """Runs the whole graph on your own sources.
+
+    What exists is not made again. Failed tracks and pipelines are reported, the rest continue, and what was
+    made is listed at the end. The exit status is 1 when a stage or a pipeline failed.
+    """
+    from melodygan_core.config import require
+
+    allowed = "an existing file with your URLs, one per line"
+    require(deployment.sources.is_file(), "--sources", str(deployment.sources), allowed)
     if not _run(deployment):
         sys.exit(1)
 
 
 @click.command()
-@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("data/demo"), help="Where to.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data/demo"),
+    help="Folder to write to.",
+)
 @click.option("--tracks", type=click.IntRange(6, 200), default=DEMO_TRACKS, help="Songs to make.")
 def demo(folder: Path, tracks: int) -> None:
-    """Makes songs, serves them on loopback, and runs the whole graph on them."""
+    """Runs the whole graph on synthesised songs.
+
+    The songs are served on loopback; no network is needed.
+    """
+    # Before the songs are made: Dagster may be missing.
+    import dagster  # noqa: F401
+
     from melodygan_core.demo import server, site
 
     deployment = _demo_deployment(folder)
@@ -98,20 +136,26 @@ def demo(folder: Path, tracks: int) -> None:
         site.write_sources(folder, url)
         click.echo(f"Serving them at {url}")
         good = _run(deployment)
+    click.echo("Dagster UI:")
+    click.echo(f"  {summary.command('ui', '--demo', str(folder))}")
     if not good:
         sys.exit(1)
-    click.echo("Open the Dagster UI on what was made: make ui")
 
 
 @click.command()
 @_with_deployment
 @click.option(
-    "--demo", "demo_folder", type=click.Path(path_type=Path), help="The UI of a demo's folder instead."
+    "--demo", "demo_folder", type=click.Path(path_type=Path), help="The folder of a demo, in place of a store."
 )
-@click.option("--port", default=3000, help="Of the Dagster UI, on loopback.")
-@click.option("--listen-port", default=3030, help="Where sounds and galleries are served, on loopback.")
+@click.option("--port", type=PORT, default=3000, help="Port of the Dagster UI, on loopback.")
+@click.option(
+    "--listen-port", type=PORT, default=3030, help="Port of the store's sounds and galleries, on loopback."
+)
 def ui(deployment: Deployment, demo_folder: Path | None, port: int, listen_port: int) -> None:
-    """Opens the Dagster UI, with the sounds of the store beside it. Loopback only: it has no password."""
+    """Opens the Dagster UI.
+
+    The store's sounds are served beside it. Both are on loopback only, because they have no password.
+    """
     from melodygan_dagster import ui as app
 
     if demo_folder:

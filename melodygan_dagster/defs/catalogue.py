@@ -1,18 +1,17 @@
-"""sources -> catalogue: which tracks there are."""
+"""Sources to tracks: the external asset `sources` and the asset `catalogue`."""
 
 import dagster as dg
 
 from melodygan_core.config import VERSIONS
 from melodygan_dagster import reporting, track_scheduling
 from melodygan_dagster.conditions import NIGHTLY
-from melodygan_dagster.partitions import TRACKS
+from melodygan_dagster.partitions import TRACKS, keys_by_track, partition_key
 from melodygan_dagster.resources import OWNER, Settings, StoreResource
 
-SHOWN_ROWS = 50
-
+# `source_versions.py` records the versions of this asset.
 sources = dg.AssetSpec(
     "sources",
-    description="`sources.yaml`: URLs of tracks, playlists, channels and feeds, and paths of one's own audio.",
+    description="`sources.yaml`: URLs of tracks, playlists, channels and feeds, and paths of your own audio.",
     group_name="ingest",
     kinds={"yaml"},
     owners=[OWNER],
@@ -32,33 +31,35 @@ sources = dg.AssetSpec(
 def catalogue(
     context: dg.AssetExecutionContext, store: StoreResource, settings: Settings
 ) -> dg.MaterializeResult:
-    """One row a track of all sources, expanded without downloading; new tracks become partitions.
+    """One row per track of all sources, listed without downloading; new tracks become partitions.
 
-    A source that is down keeps its rows and is named; the others go on.
+    A source that does not answer keeps its rows and is reported; the rest continue.
     """
     from melodygan_core import catalogue as core
     from melodygan_core.config import config_id
 
     core_store = store.open()
-    report = core.expand(settings.sources_file, core_store, settings.catalogue())
+    with reporting.one_sentence_errors():
+        report = core.expand(settings.sources_file, core_store, settings.catalogue())
     keys = [t.track_id for t in report.tracks]
-    known = set(context.instance.get_dynamic_partitions(TRACKS))
-    new = [k for k in keys if k not in known]
-    # The table is written first: a key without a row would be a track that nobody can fetch.
+    known = keys_by_track(context.instance.get_dynamic_partitions(TRACKS))
+    new = [partition_key(t.track_id, t.title) for t in report.tracks if t.track_id not in known]
+    # After the table is written: a key without a row would be a track that nobody can download.
     context.instance.add_dynamic_partitions(TRACKS, new)
-    rows = [
+    latest = [
         {"title": t.title, "licence": t.licence, "rights": t.rights, "url": t.url, "track_id": t.track_id}
-        for t in report.tracks[-SHOWN_ROWS:]
+        for t in report.tracks[-reporting.SHOWN_ROWS :]
     ]
-    failed = [{"source": s, "reason": r} for s, r in report.failed_sources.items()]
+    failed_sources = reporting.table([{"source": s, "reason": r} for s, r in report.failed_sources.items()])
+    failed_tracks = track_scheduling.failures(context.instance, core_store, settings)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(keys),
             "new_tracks": len(new),
             "forgotten_tracks": report.forgotten,
-            "failed_sources": reporting.table(failed),
-            "latest": reporting.table(rows),
-            "failed_tracks": reporting.shown(track_scheduling.failures(context.instance, core_store, settings)),
+            "failed_sources": failed_sources,
+            "latest": reporting.table(latest),
+            "failed_tracks": reporting.first_rows(failed_tracks),
             "dagster/uri": str(core_store.catalogue()),
         },
         data_version=dg.DataVersion(
@@ -66,10 +67,10 @@ def catalogue(
         ),
         check_results=[
             dg.AssetCheckResult(
-                passed=not failed,
+                passed=not report.failed_sources,
                 check_name="sources_reached",
                 severity=dg.AssetCheckSeverity.WARN,
-                metadata={"failed": reporting.table(failed)},
+                metadata={reporting.FAILED: failed_sources},
             )
         ],
     )

@@ -1,4 +1,4 @@
-"""features -> dataset."""
+"""Features to dataset: the asset `feature_table` and the checks that block training."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,17 +16,21 @@ if TYPE_CHECKING:
 
 
 class _Check(NamedTuple):
-    """One check: the list of the core's Health that must be empty, what it means, and one finding in words.
+    """One check of the dataset.
 
-    No titles are among the words: they are strangers' text, and the UI takes a description for Markdown.
+    Attributes:
+        finding: Name of the list of the core's Health that must be empty.
+        description: What a pass means.
+        sentence: Format of one finding. It holds no titles: they are text of strangers, and the UI renders
+            descriptions as Markdown.
     """
 
     finding: str
     description: str
-    words: str = "{problem}"
+    sentence: str = "{problem}"
 
 
-# What no model may be trained on.
+# Defects that no model may be trained on.
 BLOCKING = {
     "no_leakage": _Check(
         "leaks",
@@ -35,16 +39,16 @@ BLOCKING = {
     ),
     "rate_and_lengths": _Check(
         "misshapen",
-        "Rows have the sizes of the config, and each track as many as it is long.",
+        "Rows have the sizes of the config, and each track has as many as its length asks for.",
         "{track}: {problem}",
     ),
     "finite": _Check(
         "not_finite", "No value in the dataset is NaN or infinite.", "{track}: {rows} rows hold no numbers"
     ),
     "enough_sound": _Check("too_few", "Each split has enough usable segments."),
-    "statistics": _Check("still_bands", "Every band moves in the training tracks, so it can be standardised."),
+    "statistics": _Check("still_bands", "Every band varies in the training tracks, so it can be standardised."),
 }
-# What people should know of the whole library; a track's defects cost its own segments only.
+# Defects that people should know about. They cost only the segments of their own track.
 KNOWN = {
     "silence": _Check("silent", "No track is silent for more than half of it.", "{track}: {share:.0%} silent"),
     "clipping": _Check(
@@ -52,7 +56,7 @@ KNOWN = {
     ),
     "duplicates": _Check(
         "duplicates",
-        "No sound comes twice; of each group of copies one is trained on.",
+        "No sound occurs twice; of each group of copies, one is trained on.",
         "{track}: {kind} as {of} ({split})",
     ),
     "durations": _Check(
@@ -69,15 +73,15 @@ KNOWN = {
 def _results(health: "Health") -> Iterator[dg.AssetCheckResult]:
     for name, check in (BLOCKING | KNOWN).items():
         found = [{"problem": f} if isinstance(f, str) else f for f in getattr(health, check.finding)]
-        said = [check.words.format_map(row) for row in found[: reporting.NAMED]]
-        if len(found) > len(said):
-            said.append(f"and {len(found) - len(said)} more")
+        sentences = [check.sentence.format_map(row) for row in found[: reporting.NAMED]]
+        if len(found) > len(sentences):
+            sentences.append(f"and {len(found) - len(sentences)} more")
         yield dg.AssetCheckResult(
             passed=not found,
             check_name=name,
             severity=dg.AssetCheckSeverity.ERROR if name in BLOCKING else dg.AssetCheckSeverity.WARN,
-            description="; ".join(said) or None,
-            metadata={"count": len(found), "found": reporting.shown(found)},
+            description="; ".join(sentences) or None,
+            metadata={"count": len(found), "found": reporting.first_rows(found)},
         )
 
 
@@ -97,14 +101,15 @@ def _results(health: "Health") -> Iterator[dg.AssetCheckResult]:
     ],
 )
 def feature_table(store: StoreResource, settings: Settings) -> dg.MaterializeResult:
-    """The dataset: which segments are trained on, in which split, packed for memory-mapped reading.
+    """The dataset: the segments to train on and their splits, packed for memory-mapped reading.
 
-    Incremental: only tracks whose features are new are read. An unchanged rerun has the same data version.
+    Incremental: only tracks with new features are read. An unchanged rerun has the same data version.
     """
     from melodygan_core import dataset
 
     core_store = store.open()
-    made = dataset.assemble(core_store, settings.dataset(), settings.features(), settings.separation())
+    with reporting.one_sentence_errors():
+        made = dataset.assemble(core_store, settings.dataset(), settings.features(), settings.separation())
     described = dataset.describe(core_store, made)
     return reporting.artifact(
         made,
@@ -113,7 +118,7 @@ def feature_table(store: StoreResource, settings: Settings) -> dg.MaterializeRes
             "tracks_by_split": reporting.table(described.splits),
             "excluded_by_reason": reporting.table(described.reasons),
             "excluded_tracks": len(described.excluded),
-            "excluded": reporting.shown(described.excluded),
+            "excluded": reporting.first_rows(described.excluded),
         },
         check_results=list(_results(described.health)),
     )

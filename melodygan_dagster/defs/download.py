@@ -1,4 +1,4 @@
-"""url -> wav."""
+"""URL to wav: the asset `raw_wav`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,9 +26,9 @@ from melodygan_dagster.resources import OWNER, Settings, StoreResource, Workers
 def raw_wav(
     context: dg.AssetExecutionContext, store: StoreResource, settings: Settings, workers: Workers
 ) -> Iterator[dg.AssetCheckResult]:
-    """The track as 44.1 kHz stereo PCM, fetched by yt-dlp within limits, with its provenance beside it.
+    """The track as 44.1 kHz stereo PCM, downloaded by yt-dlp within limits, with its provenance beside it.
 
-    Nothing is fetched twice; what will never work (404, removed, too long, no audio) is remembered and skipped.
+    Nothing is downloaded twice. Permanent failures (404, removed, too long, no audio) are recorded and skipped.
     """
     from melodygan_core import download
 
@@ -41,5 +41,7 @@ def raw_wav(
             **reporting.file(core_store, uri, track.pop("sha256"), track),
         }
 
-    report = download.fetch(track_scheduling.keys_of(context), core_store, config, workers.downloads(config))
-    yield from reporting.tracks(context, report, describe)
+    keys = track_scheduling.keys_of(context)
+    with reporting.one_sentence_errors():
+        report = download.fetch(keys, core_store, config, workers.downloads(config))
+    yield from reporting.tracks(context, core_store, report, describe)

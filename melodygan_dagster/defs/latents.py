@@ -1,36 +1,46 @@
-"""dataset -> latents."""
+"""dataset -> latents: one table per codec that a trained pipeline uses."""
 
 import dagster as dg
 
-from melodygan_core.config import FAMILIES, VERSIONS
-from melodygan_core.storage.store import Artifact
+from melodygan_core.config import VERSIONS
+from melodygan_core.storage import Artifact
 from melodygan_dagster import reporting
 from melodygan_dagster.conditions import AFTER_TRAINING
+from melodygan_dagster.defs.codec import CHECKPOINT
 from melodygan_dagster.io_managers import RECORD
-from melodygan_dagster.resources import OWNER, StoreResource
+from melodygan_dagster.resources import OWNER, StoreResource, deployed_config
 
 
-def _of(family: str) -> dg.AssetsDefinition:
+def build_asset(codec: str) -> dg.AssetsDefinition:
+    """The latent table of a codec."""
+
     @dg.asset(
-        key_prefix=family,
-        ins={"autoencoder_checkpoint": dg.AssetIn(key_prefix=family)},
-        group_name=family,
+        key=[codec, "latent_table"],
+        ins={"codec_checkpoint": dg.AssetIn([codec, CHECKPOINT])},
+        group_name=codec,
         kinds={"parquet", "torch"},
         owners=[OWNER],
         code_version=VERSIONS["latents"],
         automation_condition=AFTER_TRAINING,
         io_manager_key="records",
         dagster_type=RECORD,
+        pool="gpu",
     )
     def latent_table(
-        store: StoreResource, autoencoder_checkpoint: Artifact, feature_table: Artifact
+        store: StoreResource, codec_checkpoint: Artifact, feature_table: Artifact
     ) -> dg.MaterializeResult:
-        """The latent of every usable segment, with the mean and deviation that standardise them."""
+        """The latents of every usable segment, with the mean and deviation that standardise them."""
         from melodygan_core import latents
 
-        return reporting.artifact(latents.encode(autoencoder_checkpoint, feature_table, store.open()), store)
+        with reporting.one_sentence_errors():
+            made = latents.encode(codec_checkpoint, feature_table, store.open())
+        return reporting.artifact(made, store)
 
     return latent_table
 
 
-latent_tables = [_of(family) for family in FAMILIES]
+@dg.definitions
+def latent_tables() -> dg.Definitions:
+    """A table per codec of the trained pipelines."""
+    names = dict.fromkeys(row.codec for row in deployed_config().trained_pipelines().values())
+    return dg.Definitions(assets=[build_asset(name) for name in names])

@@ -1,11 +1,47 @@
-"""The resources of the code location."""
+"""The resources and the executor of the code location."""
 
 import dagster as dg
 
-from melodygan_dagster.resources import from_environment
+from melodygan_core.errors import INSTALL, InputError
+from melodygan_core.settings import environment
+from melodygan_dagster.io_managers import ArtifactRecords
+from melodygan_dagster.resources import StoreResource, Workers, deployed_settings
+
+# Of automatic runs and of training jobs: one step at a time, each in a process of its own. Trainings do not
+# share a GPU, and one that runs out of memory takes no other step with it.
+one_step_at_a_time = dg.multiprocess_executor.configured({"max_concurrent": 1}, name="one_step_at_a_time")
+
+
+def from_environment() -> dict[str, object]:
+    """All resources, as the environment sets them."""
+    settings = environment()
+    store = StoreResource(root=settings.store, listen_url=settings.listen_url)
+    return {
+        "store": store,
+        "settings": deployed_settings(),
+        "workers": deployed_workers(),
+        "records": ArtifactRecords(store=store),
+    }
+
+
+def deployed_workers() -> Workers:
+    """Where the per-track stages run, as the environment sets it.
+
+    Raises:
+        InputError: MELODYGAN_RAY is not an address, or Ray is not installed.
+    """
+    address = environment().ray
+    if not address:
+        return Workers()
+    try:
+        from melodygan_dagster.ray_workers import ray_workers
+    except ModuleNotFoundError as error:
+        missing = f"MELODYGAN_RAY is {address!r}, but {error.name} is not installed"
+        raise InputError(f"{missing}: {INSTALL} '.[ray]', or leave it empty") from error
+    return ray_workers(address)
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Store, settings and artifact records, from the environment."""
-    return dg.Definitions(resources=from_environment())
+    """Returns the store, settings and artifact records from the environment, and the default executor."""
+    return dg.Definitions(resources=from_environment(), executor=one_step_at_a_time)

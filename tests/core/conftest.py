@@ -9,22 +9,48 @@ import pytest
 
 from melodygan_core import release
 from melodygan_core.release import Release
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
+from tests.conftest import copied, make_once
+from tests.core.made import GENERATION, Trained
 from tests.core.made_temporal import make_release
 
 
 @pytest.fixture(scope="session")
 def temporal_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store with a release of the temporal family; shared, so nobody may change it."""
-    store = Store(str(tmp_path_factory.mktemp("temporal") / "store"))
-    make_release(store)
-    return store
+    """A store with a release of `temporal_gan`. All tests and workers share it, so none may change it."""
+
+    def make(folder: Path) -> Store:
+        store = Store(str(folder / "store"))
+        make_release(store)
+        return store
+
+    return make_once(tmp_path_factory, "temporal-release", make)
 
 
 @pytest.fixture(scope="session")
 def temporal(temporal_store: Store) -> Release:
     """Its release."""
     return release.load(_folder(temporal_store))
+
+
+@pytest.fixture(scope="session")
+def dense_release(dense: Trained, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """A release of `dense_gan`."""
+
+    def make(folder: Path) -> Path:
+        trained = copied(dense, folder / "store")
+        made = release.publish(
+            trained.artifacts, trained.evaluation, trained.dataset, trained.store, GENERATION, None
+        ).artifact
+        return Path(str(trained.store.at(made.uri)))
+
+    return release.load(make_once(tmp_path_factory, "dense-release", make))
+
+
+@pytest.fixture(params=["dense", "temporal"])
+def any_release(request: pytest.FixtureRequest) -> Release:
+    """The release of each pipeline in turn."""
+    return request.getfixturevalue({"dense": "dense_release", "temporal": "temporal"}[request.param])
 
 
 @pytest.fixture
@@ -34,6 +60,16 @@ def temporal_folder(temporal_store: Store, tmp_path: Path) -> Path:
 
 
 def _folder(store: Store) -> Path:
-    made = store.record("temporal/release")
+    made = store.record("temporal_gan/release")
     assert made is not None
     return Path(str(store.at(made.uri)))
+
+
+@pytest.fixture
+def complete_store(own_dense: Trained) -> Store:
+    """A store with everything from raw wavs to the evaluation, with records."""
+    store = own_dense.store
+    parts = own_dense.artifacts.parts.values()
+    for made in (own_dense.dataset, *parts, own_dense.latents, own_dense.samples, own_dense.evaluation):
+        store.write_record(made)
+    return store

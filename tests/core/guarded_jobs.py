@@ -1,4 +1,4 @@
-"""Many jobs of the guarded child in one process, as `child.main` runs one, with a resolver of the test's own.
+"""Runs many jobs of the guarded child in one process, as `child.main` runs one, with the resolver of the test.
 
 `python -m tests.core.guarded_jobs`, a JSON of `jobs`, `hosts` and `allowed` on standard input.
 """

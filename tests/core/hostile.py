@@ -1,4 +1,4 @@
-"""What strangers may send: a server that answers byte for byte, a listener nobody may reach, broken sound."""
+"""Hostile inputs: a server with raw answers, a canary listener, damaged audio files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Answer = bytes | Iterable[bytes]
 def http(
     body: bytes, *headers: str, status: str = "200 OK", kind: str = "audio/wav", close: bool = True
 ) -> bytes:
-    """An answer with exactly these headers, and no Content-Length but theirs."""
+    """Returns an answer with exactly these headers."""
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", *headers, *(["Connection: close"] * close), "", ""]
     return "\r\n".join(lines).encode() + body
 
@@ -39,7 +39,7 @@ def redirect(location: str) -> bytes:
 
 @dataclass
 class RawSite:
-    """A loopback server; a path's answer is sent as it is, and then the connection is closed."""
+    """A loopback server that sends the raw answer of a path and closes the connection."""
 
     base_url: str
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -88,7 +88,7 @@ def raw_site() -> Iterator[RawSite]:
 
 @contextmanager
 def listening() -> Iterator[tuple[int, list[object]]]:
-    """A canary: its port, and the connections that reached it."""
+    """A canary: its port and the connections to it."""
     listener = socket.create_server(("127.0.0.1", 0))
     reached: list[object] = []
 
@@ -106,7 +106,7 @@ def listening() -> Iterator[tuple[int, list[object]]]:
 
 
 def run_module(name: str, *arguments: str, words: str = "", prefix: Sequence[str] = ()) -> str:
-    """What `python -m tests.core.<name>` prints in a process of its own.
+    """Returns the output of `python -m tests.core.<name>`.
 
     Args:
         name: Of the module.
@@ -134,14 +134,14 @@ def sine(seconds: float = 2.0, sample_rate: int = 44_100, hz: float = 440.0) -> 
 def encoded(
     samples: np.ndarray, sample_rate: int = 44_100, format: str = "WAV", subtype: str | None = None
 ) -> bytes:
-    """A sound file of (samples,) or (samples, channels)."""
+    """Returns an audio file of (samples,) or (samples, channels)."""
     file = io.BytesIO()
     soundfile.write(file, samples, sample_rate, format=format, subtype=subtype)
     return file.getvalue()
 
 
 def converted(folder: Path, name: str, *arguments: str) -> bytes:
-    """What ffmpeg makes of these arguments."""
+    """Returns the output of ffmpeg with these arguments."""
     path = folder / name
     command = [str(ffmpeg.executable()), "-v", "error", "-y", *arguments, str(path)]
     subprocess.run(command, check=True)
@@ -149,14 +149,14 @@ def converted(folder: Path, name: str, *arguments: str) -> bytes:
 
 
 def patched(wav: bytes, offset: int, layout: str, value: int) -> bytes:
-    """A wav with one field of its header overwritten."""
+    """Returns a wav with one field of its header overwritten."""
     data = bytearray(wav)
     struct.pack_into(layout, data, offset, value)
     return bytes(data)
 
 
 def broken_sounds(folder: Path, canary: int) -> dict[str, bytes]:
-    """Files of one folder, by name; made once, each a second or two.
+    """Returns the files of one folder by name, each a second or two, created once.
 
     Args:
         folder: For what ffmpeg makes; holds `secret.wav`, which the playlists point at.

@@ -1,4 +1,4 @@
-"""Stores filled without a network: tracks, their features, a dataset, a family trained for a moment."""
+"""Stores filled without a network: tracks, their features, a dataset, a pipeline trained for a moment."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from melodygan_core import codec, dataset, evaluation, features, generation, latents, vocoder
+from melodygan_core import codec, dataset, evaluation, features, generation, latents, prior, vocoder
 from melodygan_core.audio import write_wav
 from melodygan_core.catalogue.tracks import Track, save
-from melodygan_core.codec.train import AutoencoderConfig
 from melodygan_core.config import (
     STEMS,
     DatasetConfig,
-    DenseAutoencoderConfig,
+    DenseCodecConfig,
     DenseGanConfig,
     EvaluationConfig,
     FeatureConfig,
@@ -29,13 +28,11 @@ from melodygan_core.config import (
     GriffinLimConfig,
     OptimizerConfig,
     SeparationConfig,
-    TemporalAutoencoderConfig,
+    TemporalCodecConfig,
     TemporalGanConfig,
     VocoderConfig,
 )
-from melodygan_core.pipeline import Models
-from melodygan_core.prior import gan
-from melodygan_core.prior.gan.train import GanConfig
+from melodygan_core.pipeline import Pipeline, PipelineArtifacts
 from melodygan_core.storage.store import Artifact, Store, dump_json, sha256_of
 
 SEPARATION = SeparationConfig(model="centre")
@@ -46,14 +43,14 @@ TINY = FeatureConfig(n_fft=64, hop_length=32, n_mels=3, n_mfcc=2, segment_frames
 
 # Sound: segments of 0.37 s.
 FEATURE = FeatureConfig(n_mels=40, n_mfcc=10, segment_frames=32)
-AUTOENCODER = DenseAutoencoderConfig(
+DENSE_CODEC = DenseCodecConfig(
     time_bins=4,
     hidden_sizes=(32, 8),
     optimizer=OptimizerConfig(
         max_steps=40, batch_size=16, learning_rate=1e-3, warmup_steps=5, eval_every=10, device="cpu"
     ),
 )
-GAN = DenseGanConfig(
+DENSE_GAN = DenseGanConfig(
     noise_dim=8,
     hidden_size=16,
     layers=2,
@@ -71,7 +68,7 @@ VOCODER = VocoderConfig(
         max_steps=8, batch_size=4, learning_rate=2e-3, warmup_steps=2, eval_every=4, device="cpu"
     ),
 )
-TEMPORAL_AUTOENCODER = TemporalAutoencoderConfig(
+TEMPORAL_CODEC = TemporalCodecConfig(
     width=48,
     blocks=2,
     latent_dim=12,
@@ -89,9 +86,7 @@ TEMPORAL_GAN = TemporalGanConfig(
         max_steps=20, batch_size=8, learning_rate=1e-3, warmup_steps=5, eval_every=10, device="cpu"
     ),
 )
-GENERATION = GenerationConfig(
-    count=3, duration_s=1.5, vocoder="griffin_lim", griffin_lim=GriffinLimConfig(iterations=4)
-)
+GENERATION = GenerationConfig(count=3, duration_s=1.5)
 EVALUATION = EvaluationConfig(windows_s=(0.7, 1.2), neighbours=3, bootstrap=20, generated_count=6)
 
 
@@ -238,26 +233,36 @@ def put_sound(
 
 
 @dataclass(frozen=True)
-class Family:
-    """A family trained for a moment, and what it was made of."""
+class Trained:
+    """A pipeline trained for a moment, and what it was made of."""
 
     store: Store
     dataset: Artifact
-    vocoder: Artifact
-    autoencoder: Artifact
     latents: Artifact
-    gan: Artifact
     samples: Artifact
     evaluation: Artifact
+    artifacts: PipelineArtifacts
 
     @property
-    def models(self) -> Models:
-        """What makes its sound."""
-        return Models.of(self.autoencoder, self.gan, self.vocoder, self.store, GENERATION)
+    def codec(self) -> Artifact:
+        return self.artifacts.codec
+
+    @property
+    def prior(self) -> Artifact:
+        return self.artifacts.prior
+
+    @property
+    def vocoder(self) -> Artifact:
+        assert self.artifacts.vocoder is not None
+        return self.artifacts.vocoder
+
+    def open(self) -> Pipeline:
+        """The pipeline on the CPU."""
+        return self.artifacts.open(self.store)
 
 
-def make_family(store: Store, tracks: int = 9) -> Family:
-    """A dense family: everything from wavs to the evaluation; the titles of all tracks are hostile."""
+def make_dense(store: Store, tracks: int = 9) -> Trained:
+    """`dense_gan`: everything from wavs to the evaluation; the titles of all tracks are hostile."""
     names = [f"made-{i:02d}" for i in range(tracks)]
     for i, name in enumerate(names):
         put_sound(store, name, i)
@@ -268,25 +273,31 @@ def make_family(store: Store, tracks: int = 9) -> Family:
     assert not report.failed, report.failed
     data = assemble(store, feature=FEATURE)
     sound = vocoder.train(data, store, VOCODER)
-    return _trained(store, data, sound, AUTOENCODER, GAN)
+    return _trained(store, data, sound, "dense", DENSE_CODEC, DENSE_GAN)
 
 
-def make_temporal(family: Family, store: Store) -> Family:
-    """A temporal family on the dataset of another one.
+def make_temporal(trained: Trained, store: Store) -> Trained:
+    """The pipeline `temporal_gan` on the dataset of another one.
 
     Args:
-        family: Has dataset and vocoder.
-        store: A copy of the family's; the new family goes there.
+        trained: Has dataset and vocoder.
+        store: A copy of its store; the new pipeline goes there.
     """
-    return _trained(store, family.dataset, family.vocoder, TEMPORAL_AUTOENCODER, TEMPORAL_GAN)
+    return _trained(store, trained.dataset, trained.vocoder, "temporal", TEMPORAL_CODEC, TEMPORAL_GAN)
+
+
+def artifacts_of(name: str, model: Artifact, generator: Artifact, sound: Artifact) -> PipelineArtifacts:
+    """A pipeline that is heard through Griffin-Lim, of few iterations."""
+    return PipelineArtifacts(name, model, generator, sound, "griffin_lim", GriffinLimConfig(iterations=4))
 
 
 def _trained(
-    store: Store, data: Artifact, sound: Artifact, model: AutoencoderConfig, adversary: GanConfig
-) -> Family:
-    ae = codec.train(data, store, model)
-    table = latents.encode(ae, data, store)
-    generator = gan.train(table, ae, store, adversary)
-    samples = generation.generate(generator, ae, sound, data, store, GENERATION)
-    figures = evaluation.evaluate(generator, ae, sound, data, store, EVALUATION, GENERATION)
-    return Family(store, data, sound, ae, table, generator, samples, figures)
+    store: Store, data: Artifact, sound: Artifact, name: str, codec_config: Any, prior_config: Any
+) -> Trained:
+    model = codec.train(name, data, store, codec_config)
+    table = latents.encode(model, data, store)
+    generator = prior.train("gan", table, model, store, prior_config)
+    artifacts = artifacts_of(f"{name}_gan", model, generator, sound)
+    samples = generation.generate(artifacts, data, store, GENERATION)
+    figures = evaluation.evaluate(artifacts, data, store, EVALUATION, GENERATION)
+    return Trained(store, data, table, samples, figures, artifacts)

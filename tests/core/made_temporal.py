@@ -1,4 +1,4 @@
-"""A temporal family trained for a moment and its release, for what is made with it."""
+"""The pipeline `temporal_gan` trained for a moment and its release, for what is made with it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from melodygan_core import codec, features, latents, release, vocoder
+from melodygan_core import codec, features, latents, prior, release, vocoder
 from melodygan_core.audio import write_wav
 from melodygan_core.catalogue.tracks import save
-from melodygan_core.prior import gan
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.evaluation.distances import measurement_setup
+from melodygan_core.storage import Artifact, Store
 from tests.core.made import (
+    EVALUATION,
     FEATURE,
     GENERATION,
     SEPARATION,
-    TEMPORAL_AUTOENCODER,
+    TEMPORAL_CODEC,
     TEMPORAL_GAN,
     VOCODER,
+    artifacts_of,
     assemble,
     put_sound,
     track,
@@ -29,7 +31,7 @@ RATE = FEATURE.sample_rate
 
 
 def make_release(store: Store, tracks: int = 9) -> Artifact:
-    """A release of the temporal family; tracks are tagged by turns `fast` and `slow`, `minor`."""
+    """A release of `temporal_gan`; tracks are tagged by turns `fast` and `slow`, `minor`."""
     names = [f"made-{i:02d}" for i in range(tracks)]
     for i, name in enumerate(names):
         put_sound(store, name, i)
@@ -40,13 +42,16 @@ def make_release(store: Store, tracks: int = 9) -> Artifact:
     data = assemble(store, feature=FEATURE)
     store.write_record(data)
     sound = vocoder.train(data, store, VOCODER)
-    ae = codec.train(data, store, TEMPORAL_AUTOENCODER)
-    table = latents.encode(ae, data, store)
-    generator = gan.train(table, ae, store, TEMPORAL_GAN)
-    # Of all that an evaluation says, publishing reads these.
-    figures = {"generated/excess_kad": 1.0, "generated/excess_kad_high": 2.0, "embedding": "made"}
-    evaluation = Artifact("temporal/evaluation", "made", "evaluations/temporal/made", "", 0, metrics=figures)
-    made = release.publish(generator, ae, sound, evaluation, data, store, GENERATION, None).artifact
+    model = codec.train("temporal", data, store, TEMPORAL_CODEC)
+    table = latents.encode(model, data, store)
+    generator = prior.train("gan", table, model, store, TEMPORAL_GAN)
+    artifacts = artifacts_of("temporal_gan", model, generator, sound)
+    # Of all figures of an evaluation, publishing reads these.
+    setup = measurement_setup(["a"], ("mix",), FEATURE, EVALUATION, GENERATION)
+    figures = {**setup, "generated/kad": 1.0, "generated/kad_low": 0.5, "generated/kad_high": 2.0}
+    uri = "evaluations/temporal_gan/made"
+    evaluation = Artifact("temporal_gan/evaluation", "made", uri, "", 0, metrics=figures)
+    made = release.publish(artifacts, evaluation, data, store, GENERATION, None).artifact
     store.write_record(made)
     return made
 

@@ -1,4 +1,4 @@
-"""The stages on a file system of 4 MB that is full, then read-only, then neither; prints what each said.
+"""Runs the stages on a file system of 4 MB that is full, then read-only, then neither; prints the messages.
 
 `unshare --map-root-user --mount python -m tests.core.small_disk FOLDER`: only a root of its own may mount.
 """
@@ -19,7 +19,7 @@ from melodygan_core.audio import write_wav
 from melodygan_core.config import CatalogueConfig, DownloadConfig
 from melodygan_core.errors import MelodyGANError
 from melodygan_core.parallel import Report
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 from melodygan_core.training import checkpoint
 from tests.core.hostile import sine
 from tests.core.made import FEATURE, SEPARATION
@@ -49,8 +49,8 @@ def read_only(disk: Path) -> Iterator[None]:
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
 
 
-def said(stage: Callable[[], Report | None]) -> str:
-    """What a person is told; empty when it went well."""
+def message_of(stage: Callable[[], Report | None]) -> str:
+    """Returns the message for the user; empty on success."""
     try:
         report = stage()
     except MelodyGANError as error:
@@ -90,18 +90,18 @@ def main() -> None:
         checkpoint.save_weights(weights, {"a": torch.nn.Linear(64, 64)}, {"step": 1})
 
     ids: list[str] = []
-    told: dict[str, list[str]] = {}
+    messages: dict[str, list[str]] = {}
     for stage in (expand, fetch, separate, extract, save):
         lines = []
         for trouble in (full, read_only):
             with trouble(disk):
-                lines.append(said(stage))
-            torn = [p for p in disk.rglob("*") if p.is_file() and p.name.startswith(".")]
-            assert not torn, torn
-        told[stage.__name__] = [*lines, said(stage)]
+                lines.append(message_of(stage))
+            incomplete = [p for p in disk.rglob("*") if p.is_file() and p.name.startswith(".")]
+            assert not incomplete, incomplete
+        messages[stage.__name__] = [*lines, message_of(stage)]
         ids = [t.track_id for t in catalogue.load(store)]
-    told["errors"] = [p.name for p in disk.rglob("*.error.json")]
-    print(json.dumps(told))
+    messages["errors"] = [p.name for p in disk.rglob("*.error.json")]
+    print(json.dumps(messages))
 
 
 if __name__ == "__main__":

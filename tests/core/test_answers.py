@@ -1,4 +1,4 @@
-"""What a server, a page, a playlist or a resolver may answer, and that no answer leads to a private address."""
+"""Answers of servers, pages, playlists and resolvers: none leads to a private address."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 
 from tests.core.hostile import RawSite, encoded, http, listening, raw_site, redirect, run_module, sine
 
+pytestmark = pytest.mark.slow
+
 LIST = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n"
-# What may stand for 127.0.0.1 in a URL; PORT is the canary's.
+# Spellings of 127.0.0.1 in a URL; PORT is the port of the canary.
 NOTATIONS = [
     "127.0.0.1:PORT",
     "127.1:PORT",
@@ -41,7 +43,7 @@ NOTATIONS = [
     "100.64.0.1",
     "224.0.0.1",
 ]
-# Names of the test's resolver.
+# Names that the resolver of the test knows.
 HOSTS = {
     "inner.example": "127.0.0.1",
     "inner6.example": "::1",
@@ -55,7 +57,7 @@ HOSTS = {
 def run_jobs(
     jobs: Sequence[tuple[str, str]], site: RawSite, max_bytes: int = 10_000_000
 ) -> list[tuple[str, str]]:
-    """Kind (`good`, `permanent`, `transient`) and reason of each (task, url)."""
+    """Returns the kind (`good`, `permanent`, `transient`) and the reason of each (task, url)."""
     limits = {"max_bytes": max_bytes, "min_duration_s": 1, "max_duration_s": 60, "max_items": 50}
     wanted = {
         "jobs": [{"task": task, "url": url, **limits} for task, url in jobs],
@@ -70,7 +72,7 @@ def hls(*lines: str) -> bytes:
     return http((LIST + "\n".join(lines) + "\n#EXT-X-ENDLIST\n").encode(), kind="audio/mpegurl")
 
 
-def test_no_way_to_name_a_private_address_opens_a_connection() -> None:
+def test_no_spelling_of_a_private_address_opens_a_connection() -> None:
     with raw_site() as site, listening() as (port, reached):
         inner = f"http://127.0.0.1:{port}/inner.wav"
         direct = [f"http://{n.replace('PORT', str(port))}/x.wav" for n in NOTATIONS]
@@ -93,7 +95,7 @@ def test_no_way_to_name_a_private_address_opens_a_connection() -> None:
         item = f'<item><title>T</title><enclosure url="{escape(inner)}" type="audio/wav"/></item>'
         feed = f'<rss version="2.0"><channel><title>F</title>{item}</channel></rss>'.encode()
         by_feed = site.add("/feed.xml", http(feed, kind="application/rss+xml"))
-        # By name, the first hop is let through: the guard looks at the address, whatever it is called.
+        # The first hop is allowed by its address, whatever its name is.
         named = f"http://site.example:{site.address[1]}/redirect-0.wav"
         jobs = [("download", u) for u in [*direct, *by_name, *by_redirect, *by_list, *by_page, named]]
         jobs += [("expand", u) for u in [direct[0], by_name[0], by_redirect[0]]]
@@ -106,7 +108,7 @@ def test_no_way_to_name_a_private_address_opens_a_connection() -> None:
             reason,
         )
     assert reached == []
-    # A feed is only read; what it names is refused when it is fetched.
+    # A feed is only read; its entries are refused when they are downloaded.
     assert (listed[0], inner in listed[1]) == ("good", True)
     assert [site.hits[f"/redirect-{i}.wav"] > 0 for i in range(len(direct))] == [True] * len(direct)
 
@@ -117,7 +119,7 @@ ANSWERS: dict[str, tuple[str, str]] = {
     "/too-big.wav": ("transient", "more expected"),
     "/enormous.wav": ("permanent", "it has 1000000000000000000 bytes or more; allowed: at most 10000000"),
     "/negative.wav": ("transient", "expected -5 bytes"),
-    "/words.wav": ("transient", "could not make sense of the answer"),
+    "/words.wav": ("transient", "could not parse the answer"),
     "/two-lengths.wav": ("transient", "multiple unmatching values"),
     "/bomb.wav": ("permanent", "bytes or more; allowed: at most 10000000"),
     "/bomb.html": ("permanent", "its page has 34603008 bytes or more; allowed: at most 33554432"),
@@ -202,7 +204,7 @@ def replies() -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("path", ANSWERS)
-def test_each_answer_is_taken_or_named(replies: dict[str, tuple[str, str]], path: str) -> None:
+def test_each_answer_is_accepted_or_reported(replies: dict[str, tuple[str, str]], path: str) -> None:
     kind, reason = replies[path]
     assert (kind, len(reason) <= 400) == (ANSWERS[path][0], True), reason
     assert ANSWERS[path][1] in reason

@@ -1,4 +1,4 @@
-"""A labelled set multiplied: labels kept, lengths kept, killed and resumed, loaded as an `audiofolder`."""
+"""Augmentation of labelled sets: labels and lengths stay, and a killed run resumes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from melodygan_core import audio, services
+from melodygan_core import audio
 from melodygan_core.config import AugmentConfig
 from melodygan_core.errors import InputError
 from melodygan_core.release import Release
-from melodygan_core.services.augment import STATE
+from melodygan_core.services.augment import STATE, augment
 from melodygan_core.services.labelled import Labelled, read_labelled
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 from tests.core.made_temporal import RATE, put, tone
 
 CONFIG = AugmentConfig(copies=2, strength=0.5)
@@ -25,7 +25,7 @@ CONFIG = AugmentConfig(copies=2, strength=0.5)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two sounds of one label, one of another; lengths of their own, one at another rate and in stereo."""
+    """Two sounds of one label and one of another, of different lengths; one has another rate and is stereo."""
     root = tmp_path / "set"
     put(root / "piano" / "a.wav", tone(1.3, (220.0, 330.0)))
     put(root / "piano" / "b.wav", tone(1.1, (262.0, 196.0), bright=0.8))
@@ -42,10 +42,8 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
-def test_every_sound_is_varied_and_keeps_label_length_and_notes(
-    temporal: Release, folder: Path, tmp_path: Path
-) -> None:
-    made = services.augment(temporal, folder, tmp_path / "out", CONFIG)
+def test_every_variation_keeps_label_length_and_notes(temporal: Release, folder: Path, tmp_path: Path) -> None:
+    made = augment(temporal, folder, tmp_path / "out", CONFIG)
     rows = rows_of(tmp_path / "out")
     assert [r["file_name"] for r in rows] == [
         f"data/{name}.{k:02d}.wav" for name in ("flute/a", "piano/a", "piano/b") for k in (1, 2)
@@ -71,18 +69,18 @@ def test_every_sound_is_varied_and_keeps_label_length_and_notes(
         assert row["label"] == row["source_file"].split("/")[0]
         assert float(row["chroma_correlation"]) > 0.7
         assert float(row["onset_correlation"]) > 0.7
-        assert row["release"] == temporal.description["version"]
+        assert row["release"] == temporal.version
         assert (row["licence"], row["rights"]) == ("unknown", "unknown")
     assert len({(tmp_path / "out" / r["file_name"]).read_bytes() for r in rows}) == 6
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(
+def test_a_killed_run_resumes_to_the_same_bytes(
     temporal: Release, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services.augment(temporal, folder, tmp_path / "whole", CONFIG)
+    augment(temporal, folder, tmp_path / "whole", CONFIG)
     write, count = audio.write_wav, [0]
 
-    def dies(path: Path, *arguments: Any) -> None:
+    def fails(path: Path, *arguments: Any) -> None:
         count[0] += 1
         if count[0] == 4:
             path.write_bytes(b"half of a wav")
@@ -90,56 +88,59 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         write(path, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(audio, "write_wav", dies)
-        services.augment(temporal, folder, tmp_path / "out", CONFIG)
+        patch.setattr(audio, "write_wav", fails)
+        augment(temporal, folder, tmp_path / "out", CONFIG)
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.wav")}
     assert len(kept) == 3
     assert not (tmp_path / "out" / "metadata.csv").exists()
     (tmp_path / "out" / "data" / "piano" / ".491a6961-a.02.wav").write_bytes(b"left by a kill -9")
-    result = services.augment(temporal, folder, tmp_path / "out", CONFIG)
+    result = augment(temporal, folder, tmp_path / "out", CONFIG)
     assert result.made == 3
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    again = services.augment(temporal, folder, tmp_path / "out", CONFIG)
+    again = augment(temporal, folder, tmp_path / "out", CONFIG)
     assert (again.made, again.rows) == (0, result.rows)
 
 
-def test_more_copies_keep_the_first_and_another_seed_is_another_folder(
+def test_more_copies_keep_the_first_and_another_seed_is_refused(
     temporal: Release, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    services.augment(temporal, folder, out, AugmentConfig(copies=1))
+    augment(temporal, folder, out, AugmentConfig(copies=1))
     first = contents(out / "data")
-    more = services.augment(temporal, folder, out, AugmentConfig(copies=2))
+    more = augment(temporal, folder, out, AugmentConfig(copies=2))
     assert (more.made, len(more.rows)) == (3, 6)
     assert first.items() <= contents(out / "data").items()
-    message = r"was made with .*'seed': 0.*allowed: the same, not .*'seed': 1.*, or another folder"
+    message = r"--out must be a new folder or .*'seed': 1.*, got .*, made with .*'seed': 0"
     with pytest.raises(InputError, match=message):
-        services.augment(temporal, folder, out, AugmentConfig(seed=1))
+        augment(temporal, folder, out, AugmentConfig(seed=1))
 
 
-def test_two_do_not_fill_one_folder(temporal: Release, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_another_call_fills_is_refused(temporal: Release, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    services.augment(temporal, folder, out, AugmentConfig(copies=1))
+    augment(temporal, folder, out, AugmentConfig(copies=1))
     half = out / "data" / "piano" / ".491a6961-a.02.wav"
     half.write_bytes(b"what the other one is writing")
-    with FileLock(out / STATE / "lock"), pytest.raises(InputError, match="out is being filled; allowed: wait"):
-        services.augment(temporal, folder, out, CONFIG)
+    with (
+        FileLock(out / STATE / "lock"),
+        pytest.raises(InputError, match="--out must be a folder that no other call is filling"),
+    ):
+        augment(temporal, folder, out, CONFIG)
     assert half.exists()
-    assert services.augment(temporal, folder, out, CONFIG).made == 3
+    assert augment(temporal, folder, out, CONFIG).made == 3
 
 
-def test_a_changed_sound_is_varied_anew(temporal: Release, folder: Path, tmp_path: Path) -> None:
+def test_a_changed_sound_is_varied_again(temporal: Release, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    services.augment(temporal, folder, out, AugmentConfig(copies=1))
+    augment(temporal, folder, out, AugmentConfig(copies=1))
     put(folder / "flute" / "a.flac", tone(0.7, (550.0,)))
-    assert services.augment(temporal, folder, out, AugmentConfig(copies=1)).made == 1
+    assert augment(temporal, folder, out, AugmentConfig(copies=1)).made == 1
     wav, _ = audio.read_wav(out / "data" / "flute" / "a.01.wav")
     assert wav.shape == (1, round(0.7 * RATE))
 
 
-def test_without_strength_the_sound_comes_back(temporal: Release, folder: Path, tmp_path: Path) -> None:
-    services.augment(temporal, folder, tmp_path / "out", AugmentConfig(copies=1, strength=0.0))
+def test_strength_0_returns_the_sound(temporal: Release, folder: Path, tmp_path: Path) -> None:
+    augment(temporal, folder, tmp_path / "out", AugmentConfig(copies=1, strength=0.0))
     source, made = (
         audio.read_wav(p)[0] for p in (folder / "piano/a.wav", tmp_path / "out/data/piano/a.01.wav")
     )
@@ -147,35 +148,35 @@ def test_without_strength_the_sound_comes_back(temporal: Release, folder: Path, 
     assert np.allclose(source[:, 200:-200], made[:, 200:-200], atol=1e-3)
 
 
-def test_what_cannot_be_varied_is_named_and_the_others_go_on(
+def test_a_sound_that_cannot_be_varied_is_reported_and_the_rest_continue(
     temporal: Release, folder: Path, tmp_path: Path
 ) -> None:
     (folder / "flute" / "bad.mp3").write_bytes(b"no sound")
     put(folder / "piano" / "silent.wav", np.zeros(RATE, dtype=np.float32))
-    result = services.augment(temporal, folder, tmp_path / "out", CONFIG)
+    result = augment(temporal, folder, tmp_path / "out", CONFIG)
     assert {k: v.split(":")[-1] for k, v in result.failed.items()}.keys() == {
         "flute/bad.mp3",
         "piano/silent.wav",
     }
-    assert "silent" in result.failed["piano/silent.wav"]
+    assert "must be audible" in result.failed["piano/silent.wav"]
     assert len(result.rows) == 6
 
 
-def test_metadata_and_licences_go_with_every_copy(temporal: Release, tmp_path: Path) -> None:
+def test_every_copy_has_metadata_and_licence_of_its_source(temporal: Release, tmp_path: Path) -> None:
     root = tmp_path / "set"
     put(root / "x.wav", tone(0.8, (220.0,)))
     put(root / "y.wav", tone(0.8, (330.0,)))
     table = 'file_name,mood,seed,license\nx.wav,"calm, <b>",7,CC-BY-4.0\ny.wav,wild,8,\n'
     (root / "metadata.csv").write_text(table, "utf-8")
     config = AugmentConfig(copies=1, licence="| [x](y)", rights="own")
-    services.augment(temporal, root, tmp_path / "out", config)
+    augment(temporal, root, tmp_path / "out", config)
     first, second = rows_of(tmp_path / "out")
     assert (first["mood"], first["source_seed"], first["seed"]) == ("calm, <b>", "7", "0")
     assert (first["licence"], second["licence"], second["rights"]) == ("CC-BY-4.0", "| [x](y)", "own")
     card = (tmp_path / "out" / "README.md").read_text("utf-8")
     assert "| CC\\-BY\\-4.0 | 1 |" in card
     assert "[x](y)" not in card
-    assert temporal.description["version"] in card
+    assert temporal.version in card
 
 
 # Reading sets.
@@ -185,7 +186,7 @@ def named(items: list[Labelled]) -> dict[str, tuple[dict[str, str], tuple[str, .
     return {i.name: (i.labels, i.group) for i in items}
 
 
-def test_folders_are_labels_and_splits_are_none(folder: Path) -> None:
+def test_folders_are_labels_unless_they_name_a_split(folder: Path) -> None:
     put(folder / "data" / "test" / "piano" / "c.wav", tone(0.6, (220.0,)))
     put(folder / "train" / "d.wav", tone(0.6, (220.0,)))
     (folder / ".hidden").mkdir()
@@ -200,7 +201,7 @@ def test_folders_are_labels_and_splits_are_none(folder: Path) -> None:
     }
 
 
-def test_json_lines_are_read_as_well(folder: Path) -> None:
+def test_metadata_may_be_json_lines(folder: Path) -> None:
     lines = [{"file_name": "piano/a.wav", "label": 3, "tags": ["x"]}, {"file_name": "piano/b.wav", "label": 3}]
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
     assert named(read_labelled(folder)) == {
@@ -209,7 +210,7 @@ def test_json_lines_are_read_as_well(folder: Path) -> None:
     }
 
 
-def test_a_store_has_its_tracks_by_their_tags(temporal_store: Store) -> None:
+def test_a_store_has_its_tracks_labelled_by_their_tags(temporal_store: Store) -> None:
     items = read_labelled(Path(temporal_store.root))
     assert len(items) == 9
     assert {i.labels["tags"] for i in items} == {"fast", "minor; slow"}
@@ -220,28 +221,34 @@ def test_a_store_has_its_tracks_by_their_tags(temporal_store: Store) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("file_name,label\n../secret.wav,x\n", r"line 2: file_name is '\.\./secret\.wav'; allowed: a file in"),
-        ("file_name,label\n/etc/passwd,x\n", "line 2: file_name is '/etc/passwd'; allowed"),
-        ("file_name,label\nnone.wav,x\n", "line 2: file_name is 'none.wav'; allowed"),
-        ("name,label\npiano/a.wav,x\n", "line 2: file_name is ''; allowed"),
-        ("file_name,label\npiano/a.wav,x\npiano/a.wav,y\n", "line 3: .* named before; allowed: once"),
-        ("file_name,label\npiano/a.wav\n", "line 2: .* values; allowed: one a column"),
-        ("file_name,label\n", "has no sound; allowed: files named"),
+        (
+            "file_name,label\n../secret.wav,x\n",
+            r"line 2: file_name must be a file in .*, got '\.\./secret\.wav'",
+        ),
+        ("file_name,label\n/etc/passwd,x\n", r"line 2: file_name must be .*, got '/etc/passwd'"),
+        ("file_name,label\nnone.wav,x\n", r"line 2: file_name must be .*, got 'none\.wav'"),
+        ("name,label\npiano/a.wav,x\n", r"line 2: file_name must be .*, got ''"),
+        (
+            "file_name,label\npiano/a.wav,x\npiano/a.wav,y\n",
+            r"line 3: file_name must differ from those before, got 'piano/a\.wav'",
+        ),
+        ("file_name,label\npiano/a.wav\n", "line 2 must have one value per column"),
+        ("file_name,label\n", r"must have a sound .*, got none"),
     ],
 )
-def test_metadata_of_what_is_not_there_names_the_line(folder: Path, table: str, message: str) -> None:
+def test_damaged_metadata_is_refused_by_its_line(folder: Path, table: str, message: str) -> None:
     (folder.parent / "secret.wav").write_bytes(b"x")
     (folder / "metadata.csv").write_text(table, "utf-8")
     with pytest.raises(InputError, match=message):
         read_labelled(folder)
 
 
-def test_out_may_not_lie_in_the_set_nor_hold_something_else(
+def test_the_output_must_be_a_new_folder_outside_of_the_set(
     temporal: Release, folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="allowed: a folder outside of"):
-        services.augment(temporal, folder, folder / "out", CONFIG)
-    with pytest.raises(InputError, match="holds something else; allowed: a new or empty folder"):
-        services.augment(temporal, folder, put(tmp_path / "x" / "a.wav", tone(1.0, (9.0,))).parent, CONFIG)
-    with pytest.raises(InputError, match="allowed: a folder of sounds, or a store"):
-        services.augment(temporal, tmp_path / "none", tmp_path / "out", CONFIG)
+    with pytest.raises(InputError, match="--out must be a folder outside of"):
+        augment(temporal, folder, folder / "out", CONFIG)
+    with pytest.raises(InputError, match="--out must be a new or empty folder"):
+        augment(temporal, folder, put(tmp_path / "x" / "a.wav", tone(1.0, (9.0,))).parent, CONFIG)
+    with pytest.raises(InputError, match="dataset must be a folder of sounds or a store"):
+        augment(temporal, tmp_path / "none", tmp_path / "out", CONFIG)

@@ -1,4 +1,4 @@
-"""Batches drawn ahead of the steps that they are for."""
+"""Batches that are made ahead of their steps, and the covariance of blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from melodygan_core.codec.covariance import Covariance
 from melodygan_core.codec.dense.task import vectors
 from melodygan_core.dataset import Batches, Dataset
 from melodygan_core.training import Batch, prefetch
-from tests.core.made import AUTOENCODER, Family
+from tests.core.made import DENSE_CODEC, Trained
 
 CPU = torch.device("cpu")
 
@@ -32,7 +32,7 @@ def test_every_step_has_its_own_batch_wherever_it_begins() -> None:
     assert threads() == []
 
 
-def test_two_are_ready_and_no_more_and_leaving_ends_the_thread() -> None:
+def test_two_batches_are_made_ahead_and_leaving_ends_the_thread() -> None:
     drawn, third = [], threading.Event()
 
     def get_batch(step: int) -> Batch:
@@ -49,15 +49,15 @@ def test_two_are_ready_and_no_more_and_leaving_ends_the_thread() -> None:
     assert threads() == []
 
 
-def test_what_a_draw_raises_comes_at_its_step() -> None:
+def test_an_error_of_a_batch_is_raised_at_its_step() -> None:
     def get_batch(step: int) -> Batch:
         if step == 2:
-            raise ValueError("torn shard")
+            raise ValueError("damaged shard")
         return {"x": torch.tensor([step])}
 
     batches = prefetch(get_batch, range(9), CPU)
     assert [next(batches)["x"].item() for _ in range(2)] == [0, 1]
-    with pytest.raises(ValueError, match="torn shard"):
+    with pytest.raises(ValueError, match="damaged shard"):
         next(batches)
     assert threads() == []
 
@@ -71,8 +71,8 @@ def test_a_covariance_in_blocks_is_that_of_all() -> None:
     np.testing.assert_allclose(seen.covariance, np.cov(x.numpy().T, bias=True), rtol=1e-9, atol=1e-12)
 
 
-def test_a_batch_is_drawn_over_all_tracks_and_an_epoch_has_each_segment_once(family: Family) -> None:
-    data = vectors(Dataset(family.store, family.dataset), "train", AUTOENCODER)
+def test_a_batch_is_drawn_over_all_tracks_and_an_epoch_has_each_segment_once(dense: Trained) -> None:
+    data = vectors(Dataset(dense.store, dense.dataset), "train", DENSE_CODEC)
     batches = Batches(len(data), 16, seed=0)
     epoch = [batches[k] for k in range(len(data) // 16)]
     assert len(set(np.concatenate(epoch).tolist())) == 16 * len(epoch)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from melodygan_core import catalogue, dataset
 from melodygan_core.catalogue.tracks import save
-from melodygan_core.config import STEMS, DatasetConfig
+from melodygan_core.config import STEMS, DatasetConfig, replace
 from melodygan_core.dataset import Batches, Dataset, Statistics, to_vectors
 from melodygan_core.dataset.vectors import MIN_STD
 from melodygan_core.errors import InputError
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.storage import Artifact, Store
 from tests.core.made import SEPARATION, TINY, assemble, put_features, put_tracks, track
 
 NAMES = [f"t{i}" for i in range(8)]
@@ -24,7 +24,7 @@ def splits(store: Store, made: Artifact) -> dict[str, str]:
     return {t["track_id"]: t["split"] for t in Dataset(store, made).tracks}
 
 
-# What is in it.
+# Content.
 
 
 def test_rows_equal_the_feature_files_and_only_usable_ones_are_there(store: Store) -> None:
@@ -51,7 +51,7 @@ def test_rows_equal_the_feature_files_and_only_usable_ones_are_there(store: Stor
     assert seen == sum(int(w.usable.sum()) for w in written.values()) == 8 * 9 - 4 * 2
 
 
-def test_rows_of_one_stem_are_that_stems(store: Store) -> None:
+def test_rows_are_of_the_requested_stems(store: Store) -> None:
     put_tracks(store, NAMES)
     data = Dataset(store, assemble(store))
     rows = data.rows("train", ["vocals", "mix"])
@@ -85,7 +85,7 @@ def test_statistics_equal_numpy_over_the_training_frames(store: Store) -> None:
             np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
-def test_metrics_count_what_is_there(store: Store) -> None:
+def test_metrics_count_tracks_groups_and_segments(store: Store) -> None:
     put_tracks(store, NAMES)
     made = assemble(store)
     figures = made.metrics
@@ -157,7 +157,7 @@ def test_a_half_written_feature_file_is_not_a_track(store: Store) -> None:
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations(range(12)), st.lists(st.integers(1, 4), min_size=1, max_size=3))
-def test_a_track_keeps_its_split_as_others_come(
+def test_a_track_keeps_its_split_as_others_arrive(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], arrivals: list[int]
 ) -> None:
     store = Store(str(tmp_path_factory.mktemp("grow") / "store"))
@@ -206,10 +206,10 @@ def test_too_few_tracks_at_first_do_not_fix_a_split(store: Store) -> None:
     assert late == splits(other, assemble(other))
 
 
-# What is left out.
+# Exclusions.
 
 
-def test_unknown_rights_are_left_out_with_the_reason(store: Store) -> None:
+def test_unknown_rights_are_excluded_with_the_reason(store: Store) -> None:
     put_tracks(store, NAMES)
     save(store, [track(n, rights="unknown" if n == "t0" else "open") for n in NAMES] + [track("later")])
     made = assemble(store)
@@ -227,14 +227,14 @@ def test_unknown_rights_are_left_out_with_the_reason(store: Store) -> None:
     assert with_it.version != made.version
 
 
-def test_a_track_that_is_not_there_yet_trains_nothing_again(store: Store) -> None:
+def test_a_track_without_features_changes_no_version(store: Store) -> None:
     put_tracks(store, NAMES)
     first = assemble(store)
     save(store, [track(n) for n in [*NAMES, "later"]])
     assert assemble(store).version == first.version
 
 
-def test_one_damaged_feature_file_costs_its_own_track_only(store: Store) -> None:
+def test_a_damaged_feature_file_excludes_its_own_track_only(store: Store) -> None:
     put_tracks(store, [*NAMES, "bad"])
     (folder,) = store.features("x", "y").parent.parent.iterdir()
     (folder / "bad.parquet").write_bytes(b"PAR1 not really PAR1")
@@ -255,7 +255,7 @@ def test_splits_outlive_the_index_and_other_features(store: Store) -> None:
     assert splits(store, assemble(store)) == before
 
 
-def test_a_track_without_a_usable_segment_is_left_out(store: Store) -> None:
+def test_a_track_without_a_usable_segment_is_excluded(store: Store) -> None:
     put_tracks(store, NAMES)
     put_features(store, "t5", segments=1, unusable=[(s, 0) for s in STEMS])
     made = assemble(store)
@@ -265,7 +265,7 @@ def test_a_track_without_a_usable_segment_is_left_out(store: Store) -> None:
     assert "t5" not in splits(store, made)
 
 
-def test_nothing_to_train_on_says_why_and_what_to_set(store: Store) -> None:
+def test_without_eligible_tracks_the_error_says_why_and_what_to_set(store: Store) -> None:
     with pytest.raises(InputError, match=r"none of 0 tracks .* the catalogue is empty"):
         assemble(store)
     put_tracks(store, NAMES, rights="unknown")
@@ -297,11 +297,11 @@ def test_another_feature_config_never_mixes(store: Store) -> None:
     assert Dataset(store, first).log_mel(rows).shape[2] == 3
     assert assemble(store) == first
     put_features(store, "t2", made_by="somebody else")
-    with pytest.raises(InputError, match="features of t2 were made with 'somebody else'"):
+    with pytest.raises(InputError, match=r"feature_id of t2 must be .*, got 'somebody else'"):
         assemble(store)
 
 
-def test_hostile_titles_and_licences_are_carried_unchanged(store: Store) -> None:
+def test_hostile_titles_and_licences_stay_unchanged(store: Store) -> None:
     put_tracks(store, NAMES, title="<b>\n|", licence="", tags=("a", "b"))
     made = assemble(store)
     assert {(t["title"], t["licence"], tuple(t["tags"])) for t in Dataset(store, made).tracks} == {
@@ -309,7 +309,7 @@ def test_hostile_titles_and_licences_are_carried_unchanged(store: Store) -> None
     }
 
 
-def test_a_split_without_the_stem_says_so(store: Store) -> None:
+def test_a_split_without_the_stem_is_an_error(store: Store) -> None:
     for name in NAMES:
         put_features(store, name, unusable=[("vocals", i) for i in range(4)])
     save(store, [track(n) for n in NAMES])
@@ -329,7 +329,7 @@ def test_windows_are_consecutive_segments_of_one_track(store: Store) -> None:
     save(store, [track(n) for n in NAMES])
     data = Dataset(store, assemble(store))
     rows, length = data.windows("train", "mix", 2 * TINY.segment_s, 1000)
-    # Usable are 0 1 2 . 4 5 6 7 .: the stretches 0-1, 4-5, 6-7 of each of four tracks.
+    # Usable are 0 1 2 . 4 5 6 7 .: the windows 0-1, 4-5, 6-7 of each of four tracks.
     assert length == 2
     assert data.start(rows).tolist() == [0, 1, 4, 5, 6, 7] * 4
     assert all(rows.track[::2] == rows.track[1::2])
@@ -352,7 +352,7 @@ def identity(n_mels: int, n_mfcc: int) -> Statistics:
 
 
 def test_a_constant_segment_is_a_constant_vector() -> None:
-    statistics = replace(
+    statistics = dataclasses.replace(
         identity(2, 1), log_mel_mean=np.array([1, 2], np.float32), log_mel_std=np.array([2, 4], np.float32)
     )
     log_mel = np.broadcast_to(np.array([5.0, 4.0], np.float32), (1, 8, 2))
@@ -379,11 +379,11 @@ def test_one_bin_is_the_plain_mean() -> None:
 
 
 def test_bins_that_do_not_divide_the_frames_are_refused() -> None:
-    with pytest.raises(InputError, match="time_bins is 3; allowed: a divisor of segment_frames = 8"):
+    with pytest.raises(InputError, match=r"(?=.*time_bins)(?=.*\b3\b)(?=.*a divisor of segment_frames = 8)"):
         to_vectors(np.zeros((1, 8, 2), np.float32), np.zeros((1, 8, 1), np.float32), identity(2, 1), 3)
 
 
-def test_a_band_that_never_moves_does_not_divide_by_zero(store: Store) -> None:
+def test_a_constant_band_does_not_divide_by_zero(store: Store) -> None:
     put_tracks(store, NAMES)
     data = Dataset(store, assemble(store))
     data._statistics["mix"] = [4.0, *[1.0, 2.0, 4.0], *[0.25, 1.0, 4.0], 0.0, 0.0, 4.0, 16.0]
@@ -416,7 +416,7 @@ def test_epochs_and_seeds_have_their_own_order() -> None:
     assert Batches(64, 64, 1)[0].tolist() != one
 
 
-def test_the_dataset_knows_whose_stems_it_is_of(store: Store) -> None:
+def test_the_dataset_records_the_separation_of_its_stems(store: Store) -> None:
     put_tracks(store, NAMES)
     data = Dataset(store, assemble(store))
     assert data.separation_id == SEPARATION.model_id

@@ -15,7 +15,7 @@ import soundfile
 from melodygan_core import download
 from melodygan_core.catalogue import Track, track_id
 from melodygan_core.catalogue.tracks import save
-from melodygan_core.config import DownloadConfig
+from melodygan_core.config import DownloadConfig, replace
 from melodygan_core.errors import InputError, TrackError
 from melodygan_core.sandbox import ffmpeg, net
 from melodygan_core.storage.store import Store, sha256_of
@@ -33,7 +33,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def listed(store: Store, *urls: str, **more: object) -> list[str]:
-    """Makes a catalogue of these URLs, and returns their track_ids."""
+    """Saves a catalogue of these URLs and returns their track_ids."""
     known = Track("", "", "", "", "", "open", ("t",), None, "s", datetime(2026, 1, 1, tzinfo=UTC), "listed")
     rows = [
         dataclasses.replace(known, track_id=track_id("generic", Path(u).stem, u), url=u, **more)  # type: ignore[arg-type]
@@ -43,13 +43,13 @@ def listed(store: Store, *urls: str, **more: object) -> list[str]:
     return [r.track_id for r in rows]
 
 
-def test_tracks_come_whole_once_and_with_their_provenance(store: Store, site: Site, tone: bytes) -> None:
+def test_tracks_are_downloaded_once_with_their_provenance(store: Store, site: Site, tone: bytes) -> None:
     titled = site.add("/x/song%20%C3%A9.wav", tone)
     other = site.add("/y/song%20%C3%A9.wav", encoded(sine(hz=220)))
     title = "../a/b 🎵 <script>"
     ids = listed(store, titled, other, title=title, licence="CC0", uploader="Me")
-    # Twice in one list: two workers want it at the same time, and one of them fetches it.
-    report = download.fetch([*ids, ids[0]], store, dataclasses.replace(CONFIG, workers=3))
+    # One track twice: two workers take it at the same time, and one of them downloads it.
+    report = download.fetch([*ids, ids[0]], store, replace(CONFIG, workers=3))
     assert [o.error for o in report.outcomes] == ["", "", ""]
     # yt-dlp looks at the first bytes, then downloads.
     assert set(site.hits.values()) == {2}
@@ -75,6 +75,7 @@ def test_tracks_come_whole_once_and_with_their_provenance(store: Store, site: Si
     assert again.outcomes[0].metadata["uri"] == f"raw/{ids[0]}.wav"
 
 
+@pytest.mark.slow
 def test_permanent_failures_are_named_recorded_and_not_tried_again(
     store: Store, site: Site, tone: bytes
 ) -> None:
@@ -93,7 +94,7 @@ def test_permanent_failures_are_named_recorded_and_not_tried_again(
         site.add("/endless.wav", tone, endless=True): "bytes or more; allowed: at most 3000000",
     }
     ids = listed(store, *urls)
-    config = dataclasses.replace(CONFIG, max_bytes=3_000_000)
+    config = replace(CONFIG, max_bytes=3_000_000)
     report = download.fetch(ids, store, config)
     for outcome, (url, reason) in zip(report.outcomes, urls.items(), strict=True):
         assert outcome.permanent, outcome
@@ -118,6 +119,7 @@ def test_a_playlist_cannot_open_files_in_yt_dlp_either(store: Store, site: Site,
     assert not store.raw_wav(report.outcomes[0].track_id).exists()
 
 
+@pytest.mark.slow
 def test_transient_failures_are_retried_and_then_reported(store: Store, site: Site, tone: bytes) -> None:
     recovers = site.add("/recovers.wav", tone, status=(503, 200))
     down = site.add("/down.wav", status=(503,))
@@ -144,7 +146,7 @@ def test_hls_is_joined_and_bounded_by_the_sum_of_its_segments(store: Store, site
         site.add(f"/{segment.name}", segment.read_bytes(), content_type="video/mp2t")
     list_url = site.add("/list.m3u8", (tmp_path / "list.m3u8").read_bytes(), content_type="audio/mpegurl")
     ids = listed(store, list_url)
-    config = dataclasses.replace(CONFIG, max_bytes=largest + 1000)
+    config = replace(CONFIG, max_bytes=largest + 1000)
     assert "bytes or more; allowed" in download.fetch(ids, store, config).outcomes[0].error
     store.raw_error(ids[0]).unlink()
     outcome = download.fetch(ids, store, CONFIG).outcomes[0]
@@ -152,9 +154,10 @@ def test_hls_is_joined_and_bounded_by_the_sum_of_its_segments(store: Store, site
     assert outcome.metadata["duration_s"] == pytest.approx(6.0, abs=0.1)
 
 
-def test_a_body_that_drips_is_given_up_in_time(store: Store, site: Site) -> None:
+@pytest.mark.slow
+def test_a_slow_response_ends_at_the_time_out(store: Store, site: Site) -> None:
     ids = listed(store, site.add("/slow.wav", b"RIFF", endless=True, pause_s=0.3))
-    outcome = download.fetch(ids, store, dataclasses.replace(CONFIG, timeout_s=4, attempts=1)).outcomes[0]
+    outcome = download.fetch(ids, store, replace(CONFIG, timeout_s=4, attempts=1)).outcomes[0]
     assert "longer than 4 s" in outcome.error
     assert (outcome.permanent, site.hits["/slow.wav"] > 0) == (False, True)
     assert outcome.duration_s < 10
@@ -162,12 +165,12 @@ def test_a_body_that_drips_is_given_up_in_time(store: Store, site: Site) -> None
 
 def test_a_private_address_opens_no_connection(store: Store, site: Site, tone: bytes) -> None:
     ids = listed(store, site.add("/a.wav", tone))
-    outcome = download.fetch(ids, store, dataclasses.replace(CONFIG, allow_private=False)).outcomes[0]
+    outcome = download.fetch(ids, store, replace(CONFIG, allow_private=False)).outcomes[0]
     assert "loopback" in outcome.error
     assert site.hits["/a.wav"] == 0
 
 
-def test_own_files_of_every_form_become_stereo_pcm(tmp_path: Path, store: Store, site: Site) -> None:
+def test_local_files_of_every_format_become_stereo_pcm(tmp_path: Path, store: Store, site: Site) -> None:
     loud, quiet = sine(), np.zeros(88_200)
     broken = sine().astype(np.float32)
     broken[100:200] = np.nan
@@ -200,7 +203,7 @@ def test_own_files_of_every_form_become_stereo_pcm(tmp_path: Path, store: Store,
     assert dict(site.hits) == {}
 
 
-def test_a_file_that_became_a_link_is_refused(tmp_path: Path, store: Store, tone: bytes) -> None:
+def test_a_file_replaced_by_a_link_is_refused(tmp_path: Path, store: Store, tone: bytes) -> None:
     (tmp_path / "real.wav").write_bytes(tone)
     link = tmp_path.resolve() / "song.wav"
     link.symlink_to("real.wav")
@@ -228,8 +231,67 @@ def test_the_decoder_is_bounded_in_time_and_size(tmp_path: Path, store: Store) -
     assert "lasts 21.00 s" in outcome.error
 
 
+def decoder(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts a shell script in place of ffmpeg."""
+    program = folder / "decoder"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(ffmpeg, "executable", lambda: program)
+
+
+def test_a_decoder_that_waits_on_a_busy_machine_is_tried_again(
+    tmp_path: Path, store: Store, tone: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.wav").write_bytes(tone)
+    ids = listed(store, (tmp_path / "a.wav").resolve().as_uri())
+    with monkeypatch.context() as patch:
+        decoder(tmp_path, "exec sleep 60", patch)
+        outcome = download.fetch(ids, store, replace(CONFIG, timeout_s=2)).outcomes[0]
+    assert "decoding took longer than 2 s" in outcome.error
+    assert not outcome.permanent
+    assert not store.raw_error(ids[0]).exists()
+    assert download.fetch(ids, store, CONFIG).outcomes[0].error == ""
+
+
+def test_a_decoder_that_computes_for_ever_is_a_permanent_failure(
+    tmp_path: Path, store: Store, tone: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.wav").write_bytes(tone)
+    ids = listed(store, (tmp_path / "a.wav").resolve().as_uri())
+    # A second of processor time, long before the time-out.
+    monkeypatch.setattr(download, "_CPU_SHARE", 0.01)
+    decoder(tmp_path, "while :; do :; done", monkeypatch)
+    outcome = download.fetch(ids, store, CONFIG).outcomes[0]
+    assert "more processor time" in outcome.error
+    assert outcome.permanent
+    assert store.raw_error(ids[0]).exists()
+
+
+def test_ffmpeg_at_its_processor_limit_differs_from_other_failures(tmp_path: Path) -> None:
+    noise = "anoisesrc=r=192000"
+    command = [
+        str(ffmpeg.executable()),
+        "-nostdin",
+        "-v",
+        "info",
+        "-f",
+        "lavfi",
+        "-i",
+        noise,
+        "-f",
+        "null",
+        "-",
+    ]
+    limits = net.Limits(60, file_bytes=1 << 20, memory_bytes=4 << 30, cpu_s=1)
+    status, _, log = net.run_child({"task": "convert", "command": command}, limits, tmp_path)
+    error = ffmpeg.failure(status, log)
+    assert isinstance(error, TrackError)
+    assert "more processor time" in str(error)
+
+
 def test_unknown_tracks_are_named(store: Store) -> None:
-    assert "'nobody'; allowed" in download.fetch(["nobody"], store, CONFIG).outcomes[0].error
+    error = download.fetch(["nobody"], store, CONFIG).outcomes[0].error
+    assert "track_id must be one of the 0 of the catalogue, got 'nobody'" in error
     with pytest.raises(InputError, match="nobody"):
         download.provenance(store, "nobody")
 
@@ -243,7 +305,7 @@ def test_unknown_tracks_are_named(store: Store) -> None:
         ({"playlist": "P"}, "playlist"),
     ],
 )
-def test_what_the_site_says_is_checked_before_the_download(info: dict[str, object], reason: str) -> None:
+def test_the_metadata_of_the_site_is_checked_before_the_download(info: dict[str, object], reason: str) -> None:
     from melodygan_core.sandbox import child
 
     with pytest.raises(TrackError, match=reason):

@@ -1,4 +1,4 @@
-"""Tracks of one sound: one of them is trained on, and none is in two splits."""
+"""Duplicate recordings: one track of each group is trained on, and no recording is in two splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from melodygan_core.dataset import Dataset
 from melodygan_core.dataset.index import sound_of
 from melodygan_core.demo import songs
 from melodygan_core.errors import MelodyGANError
-from melodygan_core.storage.store import Artifact, Store, sha256_of
+from melodygan_core.storage import Artifact, Store, sha256_of
 from tests.core.made import SEPARATION, TINY, assemble, put_features, put_provenance, put_tracks, track
 
 NAMES = [f"t{i}" for i in range(8)]
@@ -37,7 +37,7 @@ def sound(store: Store, name: str) -> str:
 
 
 def put_print(store: Store, name: str, values: Print) -> Print:
-    """The fingerprint of a track, as it would have been made of its wav."""
+    """Saves a fingerprint of a track as if it were of its wav."""
     text = base64.b64encode(values.astype("<u4").tobytes()).decode()
     stored = {"version": fingerprint.VERSION, "sound": sound(store, name), "fingerprint": text}
     store.write_json(store.fingerprint(name), stored)
@@ -49,7 +49,7 @@ def noise(seed: int, length: int = 150) -> Print:
 
 
 def add(store: Store, name: str, values: Print | None = None, *, days: int = 1, audio: str = "") -> None:
-    """One more track, first seen some days later than the others."""
+    """Adds a track that is first seen some days after the others."""
     put_features(store, name, audio=audio)
     seen = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=days)
     save(store, [*load(store), track(name, first_seen=seen)])
@@ -88,14 +88,14 @@ def test_of_equal_files_the_first_is_trained_on(store: Store) -> None:
         "t1": f"same sound as t7 ({of['t7']})",
     }
     assert sum(made.metrics[f"{s}/groups"] for s in ("train", "validation", "test")) == 6
-    # One that comes later is left out as well, and nothing is trained again.
+    # A later copy is excluded as well, and the version stays the same.
     add(store, "late", audio="record 2")
     again = assemble(store)
     assert again.version == made.version
     assert reasons(store, again)["late"] == f"same sound as t2 ({of['t2']})"
 
 
-def test_who_stands_for_a_sound_does_so_until_it_goes(store: Store) -> None:
+def test_the_representative_of_a_group_stays_until_it_is_removed(store: Store) -> None:
     put_tracks(store, NAMES)
     add(store, "copy", audio="t3")
     store.features(feature_id(TINY, SEPARATION), "t3").unlink()
@@ -107,10 +107,10 @@ def test_who_stands_for_a_sound_does_so_until_it_goes(store: Store) -> None:
     assert reasons(store, made) == {"t3": f"same sound as copy ({first['copy']})"}
 
 
-# Nearly the same sound.
+# Near-duplicates.
 
 
-def test_nearly_the_same_sound_is_left_out_with_the_reason(store: Store, known: dict[str, str]) -> None:
+def test_near_duplicates_are_excluded_with_the_reason(store: Store, known: dict[str, str]) -> None:
     before = assemble(store)
     for split in ("train", "validation", "test"):
         original = of_split(known, split)
@@ -144,7 +144,7 @@ def test_nothing_is_compared_twice(
     assert store.read_json(store.groups()) == groups
 
 
-def test_a_mixture_of_two_splits_is_left_out_and_moves_nobody(store: Store, known: dict[str, str]) -> None:
+def test_a_mixture_of_two_splits_is_excluded_and_moves_no_track(store: Store, known: dict[str, str]) -> None:
     one, other = of_split(known, "train"), of_split(known, "test")
     add(store, "medley", np.concatenate([noise(int(one[1:])), noise(int(other[1:]))]))
     made = assemble(store)
@@ -154,7 +154,7 @@ def test_a_mixture_of_two_splits_is_left_out_and_moves_nobody(store: Store, know
     }
 
 
-def test_a_copy_of_a_forgotten_track_takes_its_place_and_its_split(store: Store, known: dict[str, str]) -> None:
+def test_a_copy_of_a_forgotten_track_replaces_it_in_its_split(store: Store, known: dict[str, str]) -> None:
     for split in ("test", "train"):
         name = of_split(known, split)
         for k in (1, 2):
@@ -169,17 +169,17 @@ def test_a_copy_of_a_forgotten_track_takes_its_place_and_its_split(store: Store,
         "train-copy-1": "train",
     }
     assert reasons(store, made)["test-copy-2"] == "nearly the same sound as test-copy-1 (test)"
-    # What sounds like those that are left is no new sound.
+    # A near-duplicate of the remaining tracks is not a new recording.
     add(store, "test-copy-3", noise(int(of_split(known, "test")[1:])), days=3)
     made = assemble(store)
     assert splits(store, made) == now
     assert reasons(store, made)["test-copy-3"] == "nearly the same sound as test-copy-1 (test)"
-    # The track that comes back does not push out the one that stands for it now.
+    # The returning track does not replace the present representative.
     save(store, [*load(store), *(track(n) for n in gone)])
     assert splits(store, assemble(store)) == now
 
 
-def test_an_older_store_without_fingerprints_tells_its_leaks_and_heals(store: Store) -> None:
+def test_an_older_store_without_fingerprints_reports_its_leaks_and_repairs_them(store: Store) -> None:
     names = [f"t{i:02d}" for i in range(12)]
     put_tracks(store, names)
     before = assemble(store)
@@ -187,7 +187,7 @@ def test_an_older_store_without_fingerprints_tells_its_leaks_and_heals(store: St
     described = dataset.describe(store, before)
     assert [row["track"] for row in described.health.not_compared] == names
     assert {row["reason"] for row in described.health.not_compared} == {"its raw wav is not in the store"}
-    # The later one of the two goes, whichever split it is in.
+    # The later one of the two is excluded, whatever its split.
     one, other = sorted((of_split(of, "train"), [n for n, s in of.items() if s == "validation"][-1]))
     for i, name in enumerate(names):
         put_print(store, name, noise(0 if name in (one, other) else 100 + i))
@@ -205,7 +205,7 @@ def test_an_older_store_without_fingerprints_tells_its_leaks_and_heals(store: St
     assert dataset.describe(store, made).health.not_compared == []
 
 
-def test_equal_sound_that_is_now_in_two_splits_is_told(store: Store, known: dict[str, str]) -> None:
+def test_equal_sound_in_two_splits_is_reported(store: Store, known: dict[str, str]) -> None:
     made = assemble(store)
     one, other = of_split(known, "train"), of_split(known, "test")
     same = store.read_json(store.raw_json(one))["sha256"]
@@ -215,13 +215,13 @@ def test_equal_sound_that_is_now_in_two_splits_is_told(store: Store, known: dict
     assert leak["what"] == "the same sound"
 
 
-def test_near_duplicates_can_be_taken_all(store: Store, known: dict[str, str]) -> None:
+def test_near_duplicates_can_all_be_kept(store: Store, known: dict[str, str]) -> None:
     add(store, "near", noise(3))
     assert "near" not in splits(store, assemble(store))
     assert "near" in splits(store, assemble(store, DatasetConfig(near_duplicates=False)))
 
 
-def test_without_an_ffmpeg_that_can_do_it_the_error_says_what_to_do(
+def test_without_a_suitable_ffmpeg_the_error_says_what_to_do(
     store: Store, known: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none() -> Path:
@@ -235,13 +235,13 @@ def test_without_an_ffmpeg_that_can_do_it_the_error_says_what_to_do(
     assert "new" in splits(store, assemble(store, DatasetConfig(near_duplicates=False)))
 
 
-def test_tracks_without_fingerprints_get_theirs_from_their_wavs(store: Store) -> None:
+def test_missing_fingerprints_are_computed_from_the_wavs(store: Store) -> None:
     names = [f"song-{i}" for i in range(7)]
     catalogue: list[Track] = []
     for i, name in enumerate(names):
         wav = songs.render(i % 6, duration_s=9.0).mix
         with store.writing(store.raw_wav(name)) as path:
-            # The last is the first at half level: another file.
+            # The last one is the first at half level, hence another file.
             write_wav(path, wav * (0.5 if i == 6 else 1.0), 44_100)
             digest = sha256_of(path)
         put_features(store, name)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from melodygan_core import audio, features
 from melodygan_core.config import FeatureConfig, SeparationConfig
 from melodygan_core.errors import InputError
-from melodygan_core.features.mels import MelBands
-from melodygan_core.storage.store import Store
+from melodygan_core.features.spectral import MelBands
+from melodygan_core.storage import Store
 
 SMALL = FeatureConfig()
 LARGE = FeatureConfig(sample_rate=44_100, n_fft=2048, hop_length=512, n_mels=128, n_mfcc=40)
@@ -46,7 +46,7 @@ def noise(samples: int, seed: int = 0, gain: float = 0.1) -> torch.Tensor:
     return gain * torch.randn(samples, generator=torch.Generator().manual_seed(seed))
 
 
-# The maths.
+# Spectra.
 
 
 @settings(max_examples=15, deadline=None)
@@ -74,9 +74,9 @@ def test_equals_torchaudio_for_any_config(config: FeatureConfig, samples: int) -
 
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 7])
-def test_bands_are_what_the_filterbank_says_and_a_gpu_would_get_the_same(frames: int) -> None:
+def test_bands_equal_the_filterbank_and_the_dense_products(frames: int) -> None:
     filterbank = features.mel_filterbank(ODD)
-    # A band without a bin, as many narrow ones have, is nothing.
+    # A band without a bin, as many narrow bands are, is 0.
     filterbank[:, 5] = 0
     rng = torch.Generator().manual_seed(0)
     spectrum = torch.randn(frames, len(filterbank), dtype=torch.complex64, generator=rng)
@@ -94,7 +94,7 @@ def test_bands_are_what_the_filterbank_says_and_a_gpu_would_get_the_same(frames:
 def test_block_boundaries_do_not_matter() -> None:
     wav = noise(50_000)
     whole = features.FeatureExtractor(SMALL, block_frames=10_000)(wav)
-    # Several threads cut the frames in more places still.
+    # Several threads split the frames in more positions.
     for block_frames in (1, 7, 128):
         for ours, expected in zip(
             features.FeatureExtractor(SMALL, block_frames=block_frames)(wav), whole, strict=True
@@ -137,7 +137,7 @@ def test_silence_is_the_floor() -> None:
     assert float(silent_mfcc[1:].abs().max()) < 1e-3
 
 
-def test_click_is_heard_only_around_its_place() -> None:
+def test_a_click_changes_only_frames_around_it() -> None:
     wav = torch.zeros(40 * 256)
     wav[20 * 256] = 1.0
     log_mel, _ = features.FeatureExtractor(SMALL)(wav)
@@ -162,12 +162,12 @@ def test_short_wav_is_extended_by_zeros(samples: int) -> None:
 
 @pytest.mark.parametrize("wav", [torch.zeros(0), torch.zeros(2, 1000)])
 def test_wrong_shape_is_named(wav: torch.Tensor) -> None:
-    with pytest.raises(InputError, match=r"wav.shape is \("):
+    with pytest.raises(InputError, match=r"(?=.*wav.shape)(?=.*samples,)"):
         features.FeatureExtractor(SMALL)(wav)
 
 
 @pytest.mark.parametrize("length", [SEGMENT * 5, SEGMENT * 4 + 9000, SEGMENT * 4 + 3000, SEGMENT * 4])
-def test_segment_loudness_equals_the_segments_own(length: int) -> None:
+def test_segment_loudness_equals_the_loudness_of_each_segment(length: int) -> None:
     rng = np.random.default_rng(3)
     gains = np.repeat(rng.uniform(0.02, 0.5, 60), 3000)[:length]
     wav = (rng.standard_normal(length) * gains).astype(np.float32)
@@ -205,7 +205,7 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
-def test_rows_hold_what_the_extractor_gives(store: Store) -> None:
+def test_rows_hold_the_output_of_the_extractor(store: Store) -> None:
     mix = noise(2 * SEGMENT + 20_000).numpy()
     path, metadata = extract_one(store, mix)
     table = features.read(path)
@@ -242,7 +242,7 @@ def test_reading_back_copies_nothing(store: Store) -> None:
     values = table["log_mel"].chunk(0).values.to_numpy(zero_copy_only=True)
     assert np.shares_memory(log_mel, values)
     np.testing.assert_array_equal(features.log_mel_of(table.slice(2, 3), SMALL), log_mel[2:5])
-    with pytest.raises(InputError, match="log_mel width is 10240"):
+    with pytest.raises(InputError, match=r"(?=.*log_mel width)(?=.*10240)"):
         features.log_mel_of(table, LARGE)
 
 
@@ -280,7 +280,7 @@ def test_second_run_is_a_no_op_until_the_stems_change(store: Store) -> None:
     assert sorted(p.name for p in path.parent.iterdir()) == ["one.parquet"]
 
 
-def test_a_track_that_fails_is_named_and_the_others_go_on(store: Store) -> None:
+def test_a_failed_track_is_named_and_the_rest_continue(store: Store) -> None:
     for track_id in ("a", "b", "c", "d"):
         put_track(store, track_id, noise(SEGMENT).numpy())
     (store.stems(SEPARATION.model_id, "b") / "stems.json").unlink()
@@ -291,11 +291,12 @@ def test_a_track_that_fails_is_named_and_the_others_go_on(store: Store) -> None:
     errors = {o.track_id: o.error for o in report.failed}
     assert "b has no stems" in errors["b"]
     assert "vocals.wav" in errors["c"]
-    assert "d.wav is not readable sound" in errors["d"]
+    assert "d.wav is not readable audio" in errors["d"]
     assert [o.permanent for o in report.failed] == [False, False, True]
     assert not store.features(features.feature_id(SMALL, SEPARATION), "c").exists()
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_files(store: Store, tmp_path: Path) -> None:
     other = Store(str(tmp_path / "other"))
     for track_id in ("a", "b"):
@@ -309,7 +310,7 @@ def test_processes_give_the_same_files(store: Store, tmp_path: Path) -> None:
         assert features.read(Path(paths[0].path)).equals(features.read(Path(paths[1].path)))
 
 
-def test_unusable_segments_say_why(store: Store) -> None:
+def test_unusable_segments_have_a_reason(store: Store) -> None:
     mix = noise(5 * SEGMENT + 5000).numpy()
     mix[SEGMENT : 2 * SEGMENT] = 0.0
     mix[2 * SEGMENT : 3 * SEGMENT] = np.clip(40 * mix[2 * SEGMENT : 3 * SEGMENT], -1, 1)
@@ -321,7 +322,7 @@ def test_unusable_segments_say_why(store: Store) -> None:
     assert table["usable"].to_pylist()[-6:] == [r == "" for r in reasons]
     assert table["peak_db"].to_pylist()[-5] == audio.SILENCE_DB
     assert np.isfinite(features.log_mel_of(table, SMALL)).all()
-    # The stems are half as loud, so nothing of them is clipped.
+    # The stems are half as loud and not clipped.
     assert metadata["unusable"] == {"clipped": 1, "not finite": 3, "short": 3, "silent": 3}
     assert metadata["usable_segments"] == 18 - 10
 

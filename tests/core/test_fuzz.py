@@ -1,4 +1,4 @@
-"""Inputs nobody thought of: whatever the text, the bytes or the address, the answer is one of ours."""
+"""Random texts, bytes and addresses: each is accepted or raises one of our errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PIECES += ["0x_", "1:00", "2001-13-45", "=", ".nan", "~", "---\n", "...\n", "\x8
 
 @st.composite
 def mutated(draw: st.DrawFn, text: str) -> str:
-    """A right file with a few of its characters taken out, and others put in."""
+    """A valid file with some characters removed and others inserted."""
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(text)))
         end = draw(st.integers(start, min(len(text), start + 8)))
@@ -56,7 +56,7 @@ def mutated(draw: st.DrawFn, text: str) -> str:
 
 
 @given(mutated(SOURCES))
-def test_mutated_sources_are_read_or_named(text: str) -> None:
+def test_mutated_sources_are_read_or_refused(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sources.yaml"
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -71,18 +71,18 @@ def test_mutated_sources_are_read_or_named(text: str) -> None:
 @example("download: {attempts: 0x_}")
 @example("download: {attempts: ='}")
 @example("on: 1\nx: 2")
-def test_mutated_settings_are_read_or_named(text: str) -> None:
+def test_mutated_settings_are_read_or_refused(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "settings.yaml"
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
         try:
-            presets.configured("small", path)
+            presets.load("small", path)
         except InputError as error:
             assert "settings.yaml" in str(error)
 
 
 @given(st.ip_addresses())
-def test_what_is_not_public_never_passes(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_private_addresses_never_pass(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     inner = address
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         inner = address.ipv4_mapped
@@ -134,7 +134,7 @@ def forms() -> dict[str, bytes]:
     edits=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=6),
     cut=st.integers(1, 10_000) | st.none(),
 )
-def test_a_damaged_file_is_decoded_or_refused_and_never_more(
+def test_a_damaged_file_is_decoded_or_refused(
     forms: dict[str, bytes], form: str, edits: list[tuple[int, int]], cut: int | None
 ) -> None:
     data = bytearray(forms[form][:cut])
@@ -167,7 +167,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory and files are
 @pytest.mark.parametrize(
     "kind", [pytest.param("memory", marks=LINUX), pytest.param("files", marks=LINUX), "disk"]
 )
-def test_a_greedy_child_is_stopped_and_what_it_wanted_is_named(tmp_path: Path, kind: str) -> None:
+def test_a_child_over_its_memory_limit_is_stopped_and_reported(tmp_path: Path, kind: str) -> None:
     code, says = GREEDY[kind]
     job = {"task": "convert", "command": [sys.executable, "-S", "-c", code]}
     limits = net.Limits(30, file_bytes=1_000_000, memory_bytes=200 << 20)

@@ -1,3 +1,5 @@
+"""The gallery: a page that needs no network, with every sound, picture and provenance it refers to."""
+
 from __future__ import annotations
 
 import json
@@ -7,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from melodygan_core import audio, gallery
-from melodygan_core.gallery import render
+from melodygan_core import audio
+from melodygan_core.gallery import GalleryEntry, render
 from melodygan_core.gallery.sounds import EXAMPLE_S
-from tests.core.made import FEATURE, HOSTILE, Family
+from tests.conftest import copied
+from tests.core.made import FEATURE, HOSTILE, Trained
 
 
 class _Page(HTMLParser):
@@ -34,20 +37,20 @@ class _Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def folder(family: Family) -> Path:
-    made = render(family.dataset, [of(family)], family.store)
-    return Path(str(family.store.at(made.uri)))
+def trained(dense: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A copy of `dense_gan`, whose store gets the gallery."""
+    return copied(dense, tmp_path_factory.mktemp("gallery") / "store")
 
 
-def of(family: Family) -> gallery.Family:
-    return gallery.Family(
-        family.autoencoder.family,
-        family.autoencoder,
-        family.gan,
-        family.vocoder,
-        family.samples,
-        family.evaluation,
-    )
+@pytest.fixture(scope="module")
+def folder(trained: Trained) -> Path:
+    made = render(trained.dataset, [entry(trained)], trained.store)
+    return Path(str(trained.store.at(made.uri)))
+
+
+def entry(trained: Trained) -> GalleryEntry:
+    """What the gallery takes of a pipeline."""
+    return GalleryEntry(trained.artifacts, trained.samples, trained.evaluation)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,7 @@ def test_titles_of_strangers_are_text(page: str) -> None:
 
 def test_every_kind_of_sound_is_there_with_its_picture(folder: Path, page: str) -> None:
     text, sounds = _Page(page).text, sorted(p.stem for p in folder.glob("*.flac"))
-    for label in ("real", "true mel, vocoder", "dense autoencoder, vocoder", "vocals", "instrumental", "mix"):
+    for label in ("real", "true mel, Griffin-Lim", "dense codec, vocoder", "vocals", "instrumental", "mix"):
         assert label in text
     # Three generated, three versions of two test tracks, three stems.
     assert len(sounds) == 3 + 3 * 2 + 3
@@ -83,33 +86,33 @@ def test_every_kind_of_sound_is_there_with_its_picture(folder: Path, page: str) 
         assert (folder / f"{name}.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
         wav, rate = audio.read_wav(folder / f"{name}.flac")
         assert audio.peak_db(wav) > -60
-        if not name.startswith("dense-sample"):
+        if not name.startswith("dense_gan-sample"):
             assert wav.shape[1] / rate == pytest.approx(EXAMPLE_S, abs=0.5)
         assert rate == FEATURE.sample_rate
 
 
 def test_samples_link_to_their_provenance(folder: Path) -> None:
     for i in range(3):
-        told = json.loads((folder / f"dense-sample-00{i}.json").read_text("utf-8"))
-        assert told["index"] == i
-        assert told["sources"]["licences"] == ["CC0-1.0"]
+        stored = json.loads((folder / f"dense_gan-sample-00{i}.json").read_text("utf-8"))
+        assert stored["index"] == i
+        assert stored["sources"]["licences"] == ["CC0-1.0"]
 
 
-def test_both_families_are_on_one_page(family: Family, temporal_family: Family) -> None:
-    made = render(family.dataset, [of(family), of(temporal_family)], temporal_family.store)
-    folder = Path(str(temporal_family.store.at(made.uri)))
+def test_all_pipelines_are_on_one_page(dense: Trained, own_temporal: Trained) -> None:
+    made = render(dense.dataset, [entry(dense), entry(own_temporal)], own_temporal.store)
+    folder = Path(str(own_temporal.store.at(made.uri)))
     text = _Page((folder / "index.html").read_text("utf-8")).text
-    # PCA is what the vectors of the dense family are compared with.
+    # Only the dense codec is compared with PCA.
     assert text.count("Explained variance on test tracks") == 2
     assert text.count("PCA of the same") == 1
-    assert made.metrics["families"] == ["dense", "temporal"]
-    # Three generated of each; of two test tracks real, vocoder, two autoencoders; three stems.
+    assert made.metrics["pipelines"] == ["dense_gan", "temporal_gan"]
+    # Three generated of each; of two test tracks real, vocoder, two codecs; three stems.
     assert made.metrics["sounds"] == 2 * 3 + 2 * 4 + 3
     names = {p.name for p in folder.iterdir()} - {"index.html", "artifact.json"}
     assert names == set(_Page((folder / "index.html").read_text("utf-8")).references)
 
 
-def test_rendering_twice_is_a_no_op(family: Family, folder: Path) -> None:
+def test_rendering_twice_is_a_no_op(trained: Trained, folder: Path) -> None:
     before = (folder / "index.html").stat().st_mtime_ns
-    render(family.dataset, [of(family)], family.store)
+    render(trained.dataset, [entry(trained)], trained.store)
     assert (folder / "index.html").stat().st_mtime_ns == before

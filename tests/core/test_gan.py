@@ -1,9 +1,11 @@
+"""The dense GAN: losses, networks, conditions, training, collapse and loading."""
+
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +14,49 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from melodygan_core import codec, latents
-from melodygan_core.config import DenseGanConfig
+from melodygan_core import codec, latents, prior
+from melodygan_core.codec.dense import DenseCodec
+from melodygan_core.config import DenseGanConfig, replace
 from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_core.latents import LatentTable
-from melodygan_core.prior import gan
-from melodygan_core.prior.conditions import Conditions, condition_index
+from melodygan_core.prior import Health, LatentSpace, condition_index
+from melodygan_core.prior.conditions import Conditions
+from melodygan_core.prior.gan import HEALTHY_RANGE, DenseGan
 from melodygan_core.prior.gan.dense import Discriminator, Generator
 from melodygan_core.prior.gan.dense_setup import DenseGanSetup
 from melodygan_core.prior.gan.losses import discriminator_loss, generator_loss, r1_penalty
 from melodygan_core.prior.gan.minibatch_stddev import minibatch_stddev
-from melodygan_core.prior.gan.temporal_setup import TemporalGanSetup
-from melodygan_core.prior.gan.train import DIVERSITY_RANGE, build_setup
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.prior.gan.noise import truncated_noise
+from melodygan_core.prior.gan.task import DIVERSITY_RANGE
+from melodygan_core.storage import Artifact, Store
+from melodygan_core.training import MetricsCallback, ignore
 from melodygan_core.training.checkpoint import CONFIG_FILE, WEIGHTS_FILE
-from melodygan_dagster.defs.gan import _checks
-from tests.core.made import GAN, Family
+from tests.core.made import DENSE_GAN, Trained
 
-PLAIN = replace(GAN, condition="none")
+PLAIN = replace(DENSE_GAN, condition="none")
 
 
 def config(base: DenseGanConfig = PLAIN, **changes: Any) -> DenseGanConfig:
+    """A config with other settings of the optimizer."""
     return replace(base, optimizer=replace(base.optimizer, **changes))
 
 
-def train(family: Family, config: DenseGanConfig, observe: Any = lambda step, figures: None) -> Artifact:
-    return gan.train(family.latents, family.autoencoder, family.store, config, observe)
+def train(trained: Trained, config: DenseGanConfig, callback: MetricsCallback = ignore) -> Artifact:
+    return prior.train("gan", trained.latents, trained.codec, trained.store, config, callback)
 
 
-def task(family: Family) -> DenseGanSetup | TemporalGanSetup:
-    """What an unconditional training of the family is judged by."""
-    decoder = codec.load(Path(str(family.store.at(family.autoencoder.uri))))
-    return build_setup(latents.load(family.latents, family.store), decoder, PLAIN, torch.device("cpu"))
+def setup(trained: Trained) -> DenseGanSetup:
+    """What an unconditional training over the latents is validated with."""
+    decoder = codec.load(Path(str(trained.store.at(trained.codec.uri))))
+    assert isinstance(decoder, DenseCodec)
+    table = latents.load(trained.latents, trained.store)
+    return DenseGanSetup(table, decoder, PLAIN, torch.device("cpu"))
+
+
+def load(folder: Path) -> DenseGan:
+    made = prior.load(folder)
+    assert isinstance(made, DenseGan)
+    return made
 
 
 def weights(store: Store, made: Artifact) -> dict[str, torch.Tensor]:
@@ -67,7 +80,7 @@ def test_losses_on_values_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", ["hinge", "non_saturating"])
-def test_the_two_players_pull_a_fake_logit_in_opposite_ways(kind: str) -> None:
+def test_generator_and_discriminator_have_opposite_gradients_at_a_fake_logit(kind: str) -> None:
     fake = torch.zeros(1, requires_grad=True)
     (for_disc,) = torch.autograd.grad(discriminator_loss(torch.zeros(1), fake, kind), fake)
     (for_gen,) = torch.autograd.grad(generator_loss(fake, kind), fake)
@@ -84,11 +97,11 @@ def test_r1_of_a_linear_discriminator_is_half_its_squared_norm() -> None:
     assert weight.grad.tolist() == pytest.approx([3.0, -4.0])
 
 
-# Models.
+# Networks.
 
 
 @pytest.mark.parametrize("places", [(), (4,)])
-def test_the_spread_of_a_batch_tells_a_collapsed_one(places: tuple[int, ...]) -> None:
+def test_minibatch_stddev_is_the_deviation_over_groups(places: tuple[int, ...]) -> None:
     # Groups of eight: every fourth of the first 32; within one, half are at -2 and half at 2.
     varied = torch.tensor([-2.0, 2.0]).repeat_interleave(4).repeat(4).reshape(32, 1, *[1] * len(places))
     varied = varied.expand(32, 16, *places)
@@ -99,28 +112,39 @@ def test_the_spread_of_a_batch_tells_a_collapsed_one(places: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("n", [1, 3, 8, 11])
-def test_batches_of_any_size_are_judged(n: int) -> None:
-    logits = Discriminator(GAN, 8, 0)(torch.randn(n, 8))
+def test_the_discriminator_takes_batches_of_any_size(n: int) -> None:
+    logits = Discriminator(DENSE_GAN, 8, 0)(torch.randn(n, 8))
     assert logits.shape == (n,)
     assert bool(torch.isfinite(logits).all())
 
 
-def test_a_condition_changes_what_is_made_and_how_it_is_judged() -> None:
+def test_a_condition_changes_latents_and_logits() -> None:
     torch.manual_seed(0)
-    generator, critic = Generator(GAN, 8, 3), Discriminator(GAN, 8, 3)
-    noise = torch.randn(4, GAN.noise_dim)
-    made = [generator(noise, torch.full((4,), c)) for c in range(3)]
-    judged = [critic(noise, torch.full((4,), c)) for c in range(3)]
-    for several in (made, judged):
-        assert not torch.allclose(several[0], several[1])
-        assert not torch.allclose(several[1], several[2])
+    generator, discriminator = Generator(DENSE_GAN, 8, 3), Discriminator(DENSE_GAN, 8, 3)
+    noise = torch.randn(4, DENSE_GAN.noise_dim)
+    latents = [generator(noise, torch.full((4,), c)) for c in range(3)]
+    logits = [discriminator(noise, torch.full((4,), c)) for c in range(3)]
+    for outputs in (latents, logits):
+        assert not torch.allclose(outputs[0], outputs[1])
+        assert not torch.allclose(outputs[1], outputs[2])
+
+
+def test_truncated_noise_is_normal_noise_within_its_limit() -> None:
+    plain, limited = (truncated_noise((4000,), limit, torch.Generator().manual_seed(0)) for limit in (0.0, 1.5))
+    assert torch.equal(plain, torch.randn(4000, generator=torch.Generator().manual_seed(0)))
+    kept = plain.abs() <= 1.5
+    assert 0 < int((~kept).sum()) < 1000 and torch.equal(limited[kept], plain[kept])
+    assert float(limited.abs().max()) <= 1.5 and abs(float(limited.mean())) < 0.05
+
+
+# Conditions.
 
 
 def test_an_unknown_condition_lists_the_known_ones() -> None:
     assert condition_index(("fast", "slow"), "slow") == 1
-    with pytest.raises(InputError, match="condition is 'loud'; allowed: fast, slow"):
+    with pytest.raises(InputError, match="condition must be fast, slow, got 'loud'"):
         condition_index(("fast", "slow"), "loud")
-    with pytest.raises(InputError, match="trained without a condition"):
+    with pytest.raises(InputError, match="trained without conditions"):
         condition_index((), "slow")
 
 
@@ -135,17 +159,17 @@ def table(**changes: Any) -> LatentTable:
         mean=np.zeros(2, np.float32),
         std=np.ones(2, np.float32),
     )
-    return replace(made, **changes)
+    return dataclasses.replace(made, **changes)
 
 
-def test_conditions_come_from_the_table() -> None:
+def test_conditions_are_the_stems_or_tags_of_the_table() -> None:
     rng = np.random.default_rng(0)
     every = np.arange(4)
     stems = Conditions("stem", table(), every)
     assert stems.names == ("vocals", "mix")
-    drawn = stems.sample(np.array([0, 1, 2, 3]), rng)
-    assert drawn is not None
-    assert drawn.tolist() == [1, 0, 1, 0]
+    sampled = stems.sample(np.array([0, 1, 2, 3]), rng)
+    assert sampled is not None
+    assert sampled.tolist() == [1, 0, 1, 0]
     tags = Conditions("tag", table(), every)
     assert tags.names == ("fast", "minor", "slow", "untagged")
     many = [tags.sample(np.array([0, 1, 2, 3]), rng) for _ in range(40)]
@@ -156,69 +180,69 @@ def test_conditions_come_from_the_table() -> None:
     assert none.sample(np.array([0]), rng) is None
 
 
-def test_conditions_are_those_that_are_trained_on() -> None:
-    # A tag of held-out tracks alone would be a condition that the model knows nothing of.
+def test_conditions_are_those_of_the_training_rows() -> None:
+    # A tag of held-out tracks alone would be a condition that the model has never seen.
     assert Conditions("tag", table(), np.array([0, 2])).names == ("minor", "slow")
     assert Conditions("tag", table(), np.array([1, 3])).names == ("fast", "untagged")
-    with pytest.raises(InputError, match=r"condition is 'stem', of which there is only \('mix',\)"):
+    with pytest.raises(InputError, match=r"condition .*two.*'stem'.*\('mix',\)"):
         Conditions("stem", table(), np.array([0, 2]))
 
 
 # Training.
 
 
-def chosen(history: list[dict[str, float]]) -> dict[str, float]:
-    """What is to be kept: the nearest of the diverse ones, the last one where none is."""
+def expected_best(history: list[dict[str, float]]) -> dict[str, float]:
+    """The row to keep: the lowest KAD of the diverse ones, the last row where none is diverse."""
     low, high = DIVERSITY_RANGE
     trained = [row for row in history if row["step"] > 0]
     diverse = [row for row in trained if low <= row["validation/diversity"] <= high]
     return min(diverse, key=lambda row: row["validation/kad"]) if diverse else history[-1]
 
 
-def test_training_reports_what_it_did(family: Family) -> None:
-    metrics = family.gan.metrics
+def test_training_reports_history_conditions_and_inputs(dense: Trained) -> None:
+    metrics = dense.prior.metrics
     assert metrics["conditions"] == ["fast", "minor", "slow"]
     assert [row["step"] for row in metrics["history"]] == [0, 10, 20, 30, 40]
     assert metrics["steps"] == 40
-    assert metrics["validation/kad"] == chosen(metrics["history"])["validation/kad"]
+    assert metrics["validation/kad"] == expected_best(metrics["history"])["validation/kad"]
     assert {"train/adv/disc", "train/adv/gen", "train/adv/r1"} < metrics["history"][1].keys()
-    assert family.gan.inputs == {
-        "dense/latent_table": family.latents.version,
-        "dense/autoencoder_checkpoint": family.autoencoder.version,
+    assert dense.prior.inputs == {
+        "dense/latent_table": dense.latents.version,
+        "dense/autoencoder_checkpoint": dense.codec.version,
     }
 
 
-def test_the_best_weights_are_kept_not_the_last(own_family: Family) -> None:
-    made = train(own_family, config(learning_rate=0.05, warmup_steps=0, eval_every=2, patience=2, max_steps=60))
+def test_the_best_weights_are_kept_not_the_last(own_dense: Trained) -> None:
+    made = train(own_dense, config(learning_rate=0.05, warmup_steps=0, eval_every=2, patience=2, max_steps=60))
     history = made.metrics["history"]
     assert made.metrics["best_step"] < made.metrics["steps"] == history[-1]["step"]
-    best = chosen(history)
+    best = expected_best(history)
     assert (best["step"], best["validation/kad"]) == (made.metrics["best_step"], made.metrics["validation/kad"])
-    store = own_family.store
-    again = task(own_family).figures(gan.load(Path(str(store.at(made.uri)))).generator)
+    store = own_dense.store
+    again = setup(own_dense).figures(load(Path(str(store.at(made.uri)))).generator)
     assert again["kad"] == pytest.approx(best["validation/kad"], rel=1e-4)
     assert again["kad"] < history[-1]["validation/kad"]
 
 
 @pytest.mark.parametrize("loss", ["hinge", "non_saturating"])
-def test_a_killed_training_ends_as_an_undisturbed_one(own_family: Family, loss: str) -> None:
-    store = own_family.store
-    base = replace(PLAIN if loss == "hinge" else GAN, loss=loss)
+def test_a_killed_training_ends_as_an_undisturbed_one(own_dense: Trained, loss: str) -> None:
+    store = own_dense.store
+    base = replace(PLAIN if loss == "hinge" else DENSE_GAN, loss=loss)
     disturbed = config(base, checkpoint_every_s=0.0, max_steps=12, eval_every=3)
-    straight = train(own_family, disturbed)
+    straight = train(own_dense, disturbed)
     first = weights(store, straight)
     shutil.rmtree(str(store.at(straight.uri)))
     seen: list[int] = []
 
-    def dies(step: int, figures: dict[str, float]) -> None:
+    def interrupt(step: int, figures: dict[str, float]) -> None:
         seen.append(step)
         if seen == [3, 6]:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(own_family, disturbed, dies)
+        train(own_dense, disturbed, interrupt)
     torch.manual_seed(4321)
-    again = train(own_family, disturbed, dies)
+    again = train(own_dense, disturbed, interrupt)
     assert seen == [3, 6, 6, 9, 12]
     second = weights(store, again)
     assert all(torch.equal(first[k], second[k]) for k in first)
@@ -226,42 +250,50 @@ def test_a_killed_training_ends_as_an_undisturbed_one(own_family: Family, loss: 
     assert again.metrics["steps"] == straight.metrics["steps"] == 12
 
 
-def test_training_twice_is_a_no_op(family: Family) -> None:
+def test_training_twice_is_a_no_op_and_deletes_the_training_state(dense: Trained) -> None:
     def never(step: int, figures: dict[str, float]) -> None:
         raise AssertionError("trained again")
 
-    assert train(family, GAN, never) == family.gan
-    assert list((Path(family.store.root) / "work").glob("dense.gan.*")) == []
+    assert train(dense, DENSE_GAN, never) == dense.prior
+    assert list((Path(dense.store.root) / "work").glob("training/dense/gan/*")) == []
 
 
 # Collapse.
 
 
-def checks(diversity: float, finite: bool = True) -> dict[str, bool]:
-    return {str(c.check_name): c.passed for c in _checks({"diversity": diversity, "finite": finite})}
+@pytest.mark.parametrize(
+    ("diversity", "collapsed"),
+    [(1.0, False), (0.4, False), (1.8, False), (0.05, True), (9.0, True), (float("nan"), True)],
+)
+def test_a_prior_outside_the_healthy_range_has_collapsed(diversity: float, collapsed: bool) -> None:
+    assert Health(finite=True, diversity=diversity, allowed=HEALTHY_RANGE).collapsed is collapsed
 
 
-def test_the_checks_fail_on_collapse_and_on_nan() -> None:
-    assert checks(1.0) == {"no_mode_collapse": True, "finite": True}
-    assert checks(0.05) == {"no_mode_collapse": False, "finite": True}
-    assert checks(9.0)["no_mode_collapse"] is False
-    assert checks(float("nan"))["no_mode_collapse"] is False
-    assert checks(1.0, finite=False)["finite"] is False
+def test_the_check_uses_other_noise_than_the_validation(dense: Trained) -> None:
+    health = prior.check_collapse(dense.prior, dense.latents, dense.codec, dense.store)
+    history = dense.prior.metrics["history"]
+    assert health.finite and health.allowed == HEALTHY_RANGE
+    assert (
+        health.diversity == prior.check_collapse(dense.prior, dense.latents, dense.codec, dense.store).diversity
+    )
+    assert health.diversity not in [row["validation/diversity"] for row in history]
+    # Of the same weights, and only the noise differs.
+    assert health.diversity == pytest.approx(dense.prior.metrics["validation/diversity"], rel=0.3)
 
 
-def test_a_training_that_diverges_says_so(own_family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_diverges_is_an_error(own_dense: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("melodygan_core.metrics.kad", lambda *_: float("nan"))
-    with pytest.raises(MelodyGANError, match="the dense GAN diverged by step"):
-        train(own_family, config(max_steps=4, eval_every=2))
+    with pytest.raises(MelodyGANError, match="the dense gan diverged by step"):
+        train(own_dense, config(max_steps=4, eval_every=2))
 
 
-def test_one_condition_is_none(own_family: Family) -> None:
-    with pytest.raises(InputError, match=r"condition is 'stem'.*only \('mix',\); allowed: two and more"):
-        train(own_family, replace(GAN, condition="stem"))
+def test_a_single_condition_is_refused(own_dense: Trained) -> None:
+    with pytest.raises(InputError, match=r"condition .*two.*'stem'.*\('mix',\)"):
+        train(own_dense, replace(DENSE_GAN, condition="stem"))
 
 
-def test_a_collapsed_generator_has_a_diversity_that_fails(family: Family) -> None:
-    table, judge = latents.load(family.latents, family.store), task(family)
+def test_a_collapsed_generator_has_no_diversity(dense: Trained) -> None:
+    table, validation = latents.load(dense.latents, dense.store), setup(dense)
 
     class Copies(Generator):
         def forward(self, noise: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
@@ -271,34 +303,67 @@ def test_a_collapsed_generator_has_a_diversity_that_fails(family: Family) -> Non
     collapsed = Generator(PLAIN, 8, 0)
     torch.nn.init.zeros_(collapsed.head.weight)
     collapsed.head.bias.data.fill_(0.3)
-    assert judge.figures(collapsed)["diversity"] == pytest.approx(0, abs=1e-4)
-    assert judge.figures(Copies(PLAIN, 8, 0))["diversity"] == pytest.approx(1, abs=0.05)
+    assert validation.figures(collapsed)["diversity"] == pytest.approx(0, abs=1e-4)
+    assert validation.figures(Copies(PLAIN, 8, 0))["diversity"] == pytest.approx(1, abs=0.05)
 
 
-# Loading.
+# Loading and sampling.
 
 
 @pytest.fixture
-def folder(own_family: Family) -> Path:
-    return Path(str(own_family.store.at(own_family.gan.uri)))
+def folder(own_dense: Trained) -> Path:
+    """A checkpoint that a test may change."""
+    return Path(str(own_dense.store.at(own_dense.prior.uri)))
 
 
-def test_a_loaded_gan_makes_latents_on_the_autoencoders_scale(folder: Path) -> None:
-    loaded = gan.load(folder)
-    noise = torch.randn(5, GAN.noise_dim)
+def test_a_loaded_prior_samples_on_the_codec_s_scale(folder: Path, dense: Trained) -> None:
+    loaded = load(folder)
+    table = latents.load(dense.latents, dense.store)
+    assert not loaded.training
+    assert (loaded.config, loaded.conditions) == (DENSE_GAN, ("fast", "minor", "slow"))
+    assert np.array_equal(loaded.latent_mean, table.mean) and np.array_equal(loaded.latent_std, table.std)
+    assert (loaded.latent_dim, loaded.border_tokens) == (8, 0)
+    noise = truncated_noise((5, DENSE_GAN.noise_dim), 2.0, torch.Generator().manual_seed(7))
     with torch.no_grad():
         standardised = loaded.generator(noise, torch.ones(5, dtype=torch.int64))
-    assert loaded.conditions == ("fast", "minor", "slow")
-    assert torch.allclose(loaded.latents(noise, 1), standardised * loaded.std + loaded.mean)
-    assert loaded.config == GAN
+    sampled = loaded.sample(5, 7, 1, 2.0)
+    assert torch.allclose(sampled, standardised * loaded.latent_std + loaded.latent_mean)
+    assert not torch.allclose(sampled, loaded.sample(5, 7, 0, 2.0))
 
 
 @pytest.mark.parametrize(
     "damage",
-    [{"config": {"loss": "x"}}, {"mean": "abc"}, {"mean": [0.0]}, {"conditions": ["a"]}, {"conditions": 5}],
+    [
+        {"codec": "other"},
+        {"codec": "temporal"},
+        {"prior": "other"},
+        {"prior": None},
+        {"config": {"loss": "x"}},
+        {"mean": "abc"},
+        {"mean": [0.0]},
+        {"conditions": ["a"]},
+        {"conditions": 5},
+    ],
 )
 def test_a_damaged_config_names_the_file(folder: Path, damage: dict[str, Any]) -> None:
     stored = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
     (folder / CONFIG_FILE).write_text(json.dumps(stored | damage), "utf-8")
     with pytest.raises(InputError, match=r"config\.json|weights\.safetensors"):
-        gan.load(folder)
+        prior.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ([0.0, 0.0], [1.0]),
+        ([0.0, 0.0], [1.0, 0.0]),
+        ([0.0, 0.0], [1.0, -1.0]),
+        ([0.0, float("nan")], [1.0, 1.0]),
+        ([0.0, 0.0], [1.0, float("inf")]),
+        ([[0.0, 0.0]], [[1.0, 1.0]]),
+    ],
+)
+def test_statistics_of_a_latent_space_are_finite_and_of_one_length(mean: Any, std: Any) -> None:
+    with pytest.raises(InputError, match="mean and std"):
+        LatentSpace(torch.tensor(mean), torch.tensor(std))
+    assert LatentSpace(torch.zeros(2), torch.ones(2)).latent_dim == 2

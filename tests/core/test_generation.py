@@ -1,7 +1,8 @@
+"""Generation: noise, cross-fades, pieces of every pipeline, and the files with their provenance."""
+
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +12,37 @@ import soundfile
 import torch
 
 from melodygan_core import audio, generation
-from melodygan_core.codec import DenseAutoencoder
-from melodygan_core.config import GenerationConfig
+from melodygan_core.codec.dense.model import _crossfade
+from melodygan_core.config import GenerationConfig, replace
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
 from melodygan_core.generation import pieces
-from melodygan_core.pipeline import Models, _join
-from melodygan_core.prior.gan import truncated_noise
-from tests.core.made import FEATURE, GENERATION, HOSTILE, Family
+from melodygan_core.pipeline import Pipeline, Sample, frames_of
+from melodygan_core.prior.gan.noise import truncated_noise
+from melodygan_core.progress import ProgressEvent
+from tests.core.made import FEATURE, GENERATION, HOSTILE, Trained
 
 
 @pytest.fixture(scope="module")
-def models(family: Family) -> Models:
-    return family.models
+def pipeline(dense: Trained) -> Pipeline:
+    """`dense_gan`."""
+    return dense.open()
 
 
-def write(models: Models, folder: Path, config: GenerationConfig) -> Path:
+@pytest.fixture(scope="module", params=["dense", "temporal_trained"])
+def any_pipeline(request: pytest.FixtureRequest) -> Pipeline:
+    """Each pipeline in turn."""
+    return request.getfixturevalue(request.param).open()
+
+
+def write(pipeline: Pipeline, folder: Path, config: GenerationConfig) -> Path:
+    """Writes pieces into a new folder."""
     folder.mkdir()
-    generation.write_pieces(models, config, folder, {})
+    generation.write_pieces(pipeline, config, folder, {})
     return folder
 
 
-# Noise and joining.
+# Noise and cross-fades.
 
 
 def test_truncated_noise_stays_within_its_limit() -> None:
@@ -48,13 +58,14 @@ def test_truncated_noise_stays_within_its_limit() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_constant_segments_join_to_a_constant(n: int) -> None:
-    joined = _join(torch.full((n, 3, 32), -2.5), 4, 28 * (n - 1) + 32)
-    assert joined.shape == (3, 28 * (n - 1) + 32)
+    frames = 28 * (n - 1) + 32
+    joined = _crossfade(torch.full((n, 3, 32), -2.5), 4, frames)
+    assert joined.shape == (3, frames)
     assert torch.allclose(joined, torch.full_like(joined, -2.5), atol=1e-5)
 
 
-def test_a_join_fades_from_one_segment_to_the_next() -> None:
-    joined = _join(torch.stack([torch.zeros(1, 8), torch.full((1, 8), 2.0)]), 3, 13).exp()[0]
+def test_a_crossfade_is_linear_in_magnitude() -> None:
+    joined = _crossfade(torch.stack([torch.zeros(1, 8), torch.full((1, 8), 2.0)]), 3, 13).exp()[0]
     loud = torch.tensor(2.0).exp()
     expected = torch.tensor([1.0] * 5 + [1 + (loud - 1) * k / 4 for k in (1, 2, 3)] + [loud] * 5)
     assert torch.allclose(joined, expected, rtol=1e-4)
@@ -63,115 +74,220 @@ def test_a_join_fades_from_one_segment_to_the_next() -> None:
 # Pieces.
 
 
-def test_the_same_seed_is_the_same_bytes(models: Models, tmp_path: Path) -> None:
-    one, two = (write(models, tmp_path / n, GENERATION) for n in ("one", "two"))
+@pytest.mark.parametrize(("fixture", "tables"), [("dense", ["vectors"]), ("temporal_trained", [])])
+def test_the_same_seed_is_the_same_bytes(
+    request: pytest.FixtureRequest, tmp_path: Path, fixture: str, tables: list[str]
+) -> None:
+    pipeline = request.getfixturevalue(fixture).open()
+    one, two = (write(pipeline, tmp_path / n, GENERATION) for n in ("one", "two"))
     names = sorted(p.name for p in one.iterdir())
     assert names == sorted(
         [f"sample-00{i}.{e}" for i in range(3) for e in ("json", "wav")]
-        + ["latents.parquet", "vectors.parquet"]
+        + [f"{table}.parquet" for table in ("latents", *tables)]
     )
     for name in names:
         assert (one / name).read_bytes() == (two / name).read_bytes()
-    other = write(models, tmp_path / "other", replace(GENERATION, seed=1))
+    other = write(pipeline, tmp_path / "other", replace(GENERATION, count=1, seed=1))
     assert (other / "sample-000.wav").read_bytes() != (one / "sample-000.wav").read_bytes()
 
 
-def test_a_sample_does_not_depend_on_how_many_there_are(models: Models) -> None:
-    few, many = (list(pieces(models, replace(GENERATION, count=c))) for c in (2, 4))
+def test_a_piece_does_not_depend_on_how_many_there_are(any_pipeline: Pipeline) -> None:
+    few, many = (list(pieces(any_pipeline, replace(GENERATION, count=c))) for c in (2, 4))
     for a, b in zip(few, many, strict=False):
         assert np.array_equal(a.wav, b.wav)
         assert a.condition == b.condition
-    assert not torch.allclose(many[0].composed.latents, many[1].composed.latents)
+    assert not torch.allclose(many[0].sample.latents, many[1].sample.latents)
 
 
 @pytest.mark.parametrize("duration_s", [0.01, 0.1, 0.3715, 1.0, 2.345])
-def test_a_piece_has_exactly_the_length_that_was_asked_for(models: Models, duration_s: float) -> None:
-    config = replace(GENERATION, count=1, duration_s=duration_s)
-    (piece,) = pieces(models, config)
+def test_a_piece_has_exactly_the_requested_duration(any_pipeline: Pipeline, duration_s: float) -> None:
+    (piece,) = pieces(any_pipeline, replace(GENERATION, count=1, duration_s=duration_s))
     assert piece.wav.shape == (round(duration_s * FEATURE.sample_rate),)
-    made = piece.composed
-    assert made.log_mel.shape[0] == FEATURE.n_mels
-    assert made.vectors is not None and len(made.latents) == len(made.vectors)
-    # No segment more than needed: segments of 32 frames overlap by 4.
-    frames, segments = made.log_mel.shape[1], len(made.latents)
-    assert frames <= 28 * segments + 4
-    assert segments == 1 or frames > 28 * (segments - 1) + 4
+    assert piece.wav.dtype == np.float32
+    sample = piece.sample
+    frames = frames_of(duration_s, FEATURE)
+    assert sample.log_mel.shape == (FEATURE.n_mels, frames)
+    assert sample.latents.shape == (any_pipeline.codec.tokens_for(frames), any_pipeline.codec.latent_dim)
 
 
-def test_vectors_are_what_the_decoder_makes_of_the_latents(models: Models) -> None:
-    (piece,) = pieces(models, replace(GENERATION, count=1))
-    made, model = piece.composed, models.autoencoder
-    assert isinstance(model, DenseAutoencoder) and made.vectors is not None
+@pytest.mark.parametrize("duration_s", [0.01, 0.3715, 1.0, 2.345])
+def test_no_token_more_is_generated_than_needed(any_pipeline: Pipeline, duration_s: float) -> None:
+    frames = frames_of(duration_s, FEATURE)
+    tokens = any_pipeline.codec.tokens_for(frames)
+    # The dense codec's segments overlap by 4 of their 32 frames.
+    overlap = 4 if any_pipeline.name == "dense_gan" else 0
+    hop = any_pipeline.codec.token_frames - overlap
+    assert frames <= hop * tokens + overlap
+    assert tokens == 1 or frames > hop * (tokens - 1) + overlap
+
+
+def test_vectors_are_what_the_dense_decoder_makes_of_the_latents(pipeline: Pipeline) -> None:
+    (piece,) = pieces(pipeline, replace(GENERATION, count=1))
+    sample, codec = piece.sample, pipeline.codec
+    assert sample.vectors is not None
     with torch.no_grad():
-        assert torch.equal(model.decode(made.latents), made.vectors)
-        first = model.log_mel(made.vectors)[0, :, :28]
-    assert torch.allclose(made.log_mel[:, :28], first, atol=1e-4)
+        assert torch.equal(codec.decode_targets(sample.latents), sample.vectors)
+        first = codec.decode(sample.latents[None, :1])[0, :28].T
+    assert torch.allclose(sample.log_mel[:, :28], first, atol=1e-4)
 
 
-def test_conditions_are_obeyed_and_unknown_ones_listed(models: Models) -> None:
+def test_the_log_mel_is_what_the_temporal_decoder_makes_of_the_latents(temporal_trained: Trained) -> None:
+    pipeline = temporal_trained.open()
+    (piece,) = pieces(pipeline, replace(GENERATION, count=1))
+    decoded = pipeline.decode(piece.sample.latents[None])[0]
+    assert piece.sample.vectors is None
+    assert torch.allclose(piece.sample.log_mel.T, decoded[: piece.sample.log_mel.shape[1]], atol=1e-5)
+
+
+def test_a_condition_is_obeyed_and_unknown_ones_are_refused(pipeline: Pipeline) -> None:
     quick = replace(GENERATION, duration_s=0.1)
-    assert {p.condition for p in pieces(models, replace(quick, condition="slow"))} == {"slow"}
-    assert {p.condition for p in pieces(models, replace(quick, count=12))} == {
-        "fast",
-        "minor",
-        "slow",
-    }
-    one, two = (next(pieces(models, replace(quick, condition=c))) for c in ("slow", "fast"))
-    assert not torch.allclose(one.composed.latents, two.composed.latents)
-    with pytest.raises(InputError, match="condition is 'loud'; allowed: fast, minor, slow"):
-        next(pieces(models, replace(quick, condition="loud")))
+    assert pipeline.conditions == ("fast", "minor", "slow")
+    assert {p.condition for p in pieces(pipeline, replace(quick, condition="slow"))} == {"slow"}
+    assert {p.condition for p in pieces(pipeline, replace(quick, count=12))} == set(pipeline.conditions)
+    one, two = (next(pieces(pipeline, replace(quick, condition=c))) for c in ("slow", "fast"))
+    assert not torch.allclose(one.sample.latents, two.sample.latents)
+    with pytest.raises(InputError, match=r"condition must be .*fast, minor, slow, got 'loud'"):
+        next(pieces(pipeline, replace(quick, condition="loud")))
 
 
-# Files.
+def test_a_prior_without_conditions_refuses_one(temporal_trained: Trained) -> None:
+    pipeline = temporal_trained.open()
+    assert pipeline.conditions == ()
+    assert next(pieces(pipeline, GENERATION)).condition == ""
+    with pytest.raises(InputError, match="without conditions, got 'slow'"):
+        next(pieces(pipeline, replace(GENERATION, condition="slow")))
 
 
-def test_samples_are_at_the_wanted_level_below_the_ceiling(family: Family) -> None:
-    folder = Path(str(family.store.at(family.samples.uri)))
-    for sample in family.samples.metrics["samples"]:
+# Loudness.
+
+
+class _Loud(Pipeline):
+    """A pipeline whose vocoder returns given wavs, one per piece."""
+
+    def __init__(self, pipeline: Pipeline, wavs: list[np.ndarray]) -> None:
+        super().__init__(pipeline.name, pipeline.codec, pipeline.prior, self._next, pipeline.device)
+        self._wavs = iter(wavs)
+
+    def sample(self, frames: int, seed: int, condition: int | None = None, truncation: float = 0.0) -> Sample:
+        return Sample(torch.zeros(1, 2), None, torch.zeros(FEATURE.n_mels, frames))
+
+    def _next(self, log_mel: torch.Tensor, seed: int) -> torch.Tensor:
+        return torch.from_numpy(next(self._wavs))[None]
+
+
+def sine(amplitude: float, peak: float = 0.0, seconds: float = 1.0) -> np.ndarray:
+    """A tone of 440 Hz, with one click of a height of its own."""
+    t = np.arange(round(seconds * FEATURE.sample_rate)) / FEATURE.sample_rate
+    wav = (amplitude * np.sin(2 * np.pi * 440 * t)).astype(np.float32)
+    wav[len(wav) // 2] += np.float32(peak)
+    return wav
+
+
+def written(pipeline: Pipeline, wavs: list[np.ndarray], folder: Path) -> tuple[list[np.ndarray], list[dict]]:
+    """What is written where the vocoder returns these wavs, and the summaries."""
+    config = replace(GENERATION, count=len(wavs), duration_s=1.0, loudness_lufs=-20.0)
+    rows = generation.write_pieces(_Loud(pipeline, wavs), config, folder, {})
+    return [audio.read_wav(folder / row["file"])[0][0] for row in rows], rows
+
+
+def test_all_pieces_of_a_call_have_one_loudness(pipeline: Pipeline, tmp_path: Path) -> None:
+    sources = [sine(0.01), sine(0.5), sine(0.1)]
+    wavs, rows = written(pipeline, sources, tmp_path)
+    for wav, row, source in zip(wavs, rows, sources, strict=True):
+        assert audio.loudness_lufs(wav, FEATURE.sample_rate) == pytest.approx(-20.0, abs=0.02)
+        assert row["loudness_lufs"] == pytest.approx(-20.0, abs=0.02)
+        # Only the level changes.
+        assert np.corrcoef(wav, source)[0, 1] > 0.9999
+
+
+def test_a_piece_that_its_peak_limits_lowers_the_others(pipeline: Pipeline, tmp_path: Path) -> None:
+    clicking, others = sine(0.01, peak=0.5), [sine(0.3), sine(0.02)]
+    wavs, rows = written(pipeline, [clicking, *others], tmp_path)
+    rate = FEATURE.sample_rate
+    assert audio.peak_db(wavs[0]) == pytest.approx(-1.0, abs=0.01)
+    # Exactly as loud as the limited one can be: its loudness and the -1 dB of its peak.
+    limit = audio.loudness_lufs(clicking, rate) - 1.0 - audio.peak_db(clicking)
+    assert limit < -25
+    assert [audio.loudness_lufs(wav, rate) for wav in wavs] == pytest.approx([limit] * 3, abs=0.05)
+    assert [row["loudness_lufs"] for row in rows] == pytest.approx([limit] * 3, abs=0.05)
+
+
+def test_a_silent_piece_stays_silent_and_lowers_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
+    wavs, rows = written(pipeline, [np.zeros(FEATURE.sample_rate, np.float32), sine(0.1)], tmp_path)
+    assert not wavs[0].any()
+    assert rows[1]["loudness_lufs"] == pytest.approx(-20.0, abs=0.02)
+
+
+# Files and progress.
+
+
+def test_progress_goes_from_zero_to_all(pipeline: Pipeline, tmp_path: Path) -> None:
+    events: list[ProgressEvent] = []
+    generation.write_pieces(pipeline, replace(GENERATION, duration_s=0.1), tmp_path, {}, events.append)
+    assert events == [("generate", k, 3) for k in range(4)]
+    assert (events[0].stage, events[0].done, events[0].total) == ("generate", 0, 3)
+
+
+@pytest.mark.parametrize("fixture", ["dense", "temporal_trained"])
+def test_samples_have_one_loudness_below_the_ceiling(request: pytest.FixtureRequest, fixture: str) -> None:
+    trained: Trained = request.getfixturevalue(fixture)
+    folder = Path(str(trained.store.at(trained.samples.uri)))
+    peaks, levels = [], []
+    for sample in trained.samples.metrics["samples"]:
         wav, rate = audio.read_wav(folder / sample["file"])
         assert rate == FEATURE.sample_rate
         assert wav.shape == (1, round(1.5 * rate))
-        peak, level = audio.peak_db(wav), audio.loudness_lufs(wav, rate)
-        assert peak <= -1 + 1e-3
-        assert level == pytest.approx(-18, abs=0.05) or (level < -18 and peak == pytest.approx(-1, abs=0.01))
-        assert sample["peak_db"] == pytest.approx(peak, abs=0.02)
+        peaks.append(audio.peak_db(wav))
+        levels.append(audio.loudness_lufs(wav, rate))
+        assert sample["peak_db"] == pytest.approx(peaks[-1], abs=0.02)
+        assert sample["loudness_lufs"] == pytest.approx(levels[-1], abs=0.02)
         assert sample["duration_s"] == 1.5
         assert soundfile.info(folder / sample["file"]).subtype == "PCM_16"
+    assert max(levels) - min(levels) < 0.05
+    assert max(peaks) <= -1 + 1e-3
+    assert levels[0] == pytest.approx(-18, abs=0.05) or max(peaks) == pytest.approx(-1, abs=0.01)
 
 
-def test_every_sample_carries_its_provenance(family: Family) -> None:
-    folder = Path(str(family.store.at(family.samples.uri)))
-    training = [t for t in Dataset(family.store, family.dataset).tracks if t["split"] == "train"]
+def test_every_sample_has_its_provenance(dense: Trained) -> None:
+    folder = Path(str(dense.store.at(dense.samples.uri)))
+    training = [t for t in Dataset(dense.store, dense.dataset).tracks if t["split"] == "train"]
     for i in range(3):
-        told = json.loads((folder / f"sample-00{i}.json").read_text("utf-8"))
-        assert (told["seed"], told["index"], told["generation"]["truncation"]) == (0, i, 2.5)
-        assert told["condition"] in ("fast", "minor", "slow")
-        assert told["models"] == {
-            "dense/autoencoder_checkpoint": family.autoencoder.version,
-            "dense/gan_checkpoint": family.gan.version,
-            "vocoder_checkpoint": family.vocoder.version,
+        stored = json.loads((folder / f"sample-00{i}.json").read_text("utf-8"))
+        assert (stored["seed"], stored["index"], stored["generation"]["truncation"]) == (0, i, 2.5)
+        assert stored["condition"] in ("fast", "minor", "slow")
+        assert stored["pipeline"] == "dense_gan"
+        assert stored["models"] == {
+            dense.codec.name: dense.codec.version,
+            dense.prior.name: dense.prior.version,
+            "vocoder_checkpoint": dense.vocoder.version,
         }
-        assert told["sources"]["dataset"] == family.dataset.version
-        assert told["sources"]["licences"] == ["CC0-1.0"]
-        assert told["sources"]["rights"] == ["open"]
-        assert [t["track_id"] for t in told["sources"]["tracks"]] == [t["track_id"] for t in training]
-        assert HOSTILE in told["sources"]["tracks"][0]["title"]
-    assert family.samples.inputs["dense/gan_checkpoint"] == family.gan.version
+        assert stored["sources"]["dataset"] == dense.dataset.version
+        assert stored["sources"]["stems"] == ["mix"]
+        assert stored["sources"]["licences"] == ["CC0-1.0"]
+        assert stored["sources"]["rights"] == ["open"]
+        assert [t["track_id"] for t in stored["sources"]["tracks"]] == [t["track_id"] for t in training]
+        assert HOSTILE in stored["sources"]["tracks"][0]["title"]
+    assert dense.samples.inputs[dense.prior.name] == dense.prior.version
 
 
-def test_the_tables_hold_every_segment(family: Family, models: Models) -> None:
-    folder = Path(str(family.store.at(family.samples.uri)))
-    made = list(pieces(models, GENERATION))
+def test_the_tables_have_a_row_per_token(dense: Trained, pipeline: Pipeline) -> None:
+    folder = Path(str(dense.store.at(dense.samples.uri)))
+    made = list(pieces(pipeline, GENERATION))
     for name, width in (("latents", 8), ("vectors", 200)):
         table = pq.read_table(folder / f"{name}.parquet")
         values = np.array(table[name].to_pylist(), np.float32)
         assert values.shape[1] == width
-        assert np.array_equal(values, torch.cat([getattr(p.composed, name) for p in made]).numpy())
-        assert table["sample"].to_pylist() == [p.index for p in made for _ in p.composed.latents]
+        assert np.array_equal(values, torch.cat([getattr(p.sample, name) for p in made]).numpy())
+        assert table["sample"].to_pylist() == [p.index for p in made for _ in p.sample.latents]
+        assert table["position"].to_pylist() == [k for p in made for k in range(len(p.sample.latents))]
 
 
-def test_generating_twice_is_a_no_op(family: Family) -> None:
-    again = generation.generate(
-        family.gan, family.autoencoder, family.vocoder, family.dataset, family.store, GENERATION
-    )
-    assert again == family.samples
+def test_generating_twice_is_a_no_op(dense: Trained) -> None:
+    assert generation.generate(dense.artifacts, dense.dataset, dense.store, GENERATION) == dense.samples
+    assert dense.samples.name == "dense_gan/generated_samples"
+
+
+def test_a_pipeline_of_models_that_do_not_fit_is_refused(pipeline: Pipeline, temporal_trained: Trained) -> None:
+    other = temporal_trained.open()
+    with pytest.raises(InputError, match=r"latent_dim must be 8.*got 12"):
+        Pipeline("mixed", pipeline.codec, other.prior, pipeline.vocode, pipeline.device)

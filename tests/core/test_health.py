@@ -1,4 +1,4 @@
-"""What is wrong with a dataset is found in what lies in the store."""
+"""Problems of a dataset are found in the files of the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from melodygan_core import dataset
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.config import feature_id
 from melodygan_core.dataset import Health, health, index
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.storage import Artifact, Store
 from tests.core.made import SEPARATION, TINY, assemble, put_features, put_tracks, track
 
 NAMES = [f"t{i}" for i in range(9)]
@@ -38,17 +38,17 @@ def rewrite(path: Any, column: str, change: Any) -> None:
 
 
 def found(store: Store, made: Artifact) -> dict[str, Any]:
-    """Everything that is wrong, by name; what is well is left out."""
+    """Returns the problems by the name of their list, without empty lists."""
     everything = vars(dataset.describe(store, made).health)
     return {name: everything[name] for name in MEASURED if everything[name]}
 
 
-def test_a_good_dataset_has_nothing_wrong(store: Store) -> None:
+def test_a_good_dataset_has_no_problems(store: Store) -> None:
     put_tracks(store, NAMES)
     assert found(store, assemble(store)) == {}
 
 
-def test_a_value_that_is_no_number_is_found_in_the_shard(store: Store) -> None:
+def test_a_value_that_is_not_finite_is_found_in_the_shard(store: Store) -> None:
     put_tracks(store, NAMES)
     made = assemble(store)
     [shard] = shards_of(store, made).glob("*.arrow")
@@ -62,7 +62,7 @@ def test_a_value_that_is_no_number_is_found_in_the_shard(store: Store) -> None:
     assert found(store, made) == {"not_finite": [{"track": "t4", "title": "Title of t4", "rows": 2}]}
 
 
-def test_features_that_are_no_numbers_cost_their_own_track_only(store: Store) -> None:
+def test_features_that_are_not_finite_exclude_their_own_track_only(store: Store) -> None:
     put_tracks(store, NAMES)
     path = store.features(feature_id(TINY, SEPARATION), "t2")
     table = pq.read_table(str(path))
@@ -75,7 +75,7 @@ def test_features_that_are_no_numbers_cost_their_own_track_only(store: Store) ->
     made = assemble(store)
     assert found(store, made) == {}
     [row] = dataset.describe(store, made).excluded
-    assert (row["track"], row["reason"]) == ("t2", "its features hold values that are no numbers")
+    assert (row["track"], row["reason"]) == ("t2", "its features hold values that are not finite")
 
 
 def test_rows_of_another_size_are_found(store: Store) -> None:
@@ -85,7 +85,7 @@ def test_rows_of_another_size_are_found(store: Store) -> None:
     rewrite(shard, "log_mel", lambda values, _: values[:, :16])
     wrong = found(store, made)
     assert wrong.keys() == {"misshapen"}
-    assert {row["problem"] for row in wrong["misshapen"]} == {"log_mel_width is 16, 24 wanted"}
+    assert {row["problem"] for row in wrong["misshapen"]} == {"log_mel_width must be 24, got 16"}
     assert [row["track"] for row in wrong["misshapen"]] == NAMES
 
 
@@ -93,17 +93,17 @@ def test_features_of_another_rate_than_the_wav_are_found(store: Store) -> None:
     for name in NAMES:
         put_features(store, name, segments=8)
     save(store, [track(n) for n in NAMES])
-    # Half as many rows as its seconds make at this rate.
+    # Half as many rows as the duration gives at this rate.
     provenance = store.read_json(store.raw_json("t1")) | {"duration_s": 16 * TINY.segment_s}
     store.write_json(store.raw_json("t1"), provenance)
     wrong = found(store, assemble(store))
     assert wrong.keys() == {"misshapen"}
     [row] = wrong["misshapen"]
     assert row["track"] == "t1"
-    assert row["problem"].startswith("8 segments of each stem; 0.2 s at 22050 Hz make 17")
+    assert row["problem"].startswith("each stem must have 17 segments for 0.2 s at 22050 Hz, got 8")
 
 
-def test_too_little_sound_says_what_is_missing_and_what_to_do(store: Store) -> None:
+def test_too_few_segments_say_what_is_missing_and_what_to_do(store: Store) -> None:
     for name in NAMES:
         put_features(store, name, segments=1)
     save(store, [*(track(n) for n in NAMES), track("later"), track("unknown", rights="unknown")])
@@ -113,13 +113,13 @@ def test_too_little_sound_says_what_is_missing_and_what_to_do(store: Store) -> N
             "train has 5 usable segments of the mix, of 5 tracks; at least 16 are needed",
             "validation has 2 usable segments of the mix, of 2 tracks; at least 4 are needed",
             "test has 2 usable segments of the mix, of 2 tracks; at least 4 are needed",
-            "Add sources, or see why tracks are left out "
+            "Add sources, or see why tracks are excluded "
             "(1 for: no features (not downloaded, not separated, or failed), 1 for: rights unknown)",
         ]
     }
 
 
-def test_a_band_that_never_moves_is_found(store: Store) -> None:
+def test_a_constant_band_is_found(store: Store) -> None:
     put_tracks(store, NAMES)
     made = assemble(store)
     path = store.at(made.uri) / "manifest.json"
@@ -129,7 +129,9 @@ def test_a_band_that_never_moves_is_found(store: Store) -> None:
     total[2], total[5] = 3 * frames, 9 * frames
     store.write_json(path, manifest)
     assert found(store, made) == {
-        "still_bands": ["1 of 3 bands of log_mel, the first is 1, never move in the mix of the training tracks"]
+        "still_bands": [
+            "1 of 3 bands of log_mel (the first is 1) are constant in the mix of the training tracks"
+        ]
     }
 
 
@@ -165,7 +167,7 @@ def test_silence_clipping_and_wrong_durations_name_the_track(store: Store) -> No
     }
 
 
-def test_what_was_measured_is_not_measured_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_measurements_are_not_repeated(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     put_tracks(store, NAMES)
     reason(store, NAMES[0], dict.fromkeys(range(3), "silent"))
     first = found(store, assemble(store))
@@ -187,7 +189,7 @@ def test_what_was_measured_is_not_measured_again(store: Store, monkeypatch: pyte
     assert found(store, made) == first
     shard = index.load(store, shards_of(store, made))["new"].shard
     assert read == [shard, "new"]
-    # Without what was kept everything is measured again, and the same.
+    # Without the saved figures everything is measured again, with the same result.
     kept.unlink()
     assert found(store, made) == first
     assert len(read) == 2 + 2 + 10

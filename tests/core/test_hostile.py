@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a source, in one run beside good tracks: what the user is told of each."""
+"""Every kind of bad source beside good ones in one run: the outcome and the message of each."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ import soundfile
 
 from melodygan_core import catalogue, download, features, separation
 from melodygan_core.config import CatalogueConfig, DownloadConfig
+from melodygan_core.errors import InputError
 from melodygan_core.parallel import Outcome, Report
-from melodygan_core.storage.store import Store
+from melodygan_core.storage import Store
 from tests.core.hostile import RawSite, broken_sounds, encoded, http, listening, raw_site, sine
 from tests.core.made import FEATURE, SEPARATION
+
+pytestmark = pytest.mark.slow
 
 DOWNLOAD = DownloadConfig(
     allow_private=True, pause_s=0, timeout_s=60, attempts=1, workers=3, max_duration_s=60, max_bytes=8_000_000
 )
 TITLE = "../../a/'b\"; 🎵 <script>alert(1)</script> {0} %(id)s $(id) \u202egnp.exe" + "x" * 65_536
 
-# What becomes of a file, and what the user is told. `good`: it comes through, and nothing is said.
+# Outcome and message of each file. `good`: it passes without a message.
 # `report`: it comes through, with a remark. `never`: refused, and not tried again. `later`: tried again.
 FILES: dict[str, tuple[str, str]] = {
     "good.wav": ("good", ""),
     "good.flac": ("good", ""),
     "truncated.wav": ("report", "cannot be decoded: cut off, or damaged"),
     "truncated.mp3": ("report", "cut off, or damaged"),
-    "truncated.flac": ("report", "the header says 2.0 s, there are 1.5 s: cut off, or damaged"),
+    "truncated.flac": ("report", "the header says 2.0 s, the file has 1.5 s: cut off, or damaged"),
     "truncated.ogg": ("good", ""),
     "truncated.m4a": ("never", "no audio that ffmpeg can read"),
     "header.wav": ("never", "it lasts 0.00 s; allowed: 1 to 60 s"),
@@ -51,8 +54,8 @@ FILES: dict[str, tuple[str, str]] = {
     "eight-channels.wav": ("good", ""),
     "96-khz.wav": ("good", ""),
     "8-bit.wav": ("good", ""),
-    "not-a-number.wav": ("report", "204 samples are no numbers (NaN, infinite) and are silent now"),
-    "too-loud.wav": ("report", "samples are beyond full scale and are clipped now"),
+    "not-a-number.wav": ("report", "204 samples were not finite (NaN, infinite) and are replaced by silence"),
+    "too-loud.wav": ("report", "samples were beyond full scale and are clipped"),
     "silent.wav": ("good", ""),
     "one-second.wav": ("good", ""),
     "short.wav": ("never", "it lasts 0.50 s; allowed: 1 to 60 s"),
@@ -65,7 +68,7 @@ FILES: dict[str, tuple[str, str]] = {
     "too-small-a-length.wav": ("never", "it lasts 0.00 s; allowed: 1 to 60 s"),
 }
 
-# Links of a feed. More of what a server may do is in test_answers.py, drips and retries in test_download.py.
+# Links of a feed. More answers of servers are in test_answers.py, slow ones and retries in test_download.py.
 LINKS: dict[str, tuple[str, str]] = {
     "/a/song.wav": ("good", ""),
     "/A/song.wav": ("good", ""),
@@ -76,23 +79,23 @@ LINKS: dict[str, tuple[str, str]] = {
     "/too-big.wav": ("later", "more expected"),
     "/gzip-bomb.wav": ("never", "bytes or more; allowed: at most 8000000"),
 }
-# Never rows: the source or the entry is refused before anything is fetched.
+# URLs without a row: the source or the entry is refused before any request.
 REFUSED = {
-    "file:///etc/passwd": "allowed: http:// or https://",
-    "ftp://127.0.0.1/x.wav": "allowed: http:// or https://",
-    "ytsearch:x": "allowed: http:// or https://",
-    "data:audio/wav,x": "allowed: http:// or https://",
-    "javascript:alert(1)": "allowed: http:// or https://",
-    "gopher://127.0.0.1/x": "allowed: http:// or https://",
-    "//server/share/x.wav": "allowed: http:// or https://",
-    "http://127.0.0.1/" + "x" * 5000: "allowed: at most 4096 characters",
-    "http://me:secret@127.0.0.1/x": "allowed: URLs without credentials",
+    "file:///etc/passwd": "must be http:// or https://",
+    "ftp://127.0.0.1/x.wav": "must be http:// or https://",
+    "ytsearch:x": "must be http:// or https://",
+    "data:audio/wav,x": "must be http:// or https://",
+    "javascript:alert(1)": "must be http:// or https://",
+    "gopher://127.0.0.1/x": "must be http:// or https://",
+    "//server/share/x.wav": "must be http:// or https://",
+    "http://127.0.0.1/" + "x" * 5000: "must be at most 4096 characters",
+    "http://me:secret@127.0.0.1/x": "must be without credentials",
 }
 
 
 @dataclass
 class Run:
-    """What came of one run over everything."""
+    """The reports of one run over all inputs."""
 
     store: Store
     site: RawSite
@@ -160,7 +163,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 @pytest.mark.parametrize("name", [*FILES, *LINKS], ids=lambda n: n[:40])
-def test_each_input_ends_as_it_should_and_says_why(run: Run, name: str) -> None:
+def test_each_input_has_its_outcome_and_reason(run: Run, name: str) -> None:
     kind, phrase = (FILES | LINKS)[name]
     outcome = run.outcome(name)
     if kind in ("good", "report"):
@@ -176,7 +179,7 @@ def test_each_input_ends_as_it_should_and_says_why(run: Run, name: str) -> None:
         assert run.store.raw_error(outcome.track_id).exists() == (kind == "never")
 
 
-def test_all_that_is_good_comes_through_the_whole_run(run: Run) -> None:
+def test_good_inputs_pass_every_stage(run: Run) -> None:
     expected = {run.ids[n] for n, (kind, _) in (FILES | LINKS).items() if kind in ("good", "report")}
     assert {o.track_id for o in run.fetched.good} == expected
     assert [o.error for o in (*run.separated.outcomes, *run.extracted.outcomes)] == [""] * 2 * len(expected)
@@ -191,7 +194,7 @@ def test_no_playlist_reached_the_network_or_another_file(run: Run) -> None:
     assert run.canary == []
 
 
-def test_what_is_no_link_is_no_row(run: Run) -> None:
+def test_invalid_links_give_no_row(run: Run) -> None:
     urls = {t.url for t in run.listed.tracks}
     assert len(run.listed.tracks) == len(FILES) + len(LINKS)
     assert not any(u.startswith(tuple(REFUSED)) for u in urls)
@@ -199,10 +202,10 @@ def test_what_is_no_link_is_no_row(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("url", "allowed"), REFUSED.items(), ids=lambda t: t[:20])
-def test_as_a_source_it_is_refused_by_line_and_what_is_allowed(tmp_path: Path, url: str, allowed: str) -> None:
+def test_refused_sources_name_the_line_and_the_allowed_values(tmp_path: Path, url: str, allowed: str) -> None:
     sources = tmp_path / "sources.yaml"
     sources.write_text(f"sources:\n- url: '{url}'\n", "utf-8")
-    with pytest.raises(catalogue.tracks.InputError) as caught:
+    with pytest.raises(InputError) as caught:
         catalogue.read_sources(sources)
     assert str(caught.value).startswith("sources.yaml, line 2: url")
     assert allowed in str(caught.value)
@@ -216,7 +219,7 @@ def test_titles_are_short_lines_of_text_and_name_no_file(run: Run) -> None:
         assert song.title.startswith("../../a/'b\"; 🎵 <script>alert(1)</script> {0} %(id)s $(id) gnp.exexxx")
         assert len(song.title) == 300
         assert song.track_id.replace("-", "").replace("_", "").isalnum()
-    # Files lie where the store puts them, and nowhere else.
+    # All files are in the folders of the store.
     made = {p.relative_to(run.store.root).parts[0] for p in Path(run.store.root).rglob("*") if p.is_file()}
     assert made <= {"catalogue.parquet", "raw", "stems", "features", "work"}
 
@@ -224,7 +227,7 @@ def test_titles_are_short_lines_of_text_and_name_no_file(run: Run) -> None:
 @pytest.mark.parametrize(
     ("name", "peak"), [("mono.wav", 0.6), ("eight-channels.wav", 0.6), ("96-khz.wav", 0.5)]
 )
-def test_the_level_stays_whatever_the_channels_are(run: Run, name: str, peak: float) -> None:
+def test_the_level_does_not_depend_on_the_channels(run: Run, name: str, peak: float) -> None:
     wav, _ = soundfile.read(str(run.store.raw_wav(run.ids[name])), dtype="int16")
     original, rate = soundfile.read(
         str(Path(run.store.root).parent / "own" / name), dtype="int16", always_2d=True
@@ -236,7 +239,7 @@ def test_the_level_stays_whatever_the_channels_are(run: Run, name: str, peak: fl
         assert np.array_equal(wav[:, 0], original[:, 0])
 
 
-def test_a_second_run_asks_nobody_about_what_is_settled(run: Run) -> None:
+def test_a_second_run_requests_no_settled_track(run: Run) -> None:
     hits = dict(run.site.hits)
     settled = [o.track_id for o in run.fetched.outcomes if not o.error or o.permanent]
     again = download.fetch(settled, run.store, DOWNLOAD)

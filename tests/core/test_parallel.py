@@ -14,7 +14,7 @@ BACKENDS = [Backend(), Backend("threads", 3), Backend("processes", 2)]
 
 
 def work(track_id: str) -> dict[str, Any]:
-    """What it does depends on the name; picklable for processes."""
+    """Behaves according to the track_id; picklable for processes."""
     kind, _, _ = track_id.partition("-")
     if kind == "track":
         raise TrackError("404, gone")
@@ -32,7 +32,7 @@ def work(track_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda b: b.name)
-def test_the_report_keeps_the_order_and_counts_what_was_there(backend: Backend) -> None:
+def test_the_report_keeps_the_order_and_counts_skipped_tracks(backend: Backend) -> None:
     tracks = ["slow-1", "b", "there-1", "a"]
     report = map_tracks("stage", work, tracks, backend)
     assert [o.track_id for o in report.outcomes] == tracks
@@ -43,7 +43,7 @@ def test_the_report_keeps_the_order_and_counts_what_was_there(backend: Backend) 
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda b: b.name)
-def test_one_failure_is_named_and_the_others_go_on(backend: Backend) -> None:
+def test_one_failure_is_named_and_the_rest_continue(backend: Backend) -> None:
     report = map_tracks("stage", work, ["a", "track-1", "bug-1", "later-1", "input-1", "b"], backend)
     assert [o.track_id for o in report.good] == ["a", "b"]
     failed = {o.track_id: o for o in report.failed}
@@ -58,7 +58,7 @@ def test_one_failure_is_named_and_the_others_go_on(backend: Backend) -> None:
     assert all(o.metadata == {} for o in failed.values())
 
 
-def test_a_dead_worker_costs_its_own_track_only() -> None:
+def test_a_dead_worker_fails_its_own_track_only() -> None:
     report = map_tracks("stage", work, ["a", "crash-1", "slow-1", "b", "c"], Backend("processes", 2))
     assert [o.track_id for o in report.failed] == ["crash-1"]
     assert "died" in report.failed[0].error
@@ -66,6 +66,6 @@ def test_a_dead_worker_costs_its_own_track_only() -> None:
     assert [o.track_id for o in report.good] == ["a", "slow-1", "b", "c"]
 
 
-def test_nothing_to_do_is_an_empty_report() -> None:
+def test_no_tracks_give_an_empty_report() -> None:
     report = map_tracks("stage", work, [], Backend("processes", 2))
     assert (report.outcomes, report.good, report.failed) == ((), [], [])

@@ -1,4 +1,4 @@
-"""The first guess at the phase of a magnitude spectrogram."""
+"""Single-pass phases of a magnitude spectrogram."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def magnitudes(wav: Tensor) -> Tensor:
     return torch.stft(wav, N_FFT, HOP, window=WINDOW, return_complex=True).abs()
 
 
-def guessed(wav: Tensor) -> Tensor:
+def resynthesis(wav: Tensor) -> Tensor:
     magnitude = magnitudes(wav)
     return torch.istft(torch.polar(magnitude, single_pass_phase(magnitude, HOP)), N_FFT, HOP, window=WINDOW)
 
@@ -29,7 +29,7 @@ def tone(hz: float, seconds: float = 1.0) -> Tensor:
 
 @pytest.mark.parametrize("hz", [110.0, 440.0, 987.3, 5002.7])
 def test_a_tone_is_held_at_its_pitch_between_the_bins_and_between_frames(hz: float) -> None:
-    made = guessed(tone(hz))[0, N_FFT:-N_FFT]
+    made = resynthesis(tone(hz))[0, N_FFT:-N_FFT]
     t = torch.arange(len(made)) / RATE
     # The best sine near this pitch: how much of the energy is it?
     shares = {}
@@ -48,13 +48,13 @@ def test_the_same_phase_in_every_frame_would_not_hold_it() -> None:
     constant = torch.istft(torch.polar(magnitude, torch.zeros_like(magnitude)), N_FFT, HOP, window=WINDOW)
     held, broken = (
         float((magnitudes(wav) - magnitude[..., : magnitudes(wav).shape[2]]).norm() / magnitude.norm())
-        for wav in (guessed(tone(987.3)), constant)
+        for wav in (resynthesis(tone(987.3)), constant)
     )
     assert held < 0.2
     assert broken > 0.8
 
 
-def test_what_comes_later_changes_nothing_before() -> None:
+def test_later_frames_do_not_change_earlier_phases() -> None:
     magnitude = torch.rand(2, N_FFT // 2 + 1, 40, generator=torch.Generator().manual_seed(0))
     assert torch.equal(single_pass_phase(magnitude, HOP)[..., :25], single_pass_phase(magnitude[..., :25], HOP))
 

@@ -35,7 +35,7 @@ def test_a_higher_tone_is_drawn_higher() -> None:
     rows = []
     for frequency_hz in (500.0, 3000.0):
         image = pixels(plots.sound_png(tone(frequency_hz), RATE))
-        # The hot half of magma has more red than blue; paper, axes and the waveform have not.
+        # Only the bright half of magma has more red than blue.
         hot = image[..., 0] - image[..., 2] > 0.2
         rows.append(np.median(np.nonzero(hot)[0]))
     assert rows[1] < rows[0] - 10
@@ -59,16 +59,16 @@ def test_a_log_mel_is_drawn_with_low_bands_below() -> None:
     assert yellow.min() > 0.5 * image.shape[0]
 
 
-def test_curves_leave_out_what_nobody_measured() -> None:
+def test_curves_omit_missing_metrics() -> None:
     history = [{"step": 0, "b": 1.0}, {"step": 10, "a": 0.5, "b": 0.7}]
     drawn = plots.curves_png(history, [["a", "b"]])
     pixels(drawn)
     assert plots.curves_png(history, [["a", "b", "missing"]]) == drawn
     assert plots.curves_png(history, [["b"]]) != drawn
-    assert pixels(plots.curves_png(history, [["a"], ["b"]])).shape[1] > 1.5 * pixels(drawn).shape[1]
+    assert pixels(plots.curves_png(history, [["a"], ["b"]])).shape[0] > 1.5 * pixels(drawn).shape[0]
 
 
-def test_a_panel_without_figures_is_drawn_empty() -> None:
+def test_a_panel_without_values_is_empty() -> None:
     pixels(plots.curves_png([], [["a"], ["b"]]))
 
 
@@ -80,7 +80,7 @@ def test_intervals_are_drawn() -> None:
     )
 
 
-def test_stems_lie_one_above_the_other_low_bands_at_the_bottom() -> None:
+def test_stems_are_stacked_with_low_bands_at_the_bottom() -> None:
     high, low = np.zeros((2, 4, 32, 40), np.float16)
     high[2:, :, 30:], low[:2, :, :10] = 1, 1
     light = pixels(plots.stems_png([high, low], ["high", "low"], 86.0)).sum(axis=2)
@@ -90,5 +90,5 @@ def test_stems_lie_one_above_the_other_low_bands_at_the_bottom() -> None:
     assert len(set(dark)) == len(set(bright)) == 1
     assert dark[0] < 0.1
     assert bright[0] > 2
-    # Nothing of one level is nothing at all, not an error.
+    # A constant level is drawn without an error.
     pixels(plots.stems_png([np.zeros((1, 32, 40), np.float16)], ["mix"], 86.0))

@@ -1,4 +1,4 @@
-"""Two processes on loopback, started by torchrun, train what one does."""
+"""Two processes on loopback, started by torchrun, train as one does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -18,27 +17,29 @@ from safetensors.torch import load_file
 
 from melodygan_core import codec, features
 from melodygan_core.catalogue.tracks import save
-from melodygan_core.config.presets import configured
+from melodygan_core.cli import main
+from melodygan_core.config.presets import load
 from melodygan_core.errors import InputError
-from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import distributed
 from melodygan_core.training.checkpoint import WEIGHTS_FILE
-from melodygan_dagster.cli import main
 from tests.core.made import FEATURE, SEPARATION, assemble, put_sound, track
 from tests.core.several import train_all
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-COMMAND = ["--no-python", sys.executable, "-c", "from melodygan_dagster.cli import main; main()"]
+COMMAND = ["-m", "melodygan_core.cli"]
 SETTINGS = """
-dense:
-  autoencoder:
+codecs:
+  dense:
     time_bins: 4
     hidden_sizes: [32, 8]
     bfloat16: false
     optimizer: {max_steps: 200, batch_size: 8, eval_every: 50, checkpoint_every_s: 0, device: cpu, patience: 99}
-  gan:
-    hidden_size: 16
-    optimizer: {max_steps: 8, batch_size: 8, eval_every: 4, device: cpu}
+priors:
+  dense:
+    gan:
+      hidden_size: 16
+      optimizer: {max_steps: 8, batch_size: 8, eval_every: 4, device: cpu}
 """
 
 
@@ -81,14 +82,15 @@ def same_curve(one: Artifact, other: Artifact) -> None:
             assert b[name] == pytest.approx(a[name], rel=1e-4, abs=1e-6), (name, a["step"])
 
 
-def test_two_processes_train_what_one_does(filled: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(filled: Path, tmp_path: Path) -> None:
     alone = copy(filled, tmp_path / "alone")
     expected = train_all(alone)
     both = copy(filled, tmp_path / "both")
     subprocess.run(
         [*TORCHRUN, "-m", "tests.core.several", both.root], check=True, env=environment(), timeout=120
     )
-    # The same versions: what is there already is not trained again.
+    # The same versions: existing artifacts are not trained again.
     found = train_all(both)
     assert set(artifacts(both)) == set(artifacts(alone)) and len(found) == 5
     for one, other in zip(expected, found, strict=True):
@@ -98,7 +100,7 @@ def test_two_processes_train_what_one_does(filled: Path, tmp_path: Path) -> None
         one_of, other_of = (weights(Path(store.root) / a.uri) for store, a in ((alone, one), (both, other)))
         for name, value in one_of.items():
             assert torch.allclose(value, other_of[name], rtol=1e-3, atol=1e-5), (one.name, name)
-    assert not list((Path(both.root) / "work").glob("*.*.*"))
+    assert not list((Path(both.root) / "work").glob("training/*/*/*"))
 
 
 def arguments(store: Store, settings: Path, asset: str = "dense/autoencoder_checkpoint") -> list[str]:
@@ -119,71 +121,73 @@ def children(pid: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_one_of_two_killed_ends_the_run_and_it_goes_on(filled: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_killed_process_ends_the_run_and_the_next_run_resumes(filled: Path, tmp_path: Path) -> None:
     store = copy(filled, tmp_path / "store")
     settings = tmp_path / "settings.yaml"
     settings.write_text(SETTINGS, "utf-8")
     run = launch(store, settings)
     work = Path(store.root) / "work"
     deadline = time.monotonic() + 60
-    while not list(work.glob("dense.autoencoder.*/state.pt")):
+    while not list(work.glob("training/dense/autoencoder/*/state.pt")):
         assert run.poll() is None and time.monotonic() < deadline, run.communicate()
         time.sleep(0.02)
     os.kill(children(run.pid)[-1], signal.SIGKILL)
-    said, _ = run.communicate(timeout=60)
-    assert run.returncode != 0, said
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode != 0, output
     assert artifacts(store) == {}
-    (state,) = work.glob("dense.autoencoder.*/state.pt")
+    (state,) = work.glob("training/dense/autoencoder/*/state.pt")
     step = torch.load(state, weights_only=True)["step"]
     assert 0 < step < 200
 
     again = launch(store, settings)
-    said, _ = again.communicate(timeout=90)
-    assert again.returncode == 0, said
+    output, _ = again.communicate(timeout=90)
+    assert again.returncode == 0, output
     ((version, folder),) = artifacts(store).items()
-    assert f"dense/autoencoder_checkpoint {version}: models/dense/autoencoder/{version}" in said
+    assert f"dense/autoencoder_checkpoint {version}: models/dense/autoencoder/{version}" in output
     # One process, undisturbed, trains the same.
     alone = copy(filled, tmp_path / "alone")
     table = alone.record("feature_table")
     assert table is not None
-    made = codec.train(table, alone, configured("demo", settings).dense.autoencoder)
+    made = codec.train("dense", table, alone, load("demo", settings).codecs["dense"])
     assert made.version == version
     for name, value in weights(artifacts(alone)[version]).items():
         assert torch.allclose(value, weights(folder)[name], rtol=1e-3, atol=1e-4), name
 
 
-def test_the_command_makes_what_a_gan_needs_and_nothing_twice(filled: Path, tmp_path: Path) -> None:
+def test_the_command_trains_what_a_gan_needs_and_nothing_twice(filled: Path, tmp_path: Path) -> None:
     store = copy(filled, tmp_path / "store")
     settings = tmp_path / "settings.yaml"
     settings.write_text(SETTINGS.replace("max_steps: 200", "max_steps: 20"), "utf-8")
-    asked = arguments(store, settings, "dense/gan_checkpoint")
-    first = CliRunner().invoke(main, asked, catch_exceptions=False)
+    command = arguments(store, settings, "dense/gan_checkpoint")
+    first = CliRunner().invoke(main, command, catch_exceptions=False)
     (version,) = [v for v, folder in artifacts(store).items() if folder.parent.name == "gan"]
     assert f"dense/gan_checkpoint {version}: models/dense/gan/{version}" in first.stdout
     assert {folder.parent.name for folder in artifacts(store).values()} == {"autoencoder", "latents", "gan"}
     made = {v: (folder / "artifact.json").stat().st_mtime_ns for v, folder in artifacts(store).items()}
-    assert CliRunner().invoke(main, asked, catch_exceptions=False).stdout == first.stdout
+    assert CliRunner().invoke(main, command, catch_exceptions=False).stdout == first.stdout
     assert {v: (folder / "artifact.json").stat().st_mtime_ns for v, folder in artifacts(store).items()} == made
 
 
-def test_parts_are_equal_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = torch.arange(6)
-    assert torch.equal(distributed.local_shard(whole), whole)
-    monkeypatch.setattr(distributed, "count", lambda: 3)
+def test_shards_are_equal_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = torch.arange(6)
+    assert torch.equal(distributed.local_shard(batch), batch)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     parts = []
     for number in range(3):
-        monkeypatch.setattr(distributed, "number", lambda number=number: number)
-        parts.append(distributed.local_shard(whole))
-    assert np.array_equal(torch.cat(parts), whole) and {len(p) for p in parts} == {2}
-    with pytest.raises(InputError, match="batch_size is 7; allowed: multiples of 3"):
+        monkeypatch.setattr(distributed, "rank", lambda number=number: number)
+        parts.append(distributed.local_shard(batch))
+    assert torch.equal(torch.cat(parts), batch) and {len(p) for p in parts} == {2}
+    with pytest.raises(InputError, match=r"batch_size .*multiples of 3"):
         distributed.local_shard(torch.arange(7))
 
 
-def test_one_process_is_not_changed() -> None:
+def test_collectives_of_one_process_do_nothing() -> None:
     with distributed.process_group():
         assert (distributed.world_size(), distributed.rank(), distributed.is_main_process()) == (1, 0, True)
         x = torch.tensor([3.0, 4.0], requires_grad=True)
         assert distributed.global_norm(x) == 5.0
-        assert not distributed.global_mean(x).requires_grad
+        assert torch.equal(distributed.global_mean(x), x) and not distributed.global_mean(x).requires_grad
+        assert distributed.all_gather_with_grad(x) is x
         assert distributed.average_gradients(torch.nn.Linear(1, 1))(x) is x
         assert distributed.broadcast("x") == "x"

@@ -50,7 +50,7 @@ def test_levels(songs: list[Song]) -> None:
             assert np.sqrt(np.square(half).mean()) > 10 ** (-40 / 20)
 
 
-def test_places() -> None:
+def test_panning() -> None:
     hard = render(1, duration_s=4)
     np.testing.assert_array_equal(hard.vocals[0], hard.vocals[1])
     assert abs(np.corrcoef(hard.instrumental)[0, 1]) < 0.15
@@ -61,7 +61,7 @@ def test_places() -> None:
 
 
 def test_the_voice_sings_in_tune() -> None:
-    """The strongest low partial of the voice stays on the key's scale most of the time."""
+    """The fundamental of the voice is on the scale of the key most of the time."""
     song = render(0, duration_s=8)
     scale = {0, 2, 4, 5, 7, 9, 11}
     assert song.key == "C major"
@@ -97,7 +97,7 @@ def test_written_songs(tmp_path: Path) -> None:
 
 
 def test_values_out_of_range_are_named() -> None:
-    with pytest.raises(InputError, match="index is -1"):
+    with pytest.raises(InputError, match=r"(?=.*index)(?=.*-1)"):
         render(-1)
-    with pytest.raises(InputError, match="width is 2"):
+    with pytest.raises(InputError, match=r"(?=.*width)(?=.*2)"):
         render(0, width=2)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from melodygan_core.errors import InputError, TransientError
-from melodygan_core.storage.store import ARTIFACT_FILE, Artifact, Store, dump_json, sha256_of
+from melodygan_core.storage import ARTIFACT_FILE, Artifact, Store, dump_json, kinds, sha256_of
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def any_store(request: pytest.FixtureRequest, store: Store, memory: Store) -> St
     return store if request.param == "local" else memory
 
 
-def started(store: Store, body: str) -> subprocess.Popen[str]:
-    """A process that runs `body` with `store` until it has printed a line."""
+def start(store: Store, body: str) -> subprocess.Popen[str]:
+    """Starts a process that runs `body` with `store`, and waits for its first line."""
     code = f"from melodygan_core.storage.store import Store\nimport time\nstore = Store({store.root!r})\n{body}"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -35,9 +35,9 @@ def started(store: Store, body: str) -> subprocess.Popen[str]:
     return child
 
 
-def killed(store: Store, body: str) -> None:
-    """Runs `body` in a process that is killed while it waits in the middle."""
-    child = started(store, body)
+def run_and_kill(store: Store, body: str) -> None:
+    """Runs `body` in a process and kills it at its first line."""
+    child = start(store, body)
     child.kill()
     assert child.wait(10) == -9
 
@@ -68,7 +68,7 @@ def get_or_build(store: Store, build: Any = build_one) -> Artifact:
 # One file.
 
 
-def test_a_written_file_appears_whole(any_store: Store) -> None:
+def test_file_appears_when_it_is_complete(any_store: Store) -> None:
     path = any_store.raw_wav("t")
     with any_store.writing(path) as temporary:
         assert temporary.suffix == ".wav"
@@ -81,7 +81,7 @@ def test_a_written_file_appears_whole(any_store: Store) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["t.wav"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(any_store: Store) -> None:
+def test_failed_write_keeps_the_old_file_and_leaves_nothing_else(any_store: Store) -> None:
     path = any_store.raw_wav("t")
     with any_store.writing(path) as temporary:
         temporary.write_bytes(b"old")
@@ -92,7 +92,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(any_store: Store) -
     assert [p.name for p in path.parent.iterdir()] == ["t.wav"]
 
 
-def test_a_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(any_store: Store) -> None:
+def test_writing_nothing_is_an_error_and_keeps_the_old_file(any_store: Store) -> None:
     path = any_store.raw_wav("t")
     with any_store.writing(path) as temporary:
         temporary.write_bytes(b"old")
@@ -101,21 +101,21 @@ def test_a_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(any_stor
     assert path.read_bytes() == b"old"
 
 
-def test_a_kill_while_writing_leaves_nothing_that_is_taken_for_whole(store: Store) -> None:
+def test_kill_while_writing_leaves_no_visible_file(store: Store) -> None:
     body = """
 with store.writing(store.raw_wav("t")) as path:
     path.write_bytes(b"half")
     print("ready", flush=True)
     time.sleep(60)
 """
-    killed(store, body)
+    run_and_kill(store, body)
     assert visible(store) == []
     with store.writing(store.raw_wav("t")) as path:
         path.write_bytes(b"whole")
     assert visible(store) == ["raw/t.wav"]
 
 
-def test_json_comes_back_and_has_no_nan(any_store: Store) -> None:
+def test_json_round_trip_refuses_nan(any_store: Store) -> None:
     path = any_store.record_path("dense/gan_checkpoint")
     value = {"b": [1, 2.5, None], "a": "Größe"}
     any_store.write_json(path, value)
@@ -129,7 +129,7 @@ def test_json_comes_back_and_has_no_nan(any_store: Store) -> None:
 # Folders.
 
 
-def test_a_failed_folder_leaves_the_old_one(store: Store) -> None:
+def test_failed_folder_keeps_the_old_one(store: Store) -> None:
     path = store.gallery("v")
     with store.writing_folder(path) as folder:
         (folder / "a").write_text("old", "utf-8")
@@ -143,14 +143,14 @@ def test_a_failed_folder_leaves_the_old_one(store: Store) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["v"]
 
 
-def test_a_kill_while_a_folder_is_filled_leaves_none(store: Store) -> None:
+def test_kill_while_filling_a_folder_leaves_no_visible_folder(store: Store) -> None:
     body = """
 with store.writing_folder(store.gallery("v")) as folder:
     (folder / "a").write_text("half")
     print("ready", flush=True)
     time.sleep(60)
 """
-    killed(store, body)
+    run_and_kill(store, body)
     assert visible(store) == []
     assert not store.gallery("v").exists()
 
@@ -158,7 +158,7 @@ with store.writing_folder(store.gallery("v")) as folder:
 # Artifacts.
 
 
-def test_an_artifact_is_built_once_and_describes_its_files(any_store: Store) -> None:
+def test_artifact_is_built_once_and_describes_its_files(any_store: Store) -> None:
     made = get_or_build(any_store)
 
     def never(folder: Path) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def test_an_artifact_is_built_once_and_describes_its_files(any_store: Store) -> 
     assert any_store.at(made.uri) == folder
 
 
-def test_the_hash_follows_names_and_contents(tmp_path: Path) -> None:
+def test_hash_depends_on_names_and_contents(tmp_path: Path) -> None:
     def other_name(folder: Path) -> dict[str, Any]:
         (folder / "c.txt").write_text("alpha", "utf-8")
         return {}
@@ -190,7 +190,7 @@ def test_the_hash_follows_names_and_contents(tmp_path: Path) -> None:
     assert len({first, *others}) == 3
 
 
-def test_a_failed_build_leaves_nothing_and_the_next_one_completes(any_store: Store) -> None:
+def test_build_after_a_failed_build_completes(any_store: Store) -> None:
     def fails(folder: Path) -> dict[str, Any]:
         (folder / "a.txt").write_text("half", "utf-8")
         raise RuntimeError("diverged")
@@ -201,13 +201,13 @@ def test_a_failed_build_leaves_nothing_and_the_next_one_completes(any_store: Sto
     assert get_or_build(any_store).files.keys() == {"a.txt", "sub/b.txt"}
 
 
-def test_figures_that_are_not_finite_never_become_an_artifact(store: Store) -> None:
+def test_metrics_must_be_finite(store: Store) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         get_or_build(store, lambda folder: {"loss": float("nan")})
     assert visible(store) == []
 
 
-def test_a_build_that_was_killed_is_built_again(store: Store) -> None:
+def test_killed_build_is_repeated(store: Store) -> None:
     body = """
 def build(folder):
     (folder / "a.txt").write_text("half")
@@ -215,13 +215,13 @@ def build(folder):
     time.sleep(60)
 store.get_or_build("x/y", store.model("dense", "m", "v1"), build, config={}, inputs={})
 """
-    killed(store, body)
+    run_and_kill(store, body)
     assert visible(store) == []
     get_or_build(store)
     assert visible(store) == [f"models/dense/m/v1/{n}" for n in ("a.txt", "artifact.json", "sub/b.txt")]
 
 
-def test_two_processes_build_one_artifact_once(store: Store) -> None:
+def test_two_processes_build_an_artifact_once(store: Store) -> None:
     body = """
 def build(folder):
     with open(store.work("race") / "builds", "a") as log:
@@ -233,15 +233,15 @@ print("ready", flush=True)
 made = store.get_or_build("x/y", store.model("dense", "m", "v1"), build, config={}, inputs={})
 print(made.sha256)
 """
-    children = [started(store, body) for _ in range(2)]
-    told = [c.communicate(timeout=30)[0] for c in children]
+    children = [start(store, body) for _ in range(2)]
+    outputs = [c.communicate(timeout=30)[0] for c in children]
     assert [c.returncode for c in children] == [0, 0]
-    assert len(told[0]) == 65
-    assert told[0] == told[1]
+    assert len(outputs[0]) == 65
+    assert outputs[0] == outputs[1]
     assert (store.work("race") / "builds").read_text("utf-8") == "x"
 
 
-def test_records_name_the_artifact_in_use(any_store: Store) -> None:
+def test_record_returns_the_artifact_in_use(any_store: Store) -> None:
     assert any_store.record("x/y") is None
     made = get_or_build(any_store)
     any_store.write_record(made)
@@ -251,7 +251,7 @@ def test_records_name_the_artifact_in_use(any_store: Store) -> None:
 # Locks.
 
 
-def test_a_lock_has_one_holder_and_tells_who_waits_too_long(store: Store) -> None:
+def test_lock_has_one_holder_and_times_out(store: Store) -> None:
     order: list[str] = []
 
     def second() -> None:
@@ -270,13 +270,13 @@ def test_a_lock_has_one_holder_and_tells_who_waits_too_long(store: Store) -> Non
     assert order == ["other", "first", "second"]
 
 
-def test_the_lock_of_a_killed_holder_is_free(store: Store) -> None:
+def test_lock_of_a_killed_holder_is_free(store: Store) -> None:
     body = """
 with store.lock("a"):
     print("ready", flush=True)
     time.sleep(60)
 """
-    child = started(store, body)
+    child = start(store, body)
     with pytest.raises(TransientError), store.lock("a", timeout_s=0.05):
         pass
     child.kill()
@@ -291,8 +291,8 @@ with store.lock("a"):
 @pytest.mark.parametrize(
     "uri", ["../x", "a/../../x", "/etc/passwd", "..", "a//../b", "file:///etc/passwd", "memory://x", "s3://b/k"]
 )
-def test_a_uri_may_not_leave_the_root(any_store: Store, uri: str) -> None:
-    with pytest.raises(InputError, match="allowed: a path below the store's root"):
+def test_uri_may_not_leave_the_root(any_store: Store, uri: str) -> None:
+    with pytest.raises(InputError, match="a path below the store's root"):
         any_store.at(uri)
 
 
@@ -304,19 +304,7 @@ def test_uris_are_relative_with_forward_slashes(any_store: Store) -> None:
     assert any_store.uri(any_store.stems("m", "t")) == "stems/m/t"
 
 
-def test_every_path_of_the_layout_is_another(store: Store) -> None:
-    paths = [
-        store.catalogue(), store.raw_wav("t"), store.raw_json("t"), store.raw_error("t"), store.stems("m", "t"),
-        store.features("f", "t"), store.shards("d"), store.dataset("d"), store.model("f", "s", "v"),
-        store.samples("f", "v"), store.evaluation("f", "v"), store.release("f", "v"), store.gallery("v"),
-        store.record_path("f/s"),
-    ]  # fmt: skip
-    assert len({store.uri(p) for p in paths}) == len(paths)
-
-
-def test_a_local_root_is_absolute_and_may_be_a_file_uri(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_local_root_is_absolute_and_may_be_a_file_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     relative, uri = Store("data"), Store(f"file://{tmp_path}/data")
     assert relative.is_local
@@ -324,15 +312,47 @@ def test_a_local_root_is_absolute_and_may_be_a_file_uri(
     assert str(relative.base) == str(uri.base) == str(tmp_path / "data")
 
 
-def test_work_is_local_everywhere_and_can_be_dropped(any_store: Store) -> None:
+def test_work_is_local_for_every_store_and_can_be_dropped(any_store: Store) -> None:
     scratch = any_store.work("train")
     (scratch / "state").write_text("x", "utf-8")
     assert (any_store.work("train") / "state").read_text("utf-8") == "x"
     any_store.drop_work("train")
-    assert list(any_store.work("train").iterdir()) == []
+    assert not (any_store.work_base / "train").exists()
 
 
-def test_reading_gives_files_and_folders_as_local_paths(any_store: Store) -> None:
+def test_scratch_is_named_after_its_fields_and_removed(any_store: Store) -> None:
+    with any_store.scratch(kinds.TRACK_SCRATCH, track_id="t") as folder:
+        (folder / "x").write_text("x", "utf-8")
+        parsed = kinds.parse(f"work/{folder.relative_to(any_store.work_base).as_posix()}")
+        assert (parsed.kind, parsed.track_id, parsed.lock) == (kinds.TRACK_SCRATCH, "t", "raw/t")
+        assert Path(any_store.locate(parsed.uri).path) == folder
+    assert not folder.exists()
+    with any_store.scratch(kinds.SCRATCH) as folder:
+        parsed = kinds.parse(f"work/{folder.relative_to(any_store.work_base).as_posix()}")
+        assert (parsed.kind, parsed.track_id) == (kinds.SCRATCH, "")
+
+
+def test_try_locks_takes_all_or_none(store: Store) -> None:
+    with store.lock("b"):
+        with store.try_locks(["a", "b"]) as free:
+            assert not free
+        with store.try_locks(["a", "c"]) as free:
+            assert free
+            with pytest.raises(TransientError), store.lock("a", timeout_s=0.05):
+                pass
+
+
+def test_group_is_the_part_of_the_name_before_the_slash(store: Store) -> None:
+    assert get_or_build(store).group == "x"
+
+
+def test_store_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    Store(str(tmp_path)).require_exists()
+    with pytest.raises(InputError, match=r"store must be an existing folder.*nowhere"):
+        Store(str(tmp_path / "nowhere")).require_exists()
+
+
+def test_reading_yields_local_files_and_folders(any_store: Store) -> None:
     get_or_build(any_store)
     folder = any_store.model("dense", "m", "v1")
     with any_store.reading(folder / "a.txt") as local:
@@ -348,6 +368,6 @@ def no_scratch_left(memory: Store) -> Iterator[None]:
     memory.drop_work("locks")
 
 
-def test_dumped_json_keeps_the_order_that_people_read(tmp_path: Path) -> None:
+def test_dumped_json_keeps_the_order_of_keys(tmp_path: Path) -> None:
     dump_json(tmp_path / "x.json", {"b": 1, "a": 2})
     assert (tmp_path / "x.json").read_text("utf-8") == '{\n  "b": 1,\n  "a": 2\n}\n'

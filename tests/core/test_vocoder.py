@@ -1,9 +1,12 @@
+"""Griffin-Lim: tones, levels, silence, and equality to torchaudio's."""
+
 from __future__ import annotations
 
 import math
 
 import pytest
 import torch
+import torchaudio.functional
 
 from melodygan_core.config import FeatureConfig, GriffinLimConfig
 from melodygan_core.features import FeatureExtractor
@@ -18,7 +21,7 @@ def log_mel_of(frequency_hz: float, amplitude: float = 0.5, seconds: float = 1.0
 
 
 @pytest.mark.parametrize("frequency_hz", [220.0, 1000.0, 5000.0])
-def test_a_tone_comes_back_at_its_frequency(frequency_hz: float) -> None:
+def test_a_tone_is_reconstructed_at_its_frequency(frequency_hz: float) -> None:
     wav = GriffinLim(FEATURE, GriffinLimConfig(iterations=8))(log_mel_of(frequency_hz)[None])[0]
     spectrum = torch.fft.rfft(wav * torch.hann_window(len(wav))).abs()
     peak_hz = float(spectrum.argmax()) * FEATURE.sample_rate / len(wav)
@@ -43,12 +46,12 @@ def test_its_length_is_whole_hops(frames: int) -> None:
 
 def test_silence_stays_silent() -> None:
     silence = FeatureExtractor(FEATURE)(torch.zeros(FEATURE.sample_rate))[0]
-    # As the table holds it, in half precision, too.
+    # Also in half precision, as the feature table holds it.
     for log_mel in (silence, silence.half().float(), torch.full_like(silence, -100.0)):
         assert float(GriffinLim(FEATURE)(log_mel[None]).abs().max()) < 1e-5
 
 
-def test_a_seed_is_a_sound_and_leaves_the_callers_noise_alone() -> None:
+def test_the_sound_depends_on_the_seed_and_the_callers_random_state_is_unchanged() -> None:
     vocoder, log_mel = GriffinLim(FEATURE, GriffinLimConfig(iterations=2)), log_mel_of(440)[None]
     torch.manual_seed(1)
     expected = torch.rand(3)
@@ -59,7 +62,7 @@ def test_a_seed_is_a_sound_and_leaves_the_callers_noise_alone() -> None:
     assert not torch.allclose(one, other)
 
 
-def test_nothing_finite_is_too_loud_for_it() -> None:
+def test_the_sound_of_any_finite_log_mel_is_finite() -> None:
     wild = torch.full((1, FEATURE.n_mels, 20), 1e4)
     assert bool(torch.isfinite(GriffinLim(FEATURE, GriffinLimConfig(iterations=2))(wild)).all())
 
@@ -73,3 +76,25 @@ def test_more_iterations_are_nearer_to_the_magnitudes() -> None:
             float((extractor(wav)[0].exp() - log_mel[:, : 1 + len(wav) // 256].exp()).square().mean())
         )
     assert errors[1] < 0.7 * errors[0]
+
+
+def test_it_equals_torchaudio_whatever_else_is_in_the_batch() -> None:
+    config = GriffinLimConfig(iterations=3)
+    vocoder, log_mel = GriffinLim(FEATURE, config), torch.cat([log_mel_of(440)[None], log_mel_of(1000)[None]])
+    wavs = vocoder(log_mel, seed=7)
+    for one, alone in zip(wavs, log_mel, strict=True):
+        mel = (alone.exp() - FEATURE.log_floor).clamp_min(0)
+        torch.manual_seed(7)
+        expected = torchaudio.functional.griffinlim(
+            (mel.T @ vocoder.inverse).clamp_min(0).T[None],
+            window=vocoder.window,
+            n_fft=FEATURE.n_fft,
+            hop_length=FEATURE.hop_length,
+            win_length=FEATURE.n_fft,
+            power=1.0,
+            n_iter=config.iterations,
+            momentum=config.momentum,
+            length=None,
+            rand_init=True,
+        )[0]
+        assert torch.allclose(one, expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""What the neural vocoder is trained by: distances of sounds, critics, and log-mels with gradients."""
+"""Losses of the neural vocoder: STFT distance, discriminators, and log-mels with gradients."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import torch
 
 from melodygan_core.config import FeatureConfig
 from melodygan_core.features import FeatureExtractor
-from melodygan_core.networks import adversarial, feature_matching, hinge
+from melodygan_core.networks import adv_loss, feature_matching, hinge
 from melodygan_core.vocoder.losses import RESOLUTIONS, MultiResolutionDiscriminator, stft_distance
 from melodygan_core.vocoder.task import LogMel
 from tests.core.made import FEATURE, noise
 
 
-def test_a_sound_is_at_no_distance_from_itself() -> None:
+def test_the_distance_of_a_wav_to_itself_is_zero() -> None:
     assert float(stft_distance(noise(), noise())) == 0
 
 
 @pytest.mark.parametrize("gain", [0.5, 1.5, 4.0])
-def test_the_distance_of_a_louder_sound_is_known(gain: float) -> None:
+def test_the_distance_of_a_louder_wav_is_known(gain: float) -> None:
     # Spectral convergence is |1 - gain| and the log magnitudes are |log(gain)| apart, at every resolution.
     expected = abs(1 - gain) + abs(math.log(gain))
     assert float(stft_distance(gain * noise(), noise())) == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_distance_of_two_sounds_is_that_of_numpy() -> None:
+def test_the_distance_of_two_wavs_is_that_of_numpy() -> None:
     made, real = (noise(seed=seed).double().numpy() for seed in (1, 2))
 
     def magnitudes(wav: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
@@ -49,26 +49,26 @@ def test_silence_has_a_gradient() -> None:
     assert wav.grad is not None and bool(wav.grad.isfinite().all())
 
 
-def test_what_the_critics_say_is_summed_by_hand() -> None:
+def test_adversarial_losses_are_as_computed_by_hand() -> None:
     real = [[torch.tensor([2.0, 4.0]), torch.tensor([2.0, 0.5])], [torch.ones(2), torch.tensor([-1.0, 1.0])]]
     fake = [[torch.tensor([1.0, 3.0]), torch.tensor([-2.0, 0.0])], [torch.ones(2), torch.tensor([1.0, -1.0])]]
     assert float(hinge(real, fake)) == pytest.approx(((0.25 + 0.5) + (1 + 1)) / 2)
-    assert float(adversarial(fake)) == pytest.approx((1 + 0) / 2)
-    # Off by 1 where the real ones are 3 on average, and by nothing; the logits are no features.
+    assert float(adv_loss(fake)) == pytest.approx((1 + 0) / 2)
+    # Off by 1 where the real features are 3 on average, and by nothing; logits are no features.
     assert float(feature_matching(real, fake)) == pytest.approx((1 / 3 + 0) / 2)
     assert float(feature_matching(real, real)) == 0
 
 
-def test_each_critic_judges_place_by_place_and_learns() -> None:
+def test_each_discriminator_has_a_logit_per_patch_and_gradients() -> None:
     torch.manual_seed(0)
-    judges = MultiResolutionDiscriminator(2)
-    real, fake = judges(noise()[:, :4096]), judges(torch.zeros(2, 4096))
-    assert [len(judged) for judged in real] == [5] * len(RESOLUTIONS)
-    for (_, hop), judged in zip(RESOLUTIONS, real, strict=True):
-        assert judged[-1].shape[:2] == (2, 1)
-        assert judged[-1].shape[2] == (4096 // hop + 1) // 8
+    discriminator = MultiResolutionDiscriminator(2)
+    real, fake = discriminator(noise()[:, :4096]), discriminator(torch.zeros(2, 4096))
+    assert [len(output) for output in real] == [5] * len(RESOLUTIONS)
+    for (_, hop), output in zip(RESOLUTIONS, real, strict=True):
+        assert output[-1].shape[:2] == (2, 1)
+        assert output[-1].shape[2] == (4096 // hop + 1) // 8
     hinge(real, fake).backward()
-    for name, parameter in judges.named_parameters():
+    for name, parameter in discriminator.named_parameters():
         assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
         # Where as many hinges are active for real as for silence, a bias may be pulled both ways.
         assert bool(parameter.grad.any()) or name.endswith("bias"), name

@@ -1,4 +1,4 @@
-"""Fixtures of the code location: a deployment in a temporary folder, and its definitions."""
+"""Fixtures of the code location: a deployment in a temporary folder, its definitions, and their names."""
 
 from __future__ import annotations
 
@@ -25,11 +25,36 @@ VARIABLES = (
     "SEPARATION_MODEL",
     "LISTEN_URL",
     "RAY",
+    "PIPELINES",
+    "CONFIG",
+    "ALLOW_ROOTS",
+    "MODEL_DIR",
+    "RETRAIN_AFTER",
+    "TICK_S",
 )
+CODECS = ("dense", "temporal")
+PIPELINES = ("dense_gan", "temporal_gan")
+
+
+def checkpoints_of(codec: str) -> tuple[str, str]:
+    """Keys of the trained assets of a codec: itself and its prior."""
+    return f"{codec}/autoencoder_checkpoint", f"{codec}/gan_checkpoint"
+
+
+def models_of(pipeline: str) -> tuple[str, ...]:
+    """Keys of all assets between the dataset and the release of a pipeline."""
+    codec = pipeline.removesuffix("_gan")
+    made = ("generated_samples", "evaluation", "release")
+    parts = ("vocoder_checkpoint", *checkpoints_of(codec), f"{codec}/latent_table")
+    return (*parts, *(f"{pipeline}/{name}" for name in made))
+
+
+# All of the pipelines, the vocoder that they share once.
+MODELS = tuple(dict.fromkeys(name for pipeline in PIPELINES for name in models_of(pipeline)))
 
 
 def add_feed(site: Site, urls: list[str]) -> str:
-    """Its URL. A feed's items are not looked at before they are fetched, so that a dead one becomes a track."""
+    """Serves a feed and returns its URL. Items are opened only by the download: a dead one is a track."""
     items = "".join(
         f'<item><title>{url[-8:-4]}</title><enclosure url="{url}" length="1" type="audio/wav"/></item>'
         for url in urls
@@ -54,7 +79,7 @@ def execute(
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a deployment sets is undone when the test ends."""
+    """The environment without a deployment; what a deployment sets is undone when the test ends."""
     for name in ("DAGSTER_HOME", *(f"MELODYGAN_{v}" for v in VARIABLES)):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -84,7 +109,7 @@ def definitions(deployment: Deployment) -> dg.Definitions:
 
 @pytest.fixture
 def stereo_tones(tmp_path: Path, site: Site) -> list[str]:
-    """URLs of two seconds of sound each: a voice in the middle, an instrument on one side."""
+    """URLs of three sounds of two seconds: a voice in the middle, an instrument on one side."""
     time_s = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     urls = []
     for k in range(3):

@@ -1,6 +1,6 @@
-"""The real daemon on a small world: bad tracks, and a power cut in the middle.
+"""The real daemon on a few tracks, some of them bad, with a power cut in the middle.
 
-More tracks, new ones, feeds that grow and sources that are down: `python -m tests.unattended`.
+More tracks, growing feeds and sources that do not answer: `python -m scripts.unattended`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ import os
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from melodygan_core.config import DownloadConfig
 from tests import unattended
 from tests.conftest import Page
 from tests.unattended import World, in_dataset, runs_by_stage, wait
 
+pytestmark = pytest.mark.slow
 TIMEOUT_S = 600.0
 
 
-def test_nobody_lifts_a_hand(tmp_path: Path, environment: None) -> None:
+def test_the_daemon_works_unattended_and_survives_a_power_cut(tmp_path: Path, environment: None) -> None:
     with unattended.world(tmp_path, tick_s=5) as world:
         bad, stuck = world.bad_ones(2), world.songs(1)[0]
         path = stuck.removeprefix(world.site.base_url)
@@ -46,12 +48,12 @@ def _go_on(instance: dg.DagsterInstance, world: World, killed: str, folder: Path
         wait("tracks", lambda: in_dataset(instance, world), TIMEOUT_S)
         unattended.check(instance, world)
         after = world.hits()
-    # The killed one and the one that repeated it; then one of each stage.
+    # The killed run and its repetition; then one run per stage.
     runs = runs_by_stage(instance)
     assert runs["raw_wav"].total() == 2
     assert runs["stems"] == runs["features"] == {"SUCCESS": 1}
-    # One request to look and one to load; more only of what was on its way when the power was cut.
-    assert sum(after[path] > 2 for path in world.good) <= DownloadConfig.workers
+    # One request to probe and one to download; more only for tracks in progress at the power cut.
+    assert sum(after[path] > 2 for path in world.good) <= DownloadConfig().workers
 
 
 def _status(instance: dg.DagsterInstance, run_id: str) -> str:

@@ -1,4 +1,4 @@
-"""The code location as a whole: complete, light, and said the same everywhere."""
+"""The code location as a whole: complete, light to load, and consistent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import dagster as dg
 import pytest
 import yaml
 
-from melodygan_core.config import FAMILIES
+from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import PER_TRACK
+from tests.dagster.conftest import CODECS, MODELS, PIPELINES, models_of
 
 ROOT = Path(__file__).parents[2]
-USES = ("generate", "reconstruct", "interpolate", "transfer", "augment")
+DATA_JOBS = ("catalogue", *PER_TRACK, "dataset")
+SERVICES = ("generate", "reconstruct", "interpolate", "transfer", "augment")
 HEAVY = (
     "torch",
     "pandas",
@@ -30,17 +32,8 @@ HEAVY = (
     "ray",
     "dagster_ray",
 )
-OF_FAMILY = (
-    "autoencoder_checkpoint",
-    "latent_table",
-    "gan_checkpoint",
-    "generated_samples",
-    "evaluation",
-    "release",
-)
-POOLS = {"catalogue": "catalogue", "raw_wav": "downloads", "stems": "gpu", "vocoder_checkpoint": "gpu"} | {
-    f"{family}/{name}_checkpoint": "gpu" for family in FAMILIES for name in ("autoencoder", "gan")
-}
+ON_A_DEVICE = ["stems", *(name for name in MODELS if name.endswith(("_checkpoint", "latent_table")))]
+POOLS = {"catalogue": "catalogue", "raw_wav": "downloads"} | dict.fromkeys(ON_A_DEVICE, "gpu")
 
 
 def _imported(code: str, *names: str) -> list[str]:
@@ -57,12 +50,30 @@ def _imported(code: str, *names: str) -> list[str]:
 def test_definitions_load_and_hold_together(definitions: dg.Definitions) -> None:
     dg.Definitions.validate_loadable(definitions)
     keys = {k.to_user_string() for k in definitions.resolve_asset_graph().get_all_asset_keys()}
-    assert keys == {"sources", "catalogue", *PER_TRACK, "feature_table", "vocoder_checkpoint", "gallery"} | {
-        f"{family}/{name}" for family in FAMILIES for name in OF_FAMILY
+    assert keys == {"sources", "catalogue", *PER_TRACK, "feature_table", *MODELS, "gallery"}
+
+
+def test_only_the_pipelines_of_the_deployment_have_assets(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from melodygan_dagster.definitions import defs
+
+    monkeypatch.setenv("MELODYGAN_PIPELINES", "temporal_gan")
+    definitions = defs()
+    keys = {k.to_user_string() for k in definitions.resolve_asset_graph().get_all_asset_keys()}
+    models = set(models_of("temporal_gan"))
+    assert keys & set(MODELS) == models
+    jobs = {j.name for j in definitions.get_repository_def().get_all_jobs()}
+    assert "temporal_gan_job" in jobs and "dense_gan_job" not in jobs
+    gallery = definitions.resolve_asset_graph().get(dg.AssetKey("gallery"))
+    assert {k.to_user_string() for k in gallery.parent_keys} == {
+        "feature_table",
+        "temporal_gan/generated_samples",
+        "temporal_gan/evaluation",
     }
 
 
-def test_every_asset_says_what_it_is(definitions: dg.Definitions) -> None:
+def test_every_asset_is_described(definitions: dg.Definitions) -> None:
     for spec in definitions.resolve_all_asset_specs():
         name = spec.key.to_user_string()
         assert spec.description and len(spec.description) > 40, name
@@ -75,12 +86,12 @@ def test_every_asset_says_what_it_is(definitions: dg.Definitions) -> None:
             assert spec.automation_condition is not None, name
 
 
-def test_every_job_schedule_and_sensor_says_what_it_is_for(definitions: dg.Definitions) -> None:
+def test_every_job_schedule_and_sensor_is_described(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
     jobs = [j for j in repository.get_all_jobs() if not j.name.startswith("__")]
     described = [*jobs, *repository.schedule_defs, *repository.sensor_defs]
     assert {d.name for d in described} == {
-        *(f"{name}_job" for name in ("catalogue", *PER_TRACK, "dataset", *FAMILIES, "training", *USES)),
+        *(f"{name}_job" for name in (*DATA_JOBS, *PIPELINES, "training", "gallery", *SERVICES)),
         "nightly_catalogue",
         "automation",
         "sources_changed",
@@ -98,13 +109,13 @@ def test_no_job_holds_two_per_track_assets(definitions: dg.Definitions) -> None:
             assert len(held & set(PER_TRACK)) <= 1, job.name
 
 
-def test_a_job_of_a_family_has_what_it_sounds_through(definitions: dg.Definitions) -> None:
+def test_the_job_of_a_pipeline_has_everything_between_dataset_and_release(definitions: dg.Definitions) -> None:
     def assets(job: str) -> set[str]:
         return {k.to_user_string() for k in definitions.resolve_job_def(job).asset_layer.executable_asset_keys}
 
-    families = {f: {"vocoder_checkpoint", *(f"{f}/{name}" for name in OF_FAMILY)} for f in FAMILIES}
-    assert {f: assets(f"{f}_job") for f in FAMILIES} == families
-    assert assets("training_job") == {"gallery"}.union(*families.values())
+    assert {p: assets(f"{p}_job") for p in PIPELINES} == {p: set(models_of(p)) for p in PIPELINES}
+    assert assets("training_job") == set(MODELS)
+    assert assets("gallery_job") == {"gallery"}
 
 
 def test_blocking_checks_are_on_unpartitioned_assets_only(definitions: dg.Definitions) -> None:
@@ -122,18 +133,12 @@ def test_blocking_checks_are_on_unpartitioned_assets_only(definitions: dg.Defini
         "feature_table.enough_sound",
         "feature_table.statistics",
     } | {
-        f"{family}/{name}"
-        for family in FAMILIES
-        for name in (
-            "autoencoder_checkpoint.no_collapse",
-            "autoencoder_checkpoint.finite",
-            "gan_checkpoint.no_mode_collapse",
-            "gan_checkpoint.finite",
-            "evaluation.not_memorised",
-        )
+        *(f"{codec}/autoencoder_checkpoint.{name}" for codec in CODECS for name in ("no_collapse", "finite")),
+        *(f"{codec}/gan_checkpoint.{name}" for codec in CODECS for name in ("no_mode_collapse", "finite")),
+        *(f"{pipeline}/evaluation.not_memorised" for pipeline in PIPELINES),
     }
     assert {name for name in blocking if name.endswith(("not_behind_pca", "than_griffin_lim"))} == {
-        "dense/autoencoder_checkpoint.not_behind_pca",
+        *(f"{codec}/autoencoder_checkpoint.not_behind_pca" for codec in CODECS),
         "vocoder_checkpoint.nearer_than_griffin_lim",
     }
     assert {f"{name}.every_track" for name in PER_TRACK} <= set(blocking)
@@ -159,6 +164,15 @@ def test_code_versions_of_per_track_assets_follow_the_deployment(
     assert deployed_settings().features_version() != settings.features_version()
 
 
+def test_importing_asset_modules_reads_no_config() -> None:
+    names = ("automation", "catalogue", "dataset", "download", "features", "resources", "separation", "vocoder")
+    imports = ", ".join(f"melodygan_dagster.defs.{name}" for name in names)
+    # Values that everything that reads them refuses.
+    bad = {"MELODYGAN_PRESET": "none such", "MELODYGAN_RETRAIN_AFTER": "x", "MELODYGAN_TICK_S": "x"}
+    code = f"import os\nos.environ |= {bad!r}\nimport {imports}"
+    assert _imported(code, "melodygan_dagster.defs.features") == ["melodygan_dagster.defs.features"]
+
+
 def test_loading_definitions_imports_nothing_heavy() -> None:
     code = "from melodygan_dagster.definitions import defs; defs().get_repository_def()"
     assert _imported(code, "dagster", *HEAVY) == ["dagster"]
@@ -175,7 +189,7 @@ def test_importing_the_core_imports_neither_dagster_nor_torch() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["run", "--help"], ["ui", "--help"]])
 def test_help_imports_neither_dagster_nor_torch(arguments: list[str]) -> None:
-    code = f"from melodygan_dagster.cli import main\nmain({arguments!r}, standalone_mode=False)"
+    code = f"from melodygan_core.cli import main\nmain({arguments!r}, standalone_mode=False)"
     assert _imported(code, "dagster", *HEAVY) == []
 
 
@@ -198,7 +212,7 @@ def test_the_instance_is_configured_by_a_file_of_the_package(instance: dg.Dagste
     queue = instance.get_concurrency_config()
     assert queue.pool_config.default_pool_limit == 1
     assert queue.pool_config.pool_granularity is not None
-    assert queue.pool_config.pool_granularity.value == "run"
+    assert queue.pool_config.pool_granularity.value == "op"
     assert queue.run_queue_config is not None
     assert queue.run_queue_config.max_concurrent_runs == 2
 

@@ -1,19 +1,29 @@
-"""The seed's autoencoder: fully connected, over one flat vector a segment."""
+"""The dense codec: fully connected, over one flat vector per segment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
+from melodygan_core.codec.base import Codec
 from melodygan_core.codec.covariance import Covariance
-from melodygan_core.config import DenseAutoencoderConfig, FeatureConfig
-from melodygan_core.dataset import Statistics
+from melodygan_core.config import DenseCodecConfig, FeatureConfig
+from melodygan_core.dataset import Dataset, Statistics, to_vectors
 from melodygan_core.errors import InputError
 from melodygan_core.training import distributed
+
+# Neighbouring segments of a generated piece share this part of a segment and fade into each other.
+OVERLAP = 0.125
+# Segments encoded at once.
+BLOCK = 1024
 
 
 def _mlp(sizes: list[int], dropout: float) -> nn.Sequential:
@@ -25,11 +35,12 @@ def _mlp(sizes: list[int], dropout: float) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class DenseAutoencoder(nn.Module):
-    """vector -> latents -> vector_hat, each half an MLP beside a linear shortcut.
+class DenseCodec(Codec):
+    """vector -> latents -> vector_hat, each half an MLP beside a linear shortcut; one latent per segment.
 
-    The shortcut starts as the PCA of the training vectors and the MLPs' last layers start at zero, so training
-    begins at PCA and what the layers learn is what PCA cannot do.
+    A segment's log-mel and MFCC, standardised and averaged in time bins, are one flat vector. The shortcut
+    starts as the PCA of the training vectors and the MLPs' last layers start at zero, so training begins at PCA
+    and what the layers learn is what PCA cannot do.
 
     Args:
         config: Layer sizes and time bins.
@@ -39,21 +50,20 @@ class DenseAutoencoder(nn.Module):
         InputError: the latent is not smaller than the vector.
     """
 
+    config: DenseCodecConfig
     log_mel_mean: Tensor
     log_mel_std: Tensor
     mfcc_mean: Tensor
     mfcc_std: Tensor
     center: Tensor
 
-    def __init__(self, config: DenseAutoencoderConfig, feature: FeatureConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.feature = feature
+    def __init__(self, config: DenseCodecConfig, feature: FeatureConfig) -> None:
+        super().__init__(config, feature)
         sizes = [self.vector_dim, *config.hidden_sizes]
         if config.latent_dim >= self.vector_dim:
             raise InputError(
-                f"the latent has {config.latent_dim} values; allowed: below the vector's {self.vector_dim} "
-                f"values ({feature.n_mels} mels + {feature.n_mfcc} MFCC, {config.time_bins} time_bins)"
+                f"latent_dim must be below the vector's {self.vector_dim} values ({feature.n_mels} mels + "
+                f"{feature.n_mfcc} MFCC, {config.time_bins} time_bins), got {config.latent_dim}"
             )
         self.encoder = _mlp(sizes, config.dropout)
         self.decoder = _mlp(sizes[::-1], config.dropout)
@@ -68,6 +78,11 @@ class DenseAutoencoder(nn.Module):
     def vector_dim(self) -> int:
         """Values in one vector."""
         return (self.feature.n_mels + self.feature.n_mfcc) * self.config.time_bins
+
+    @property
+    def token_frames(self) -> int:
+        """Frames that one latent stands for: a segment."""
+        return self.feature.segment_frames
 
     @torch.no_grad()
     def initialise(self, mean: Tensor, components: Tensor, statistics: Statistics) -> None:
@@ -84,33 +99,98 @@ class DenseAutoencoder(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def encode(self, vector: Tensor) -> Tensor:
-        """(n, vector_dim) standardised -> latents (n, latent_dim)."""
+    def targets(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
+        """The vector of each segment; see Codec.targets."""
+        batch, frames, _ = log_mel.shape
+        size = self.token_frames
+        if frames % size or frames == 0:
+            raise InputError(f"frames must be a multiple of segment_frames = {size}, got {frames}")
+        segments = [x.reshape(-1, size, x.shape[2]).cpu().numpy() for x in (log_mel, mfcc)]
+        buffers = (self.log_mel_mean, self.log_mel_std, self.mfcc_mean, self.mfcc_std)
+        # By numpy, as training vectors are made: the same values to the last digit.
+        statistics = Statistics(*(b.cpu().numpy() for b in buffers))
+        vectors = to_vectors(segments[0], segments[1], statistics, self.config.time_bins)
+        return torch.from_numpy(vectors).to(log_mel.device).reshape(batch, frames // size, -1)
+
+    def encode(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
+        """Features (batch, frames, ...) of whole segments -> latents (batch, segments, latent_dim)."""
+        return self.encode_vectors(self.targets(log_mel, mfcc))
+
+    def encode_vectors(self, vector: Tensor) -> Tensor:
+        """(..., vector_dim) standardised -> latents (..., latent_dim)."""
         x = vector - self.center
         return self.shortcut_in(x) + self.encoder(x)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents (n, latent_dim) -> vector_hat (n, vector_dim) standardised."""
+    def decode_targets(self, latents: Tensor) -> Tensor:
+        """Latents (..., latent_dim) -> vector_hat (..., vector_dim) standardised."""
         return self.center + self.shortcut_out(latents) + self.decoder(latents)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (batch, segments, latent_dim) -> log_mel_hat (batch, segments * segment_frames, n_mels)."""
+        batch = len(latents)
+        log_mel = self.log_mel(self.decode_targets(latents).flatten(0, 1))
+        return log_mel.transpose(1, 2).reshape(batch, -1, self.feature.n_mels)
 
     def forward(self, vector: Tensor) -> Tensor:
         """(n, vector_dim) -> vector_hat (n, vector_dim)."""
-        return self.decode(self.encode(vector))
+        return self.decode_targets(self.encode_vectors(vector))
 
-    def log_mel(self, vector: Tensor, frames: int | None = None) -> Tensor:
+    def log_mel(self, vector: Tensor) -> Tensor:
         """The log-mel part of vectors at the frame rate, linearly interpolated between the bins' centres.
 
         Args:
             vector: (n, vector_dim) standardised.
-            frames: Wanted; `segment_frames` by default.
 
         Returns:
-            (n, n_mels, frames), natural log of magnitude.
+            (n, n_mels, segment_frames), natural log of magnitude.
         """
         n_mels, bins = self.feature.n_mels, self.config.time_bins
         binned = vector[:, : n_mels * bins].reshape(-1, bins, n_mels)
         binned = (binned * self.log_mel_std + self.log_mel_mean).transpose(1, 2)
-        return F.interpolate(binned, size=frames or self.feature.segment_frames, mode="linear")
+        return F.interpolate(binned, size=self.feature.segment_frames, mode="linear")
+
+    def tokens_for(self, frames: int) -> int:
+        """Segments needed for a piece of so many frames; neighbours overlap."""
+        return max(1, math.ceil((frames - self._overlap) / (self.token_frames - self._overlap)))
+
+    def decode_piece(self, latents: Tensor, frames: int) -> Tensor:
+        """Latents (segments, latent_dim) -> log_mel (frames, n_mels); neighbouring segments cross-fade."""
+        return _crossfade(self.log_mel(self.decode_targets(latents)), self._overlap, frames).T
+
+    @property
+    def _overlap(self) -> int:
+        return int(self.token_frames * OVERLAP)
+
+    def feature_vectors(self, latents: Tensor) -> Tensor:
+        """Latents (segments, latent_dim) -> feature vectors (segments, vector_dim) standardised."""
+        return self.decode_targets(latents)
+
+    @torch.no_grad()
+    def encode_split(self, dataset: Dataset, split: str) -> Iterator[NDArray[np.float32]]:
+        """Latents of every usable segment of a split; see Codec.encode_split. Segments are independent."""
+        rows, device = dataset.rows(split, self.stems), self.center.device
+        for start in tqdm(range(0, len(rows), BLOCK), desc=f"latents of {split}", unit="block"):
+            part = rows.take(np.arange(start, min(start + BLOCK, len(rows))))
+            log_mel, mfcc = (
+                torch.from_numpy(x).to(device) for x in (dataset.log_mel(part), dataset.mfcc(part))
+            )
+            yield self.encode(log_mel, mfcc).cpu().numpy()
+
+
+def _crossfade(segments: Tensor, overlap: int, frames: int) -> Tensor:
+    """Joins segments (n, n_mels, segment_frames) into one log-mel (n_mels, frames), linear in magnitude."""
+    n, n_mels, length = segments.shape
+    hop = length - overlap
+    total = segments.new_zeros(n_mels, hop * (n - 1) + length)
+    ramp = torch.arange(1, overlap + 1, device=segments.device) / (overlap + 1)
+    for i, magnitude in enumerate(segments.exp()):
+        weight = segments.new_ones(length)
+        if i > 0:
+            weight[:overlap] = ramp
+        if i < n - 1:
+            weight[length - overlap :] = 1 - ramp
+        total[:, i * hop : i * hop + length] += magnitude * weight
+    return total[:, :frames].log()
 
 
 def pca(blocks: Iterable[Tensor], components: int) -> tuple[Tensor, Tensor]:
@@ -123,12 +203,14 @@ def pca(blocks: Iterable[Tensor], components: int) -> tuple[Tensor, Tensor]:
     Returns:
         mean (dim,) and orthonormal components (k, dim), largest variance first, on the blocks' device.
     """
-    seen = Covariance()
+    seen, device = Covariance(), torch.device("cpu")
     for block in blocks:
         seen.add(block)
+        device = block.device
     k = min(components, seen.count, len(seen.mean))
+    # On the CPU: Apple's GPUs have neither float64 nor this decomposition.
     _, _, v = torch.svd_lowrank(seen.covariance.float(), q=min(k + 16, len(seen.mean)), niter=4)
-    return seen.mean.float(), v[:, :k].T
+    return seen.mean.float().to(device), v[:, :k].T.to(device)
 
 
 def errors(pairs: Iterable[tuple[Tensor, Tensor]], mean: Tensor) -> tuple[float, float]:
@@ -143,7 +225,8 @@ def errors(pairs: Iterable[tuple[Tensor, Tensor]], mean: Tensor) -> tuple[float,
     """
     squared, total, values = 0.0, 0.0, 0
     for vector, vector_hat in pairs:
-        squared += float((vector_hat - vector).square().sum(dtype=torch.float64))
-        total += float((vector - mean).square().sum(dtype=torch.float64))
+        # Summed in float64 on the CPU: Apple's GPUs have no float64.
+        squared += float((vector_hat - vector).square().cpu().sum(dtype=torch.float64))
+        total += float((vector - mean).square().cpu().sum(dtype=torch.float64))
         values += vector.numel()
     return squared / values, 1 - squared / total

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from melodygan_core.codec.dense.model import DenseAutoencoder, errors, pca
-from melodygan_core.config import SPLITS, DenseAutoencoderConfig
+from melodygan_core.codec.dense.model import DenseCodec, errors, pca
+from melodygan_core.config import SPLITS, DenseCodecConfig
 from melodygan_core.dataset import Batches, Dataset, Rows, Statistics, to_vectors
 from melodygan_core.training import Batch, Update, Validation, autocast
 
@@ -36,7 +36,7 @@ class Vectors:
         log_mel, mfcc = self.dataset.log_mel(rows), self.dataset.mfcc(rows)
         return torch.from_numpy(to_vectors(log_mel, mfcc, self.statistics, self.time_bins))
 
-    def augmented(self, indices: NDArray[np.int64], config: DenseAutoencoderConfig, step: int) -> Tensor:
+    def augmented(self, indices: NDArray[np.int64], config: DenseCodecConfig, step: int) -> Tensor:
         """Vectors of segments that begin near these, at another level; random by (seed, step) alone."""
         rng = np.random.default_rng((config.optimizer.seed, step))
         frames = self.dataset.feature.segment_frames
@@ -63,14 +63,14 @@ class Vectors:
             yield self[np.arange(start, min(start + size, len(self)))]
 
 
-def vectors(dataset: Dataset, split: str, config: DenseAutoencoderConfig) -> Vectors:
+def vectors(dataset: Dataset, split: str, config: DenseCodecConfig) -> Vectors:
     """The standardised vectors of a split, lazily."""
     rows = dataset.rows(split, config.stems)
     return Vectors(dataset, rows, dataset.statistics(config.stems), config.time_bins)
 
 
 class DenseTask:
-    """Squared error of single segments; the figure that matters is beside PCA of the same size.
+    """Trains the dense codec by the squared error of single segments; reported beside PCA of the same size.
 
     Args:
         dataset: Memory-mapped.
@@ -80,11 +80,11 @@ class DenseTask:
 
     betas = (0.9, 0.99)
 
-    def __init__(self, dataset: Dataset, config: DenseAutoencoderConfig, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, config: DenseCodecConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self._training, held, self._test = (vectors(dataset, split, config) for split in SPLITS)
         self._held = held.evenly_spaced(MAX_VALIDATION_VECTORS)
-        self.model = DenseAutoencoder(config, dataset.feature).to(device)
+        self.model = DenseCodec(config, dataset.feature).to(device)
         sample = (block.to(device) for block in self._training.evenly_spaced(MAX_PCA_VECTORS, PCA_RUN).blocks())
         self._mean, self._components = pca(sample, config.latent_dim)
         self.model.initialise(self._mean, self._components, self._training.statistics)
@@ -106,11 +106,11 @@ class DenseTask:
 
     def validate(self, step: int) -> Validation:
         """Mean squared error and explained variance of validation segments."""
-        loss, explained = self._judge(self._held, self.model)
+        loss, explained = self._evaluate(self._held, self.model)
         return Validation(loss, {"loss": loss, "explained_variance": explained})
 
     @torch.no_grad()
-    def _judge(self, data: Vectors, reconstruct: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+    def _evaluate(self, data: Vectors, reconstruct: Callable[[Tensor], Tensor]) -> tuple[float, float]:
         self.model.eval()
         blocks = (block.to(self.device) for block in data.blocks())
         found = errors(((block, reconstruct(block)) for block in blocks), self._mean)
@@ -123,8 +123,8 @@ class DenseTask:
     def report(self) -> dict[str, Any]:
         """Explained variance of the test segments, beside PCA of the same size, and sizes."""
         return {
-            "test/explained_variance": self._judge(self._test, self.model)[1],
-            "test/explained_variance_pca": self._judge(self._test, self._by_pca)[1],
+            "test/explained_variance": self._evaluate(self._test, self.model)[1],
+            "test/explained_variance_pca": self._evaluate(self._test, self._by_pca)[1],
             "vector_dim": self.model.vector_dim,
             "latent_dim": self.config.latent_dim,
             "train_segments": len(self._training),

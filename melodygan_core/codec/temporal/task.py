@@ -1,7 +1,7 @@
-"""What the temporal autoencoder is trained on: continuous log-mel, beginning anywhere, at any level.
+"""The training of the temporal codec: continuous log-mel, from any frame on, at any level.
 
-First autoencoder and error alone. Then the encoder stays as it is, so that latents keep their meaning, and a
-critic joins: the mean error averages away what cannot be known exactly, and music without it sounds dead.
+First the whole codec, by the error alone. Then the encoder is frozen, so that latents keep their meaning, and a
+discriminator joins: a mean error averages away what is not determined, and music without it sounds dead.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melodygan_core import metrics
-from melodygan_core.codec.temporal.model import TemporalAutoencoder
-from melodygan_core.config import TemporalAutoencoderConfig
+from melodygan_core.codec.temporal.model import TemporalCodec
+from melodygan_core.config import TemporalCodecConfig
 from melodygan_core.dataset import Dataset, SpanDataset
-from melodygan_core.networks import PatchDiscriminator, adversarial, feature_matching, hinge
+from melodygan_core.networks import PatchDiscriminator, adv_loss, feature_matching, hinge
 from melodygan_core.training import Batch, Update, Validation, autocast
 
 VALIDATION_CROPS = 256
+BATCH = 64
 
 
 class TemporalTask:
-    """Mean absolute error of crops; log-mel is heavy-tailed at the floor, where squares would spend the effort.
+    """Trains by the mean absolute error of crops.
+
+    Log-mel is heavy-tailed at the floor, where squared errors would spend the effort.
 
     Args:
         dataset: Memory-mapped.
@@ -37,100 +40,112 @@ class TemporalTask:
 
     betas = (0.8, 0.99)
 
-    def __init__(self, dataset: Dataset, config: TemporalAutoencoderConfig, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, config: TemporalCodecConfig, device: torch.device) -> None:
         self.config, self.device, self.feature = config, device, dataset.feature
         frames = config.crop_tokens * config.token_frames
-        self._training = SpanDataset(dataset, "train", config.stems, frames)
-        self._held = {
-            split: torch.from_numpy(
-                SpanDataset(dataset, split, config.stems, frames).evenly_spaced(VALIDATION_CROPS)
-            )
-            for split in ("validation", "test")
+        self._training, validation, test = (
+            SpanDataset(dataset, split, config.stems, frames) for split in ("train", "validation", "test")
+        )
+        self._crops = {
+            "validation": torch.from_numpy(validation.evenly_spaced(VALIDATION_CROPS)),
+            "test": torch.from_numpy(test.evenly_spaced(VALIDATION_CROPS)),
         }
-        self._floor = math.log(dataset.feature.log_floor)
-        self.model = self.eval_model = TemporalAutoencoder(config, dataset.feature)
+        self._log_floor = math.log(dataset.feature.log_floor)
+        self.model = self.eval_model = TemporalCodec(config, dataset.feature)
         self.model.standardise_by(dataset.statistics(config.stems))
         self.model.to(device)
-        self.optimized_modules: dict[str, torch.nn.Module] = {"model": self.model}
-        self.stateful_modules: dict[str, torch.nn.Module] = {}
-        self._joins = config.optimizer.max_steps
-        self._critic: PatchDiscriminator | None = None
+        self.optimized_modules: dict[str, nn.Module] = {"model": self.model}
+        self.stateful_modules: dict[str, nn.Module] = {}
+        self._disc_start = config.optimizer.max_steps
+        self._discriminator: PatchDiscriminator | None = None
         if config.adv_weight or config.feature_matching_weight:
-            self._joins = round(config.disc_start * config.optimizer.max_steps)
-            self._critic = self.optimized_modules["critic"] = PatchDiscriminator(1, config.disc_channels).to(
-                device
-            )
-            # What it is judged by: how far its log-mels of unseen tracks lie from those it has learned from.
+            self._disc_start = round(config.disc_start * config.optimizer.max_steps)
+            self._discriminator = PatchDiscriminator(1, config.disc_channels).to(device)
+            self.optimized_modules["discriminator"] = self._discriminator
+            # Selection: the distance of reconstructed validation tracks from training tracks, by track.
             self._real = self._embedded(torch.from_numpy(self._training.evenly_spaced(VALIDATION_CROPS)))
-            self._kad_floor = metrics.kad(self._real, self._embedded(self._held["validation"]))
+            self._real_tracks = self._training.evenly_spaced_tracks(VALIDATION_CROPS)
+            self._validation_tracks = validation.evenly_spaced_tracks(VALIDATION_CROPS)
+            self._kad_groups = metrics.fewest_groups(self._real_tracks, self._validation_tracks)
+            if self._kad_groups >= metrics.MIN_GROUPS:
+                self._kad_real_baseline = self._kad(self._crops["validation"])
 
     def get_batch(self, step: int) -> Batch:
-        """`log_mel` (batch_size, frames, n_mels), each at a level of its own."""
+        """`log_mel` (batch_size, frames, n_mels), each at a random level."""
         rng = np.random.default_rng((self.config.optimizer.seed, step))
         log_mel = self._training.sample(self.config.optimizer.batch_size, rng)
         gain = rng.normal(0, self.config.gain_db * math.log(10) / 20, (len(log_mel), 1, 1))
         log_mel += gain.astype(np.float32)
-        return {"log_mel": torch.from_numpy(np.maximum(log_mel, np.float32(self._floor), out=log_mel))}
+        return {"log_mel": torch.from_numpy(np.maximum(log_mel, np.float32(self._log_floor), out=log_mel))}
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, wanted=self.config.bfloat16)
 
     def training_step(self, step: int, batch: Batch) -> Iterator[Update]:
-        """Mean absolute error of a batch, in standardised log-mel; later what the critic says of it as well."""
+        """Error of a batch in standardised log-mel; from `disc_start` on with the adversarial losses."""
         log_mel = batch["log_mel"]
-        critic = self._critic if step >= self._joins else None
+        discriminator = self._discriminator if step >= self._disc_start else None
         tokens = self.model.tokens(log_mel)
         with self._autocast():
-            with torch.set_grad_enabled(critic is None):
+            with torch.set_grad_enabled(discriminator is None):
                 latents = self.model.encode(log_mel)
-            tokens_hat = self.model.decode_tokens(latents).float()
+            tokens_hat = self.model.decode_targets(latents).float()
         error = F.l1_loss(tokens_hat, tokens)
-        if critic is None:
+        if discriminator is None:
             yield Update("model", error, {"loss": error})
             return
         real, fake = (t.reshape(len(t), 1, -1, self.feature.n_mels) for t in (tokens, tokens_hat))
         with self._autocast():
-            of_real, of_fake = critic(real), critic(fake.detach())
-        loss = hinge([of_real], [of_fake])
-        # The critic's features of real crops are from before this update: a pass less, and a step's difference.
-        yield Update("critic", loss, {"adv/critic": loss})
+            real_output, fake_output = discriminator(real), discriminator(fake.detach())
+        loss = hinge([real_output], [fake_output])
+        # The features of real crops are those from before this update: one pass less, one step's difference.
+        yield Update("discriminator", loss, {"adv/disc": loss})
         with self._autocast():
-            judged = critic(fake)
-        said, matching = adversarial([judged]), feature_matching([of_real], [judged])
-        loss = error + self.config.adv_weight * said + self.config.feature_matching_weight * matching
-        yield Update("model", loss, {"loss": error, "adv/model": said, "adv/matching": matching})
+            fake_output = discriminator(fake)
+        adv, matching = adv_loss([fake_output]), feature_matching([real_output], [fake_output])
+        loss = error + self.config.adv_weight * adv + self.config.feature_matching_weight * matching
+        yield Update("model", loss, {"loss": error, "adv/gen": adv, "adv/feature_matching": matching})
 
     def validate(self, step: int) -> Validation:
-        """Error and explained variance of crops of the validation split; with a critic, their KAD as well.
+        """Error and explained variance of validation crops; with a discriminator, their KAD as well.
 
-        With a critic the lowest KAD is kept: texture is not where the error is lowest.
+        With a discriminator the lowest KAD is selected: texture is not best where the error is lowest. KAD is
+        computed by track; `kad_groups` is the number of tracks behind it. With fewer than two there is no KAD,
+        and the lowest error is selected.
         """
-        figures = self._judge("validation")
-        if self._critic is None:
+        figures = self._errors("validation")
+        if self._discriminator is None:
             return Validation(figures["loss"], figures)
-        made = torch.cat([self._through(part) for part in self._held["validation"].split(64)])
-        figures["kad"] = metrics.kad(self._real, self._embedded(made))
-        figures["kad_floor"] = self._kad_floor
-        return Validation(figures["kad"] if step > self._joins else None, figures)
+        figures["kad_groups"] = float(self._kad_groups)
+        if self._kad_groups >= metrics.MIN_GROUPS:
+            log_mel_hat = torch.cat(
+                [self._reconstruct(part) for part in self._crops["validation"].split(BATCH)]
+            )
+            figures["kad"] = self._kad(log_mel_hat)
+            figures["kad_real_baseline"] = self._kad_real_baseline
+        return Validation(figures.get("kad", figures["loss"]) if step > self._disc_start else None, figures)
+
+    def _kad(self, validation: Tensor) -> float:
+        return metrics.kad(self._real, self._embedded(validation), self._real_tracks, self._validation_tracks)
 
     def _embedded(self, log_mel: Tensor) -> NDArray[np.float64]:
         return metrics.embed(log_mel.transpose(1, 2).numpy(), self.feature.frame_rate)
 
     @torch.no_grad()
-    def _through(self, log_mel: Tensor) -> Tensor:
+    def _reconstruct(self, log_mel: Tensor) -> Tensor:
         self.model.eval()
-        made = self.model(log_mel.to(self.device)).cpu()
+        log_mel_hat = self.model(log_mel.to(self.device)).cpu()
         self.model.train()
-        return made
+        return log_mel_hat
 
     @torch.no_grad()
-    def _judge(self, split: str) -> dict[str, float]:
+    def _errors(self, split: str) -> dict[str, float]:
         self.model.eval()
         absolute, squared, total, count = 0.0, 0.0, 0.0, 0
-        for part in self._held[split].split(64):
+        for part in self._crops[split].split(BATCH):
             log_mel = part.to(self.device)
             tokens = self.model.tokens(log_mel)
-            error = self.model.decode_tokens(self.model.encode(log_mel)) - tokens
+            error = self.model.decode_targets(self.model.encode(log_mel)) - tokens
             absolute += float(error.abs().sum())
             squared += float(error.square().sum())
             total += float(tokens.square().sum())
@@ -142,7 +157,7 @@ class TemporalTask:
     def report(self) -> dict[str, Any]:
         """Figures on crops of test tracks, and sizes."""
         return {
-            **{f"test/{k}": v for k, v in self._judge("test").items()},
+            **{f"test/{k}": v for k, v in self._errors("test").items()},
             "latent_dim": self.config.latent_dim,
             "latent_rate": self.model.latent_rate,
             "train_frames": self._training.frames,

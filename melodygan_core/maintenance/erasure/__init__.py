@@ -1,6 +1,20 @@
-"""Taking a track out of a store, with everything that its sound can be heard in or rebuilt from."""
+"""Removes a track from a store, with everything that it can be heard in or rebuilt from."""
 
-from melodygan_core.maintenance.erasure.marking import Mark, in_release, in_store, marks, of_artifact
-from melodygan_core.maintenance.erasure.removal import Forgotten, forget, recall, resolve
+from melodygan_core.maintenance.erasure.lineage import Mark, in_release, in_store, marks, of_artifact
+from melodygan_core.maintenance.erasure.removal import ForgetReport, forget, undo
+from melodygan_core.maintenance.erasure.sentences import confirmation, describe, mark_line, undone
 
-__all__ = ["Forgotten", "Mark", "forget", "in_release", "in_store", "marks", "of_artifact", "recall", "resolve"]
+__all__ = [
+    "ForgetReport",
+    "Mark",
+    "confirmation",
+    "describe",
+    "forget",
+    "in_release",
+    "in_store",
+    "mark_line",
+    "marks",
+    "of_artifact",
+    "undo",
+    "undone",
+]

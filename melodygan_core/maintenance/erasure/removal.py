@@ -1,13 +1,14 @@
-"""`forget`: first the tombstone, so that nobody brings the track back; then what is left of it, part by part.
+"""Forgets tracks: first the tombstone, so that no source brings a track back, then its files, kind by kind.
 
-It may be killed anywhere and run again: each part looks for what is there. Every part is taken away under the
-lock of the stage that makes it, so that a stage that is at work on the track is waited for.
+It may be killed at any time and run again, because each part looks for what still exists. Each part is removed
+under the lock of the stage that makes it, so that a stage that is working on the track finishes first.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
+import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,38 +18,31 @@ import pyarrow.parquet as pq
 from melodygan_core import catalogue
 from melodygan_core.catalogue import Tombstone, Track
 from melodygan_core.errors import InputError
-from melodygan_core.maintenance.erasure import marking, shards, uses
-from melodygan_core.maintenance.erasure.marking import Mark
-from melodygan_core.maintenance.inspection import artifacts, leftovers
-from melodygan_core.maintenance.inspection.listing import (
-    TEMPORARY,
-    Stat,
-    files,
-    final,
-    holding,
-    is_of,
-    lock_name,
-    newest,
-    remove,
-    temporary_folders,
-)
-from melodygan_core.storage.store import Store
+from melodygan_core.maintenance.check import artifacts, leftovers
+from melodygan_core.maintenance.check.report import Snapshot
+from melodygan_core.maintenance.erasure import dataset, lineage
+from melodygan_core.maintenance.erasure.lineage import Mark
+from melodygan_core.maintenance.tracks import resolve
+from melodygan_core.storage import Store, kinds
+from melodygan_core.storage.kinds import ARTIFACTS, COPY, GALLERY, MODEL, SHARD_COPY, USE, Parsed
+from melodygan_core.storage.listing import Stat, newest, store_files, unfinished_folders
 
 WAIT_S = 3600.0
-# A track's name in these is a mark or a list of sources, no sound; or they are rewritten, not removed.
-KEPT = ("samples", "evaluations", "releases", "models", "records", "marks", "dataset")
+# The table of a set that `augment` made: one row for each variation.
+TABLE = "metadata.csv"
+LATENTS = "latents.parquet"
 
 
 @dataclass(frozen=True)
-class Forgotten:
-    """What forgetting came to.
+class ForgetReport:
+    """What `forget` did.
 
     Attributes:
-        track_ids: Which tracks.
-        removed: URIs of what was taken away or written anew without them.
+        track_ids: The forgotten tracks.
+        removed: URIs of what was removed, or rewritten without them.
         marks: What was made from them and stays.
-        running: Trainings that were at work, with state in the store that was not touched: if they learn from a
-            track, their model is marked when it is done. Forget once more then, to remove what they left.
+        running: Locks of running trainings, whose state was not touched. If they learn from a track, their
+            model is marked when it is done; run `forget` again then, to remove their state.
     """
 
     track_ids: list[str]
@@ -57,98 +51,66 @@ class Forgotten:
     running: list[str]
 
 
-def resolve(store: Store, names: Sequence[str]) -> list[str]:
-    """The track_ids that names stand for, each once.
+def forget(store: Store, names: Sequence[str]) -> ForgetReport:
+    """Removes tracks with everything that they can be heard in or rebuilt from, for good.
+
+    Sources do not list them again until `undo`.
+
+    Removed are raw wavs, stems, features, fingerprints, pictures, variations in augmented sets, their rows in
+    every shard, versions of the dataset, latent tables and galleries with them, the state of interrupted
+    trainings, and their rows in the catalogue. What stays: models, evaluations, samples, releases and results
+    made with those (`marks` lists them: weights may hold what was learned, and only training again removes it),
+    Dagster's event log, copies outside the store, and a user's own file that a `path:` source names.
 
     Args:
         store: Whose tracks.
-        names: track_ids, or URLs as a source lists them.
-
-    Raises:
-        InputError: a name of no track that is or was here.
-    """
-    tracks, stones = catalogue.load(store), catalogue.forgotten(store)
-    ids = {t.track_id for t in tracks} | set(stones)
-    urls = {catalogue.url_sha256(t.url): t.track_id for t in tracks}
-    urls |= {s.url_sha256: track_id for track_id, s in stones.items() if s.url_sha256}
-    found = []
-    for name in names:
-        url = catalogue.canonical_url(name) if re.match("https?:", name, re.IGNORECASE) else name
-        track_id = name if name in ids else urls.get(catalogue.url_sha256(url), "")
-        if not track_id and re.fullmatch(r"[A-Za-z0-9_-]+", name) and _left(store, name):
-            track_id = name
-        if not track_id:
-            raise InputError(
-                f"track is {name[:200]!r}; allowed: the track_id or url of one of {len(ids)} tracks"
-            )
-        found.append(track_id)
-    return list(dict.fromkeys(found))
-
-
-def _left(store: Store, track_id: str) -> bool:
-    # Of a track that a lost or damaged catalogue does not name.
-    return any(
-        p.exists() for p in (store.raw_wav(track_id), store.raw_json(track_id), store.raw_error(track_id))
-    )
-
-
-def forget(store: Store, names: Sequence[str]) -> Forgotten:
-    """Removes tracks with everything that their sound can be heard in or rebuilt from, and keeps them away.
-
-    Gone are: raw wav, stems, features, fingerprints, pictures, variations in augmented sets; their rows in
-    every shard; versions of the dataset, latent tables and galleries with them, and the state of interrupted
-    trainings; their row of the catalogue. What stays: models, evaluations, samples, releases and what was made
-    with them (`marks` names them: weights may hold what was learned, and only training again is rid of it),
-    Dagster's log of events, copies that were made outside the store, and a person's own file that a `path:`
-    source names.
-
-    Args:
-        store: Where they are.
         names: track_ids or URLs.
 
     Raises:
-        InputError: a name of no track.
+        InputError: a name is of no track.
         TransientError: a stage held a track for an hour.
     """
     track_ids = resolve(store, names)
     ids = set(track_ids)
-    _bury(store, track_ids)
-    removed = shards.take_out(store, ids)
-    removed += _take_folders(store, ids)
-    removed += _take_files(store, ids)
-    removed += uses.take_rows(store, marking.artifact_place(store), ids)
-    unfinished, running = _take_unfinished(store, ids)
-    found = [m for m in marking.marks(store) if ids & m.tracks.keys()]
-    return Forgotten(track_ids, sorted({*removed, *unfinished}), found, running)
+    _write_tombstones(store, track_ids)
+    removed = dataset.remove_tracks(store, ids)
+    removed += _remove_derived(store, ids)
+    removed += _remove_own(store, ids)
+    removed += _remove_rows(lineage.artifact_snapshot(store), ids)
+    unfinished, running = _remove_unfinished(store, ids)
+    found = [m for m in lineage.marks(store) if ids & m.tracks.keys()]
+    return ForgetReport(track_ids, sorted({*removed, *unfinished}), found, running)
 
 
-def recall(store: Store, names: Sequence[str]) -> list[str]:
-    """Takes tombstones away: the next run of the catalogue may list the tracks again.
+def undo(store: Store, names: Sequence[str]) -> list[str]:
+    """Removes tombstones, so that the next run may list and fetch the tracks again; restores no file.
+
+    Returns:
+        The track_ids.
 
     Raises:
-        InputError: a name of no track that was forgotten.
+        InputError: a name is of no forgotten track.
     """
     track_ids = resolve(store, names)
-    with store.lock("catalogue"):
-        stones = catalogue.forgotten(store)
+    with store.lock_for(store.forgotten()):
+        tombstones = catalogue.forgotten(store)
         for track_id in track_ids:
-            if stones.pop(track_id, None) is None:
-                raise InputError(
-                    f"track is {track_id!r}; allowed: one of the {len(stones)} that were forgotten"
-                )
-        catalogue.save_forgotten(store, stones)
+            if tombstones.pop(track_id, None) is None:
+                allowed = f"one of the {len(tombstones)} that were forgotten"
+                raise InputError(f"track must be {allowed}, got {track_id!r}")
+        catalogue.save_forgotten(store, tombstones)
     return track_ids
 
 
-def _bury(store: Store, track_ids: Sequence[str]) -> None:
+def _write_tombstones(store: Store, track_ids: Sequence[str]) -> None:
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    with store.lock("catalogue"):
-        tracks, stones = catalogue.load(store), catalogue.forgotten(store)
+    with store.lock_for(store.forgotten()):
+        tracks, tombstones = catalogue.load(store), catalogue.forgotten(store)
         for track_id in track_ids:
-            if track_id not in stones:
+            if track_id not in tombstones:
                 url = _url(store, track_id, tracks)
-                stones[track_id] = Tombstone(catalogue.url_sha256(url) if url else "", when)
-        catalogue.save_forgotten(store, stones)
+                tombstones[track_id] = Tombstone(catalogue.url_sha256(url) if url else "", when)
+        catalogue.save_forgotten(store, tombstones)
         rest = [t for t in tracks if t.track_id not in track_ids]
         if rest != tracks:
             catalogue.save(store, rest)
@@ -165,96 +127,105 @@ def _url(store: Store, track_id: str, tracks: Sequence[Track]) -> str:
     return ""
 
 
-def _take_folders(store: Store, ids: set[str]) -> list[str]:
+def _remove_derived(store: Store, ids: set[str]) -> list[str]:
     """Removes latent tables and galleries that were made from tracks."""
-    place = marking.artifact_place(store)
-    known = marking.lineage(place)
-    by_uri = {a.uri: a for a in known.there}
+    snapshot = lineage.artifact_snapshot(store)
+    known = lineage.read_lineage(snapshot)
+    by_uri = {a.uri: a for a in known.present}
     removed = []
-    for uri in artifacts.folders(place):
-        top, *_ = uri.split("/")
-        latents = top == "models" and f"{uri}/latents.parquet" in place.files
-        if not (latents or top == "gallery"):
+    for uri, parsed in {**snapshot.of(MODEL), **snapshot.of(GALLERY)}.items():
+        latents = f"{uri}/{LATENTS}" in snapshot.files
+        if parsed.kind is MODEL and not latents:
             continue
-        made = by_uri.get(uri)
-        # One without its artifact.json is half of one: nobody can use it, and nobody knows of what it is.
-        if made is None or (
-            ids & _listed(store, uri) if latents else ids & known.tracks_of(made.name, made.version).keys()
-        ):
-            if made is not None and latents:
-                marking.leave(store, [made], known)
-            with store.lock(lock_name(uri), WAIT_S):
-                removed += artifacts.drop(store, uri)
+        artifact = by_uri.get(uri)
+        # An incomplete folder is of no use, and its tracks are unknown: it is removed, too.
+        if artifact is not None:
+            tracks = (
+                _encoded(store, uri) if latents else known.tracks_of(artifact.name, artifact.version).keys()
+            )
+            if not ids & tracks:
+                continue
+            if latents:
+                lineage.leave(store, [artifact], known)
+        with store.lock(parsed.lock, WAIT_S):
+            removed += artifacts.drop(store, uri)
     return removed
 
 
-def _listed(store: Store, uri: str) -> set[str]:
-    with store.reading(store.at(f"{uri}/latents.parquet")) as path:
+def _encoded(store: Store, uri: str) -> set[str]:
+    with store.reading(store.at(f"{uri}/{LATENTS}")) as path:
         return set(pq.read_table(path, columns=["track_id"])["track_id"].unique().to_pylist())
 
 
-def _take_files(store: Store, ids: set[str]) -> list[str]:
-    """Removes whatever bears the name of a track, finished or not."""
-    found = set()
-    for uri in [*files(store), *(u for u, _ in temporary_folders(store))]:
-        for track_id in ids:
-            if uri.split("/")[0] not in KEPT and is_of(uri, track_id):
-                found.add(_root(uri, track_id))
+def _remove_own(store: Store, ids: set[str]) -> list[str]:
+    """Removes every file and folder that belongs to one of the tracks, finished or not."""
+    parsed = [kinds.parse(uri) for uri in (*store_files(store), *(u for u, _ in unfinished_folders(store)))]
+    found = {p.track_uri: p.lock for p in parsed if p.track_id in ids}
     removed = []
-    for uri in sorted(found):
-        with store.lock(lock_name(uri), WAIT_S):
-            removed += [uri] if remove(store, uri) else []
+    for uri, lock in sorted(found.items()):
+        with store.lock(lock, WAIT_S):
+            removed += [uri] if store.remove(store.at(uri)) else []
     return removed
 
 
-def _root(uri: str, track_id: str) -> str:
-    """The file or folder that bears the track's name."""
-    parts = uri.split("/")
-    depth = next(i for i, part in enumerate(parts) if is_of(part, track_id))
-    return "/".join(parts[: depth + 1])
+def _remove_rows(snapshot: Snapshot, ids: set[str]) -> list[str]:
+    """Removes the rows of tracks from the tables of augmented sets."""
+    store, removed = snapshot.store, []
+    gone = {f"{track_id}.wav" for track_id in ids}
+    for folder in snapshot.of(USE):
+        uri = f"{folder}/{TABLE}"
+        if uri not in snapshot.files:
+            continue
+        reader = csv.DictReader(io.StringIO(store.at(uri).read_text("utf-8")))
+        rows = list(reader)
+        remaining = [row for row in rows if row.get("source_file") not in gone]
+        if len(remaining) < len(rows):
+            text = io.StringIO()
+            writer = csv.DictWriter(text, reader.fieldnames or [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(remaining)
+            with store.writing(store.at(uri)) as temporary:
+                temporary.write_text(text.getvalue(), "utf-8")
+            removed.append(uri)
+    return removed
 
 
-def _take_unfinished(store: Store, ids: set[str]) -> tuple[list[str], list[str]]:
-    """Removes what killed runs left that may hold a track: scratch, unfinished folders, state of trainings."""
+def _remove_unfinished(store: Store, ids: set[str]) -> tuple[list[str], list[str]]:
+    """Removes what killed runs left that may hold a track: scratch, unfinished artifacts, training state.
+
+    Returns:
+        URIs of what was removed, and the locks of what another run holds.
+    """
     removed, running = [], []
-    for uri in _unfinished(store, ids):
-        locks = leftovers.scratch_locks(uri) if uri.startswith("work/") else (lock_name(uri),)
-        with holding(store, locks) as free:
+    for uri, lock in _unfinished(store, ids):
+        with store.try_locks([lock]) as free:
             if not free:
-                running.append(locks[0])
-            elif remove(store, uri):
+                running.append(lock)
+            elif store.remove(store.locate(uri)):
                 removed.append(uri)
     return removed, sorted(set(running))
 
 
-def _unfinished(store: Store, ids: set[str]) -> Iterator[str]:
-    learned = any(
-        ids & tracks.keys() for tracks in marking.lineage(marking.artifact_place(store)).tracks.values()
-    )
-    for path in leftovers.scratch(store.work_base):
-        uri = f"work/{path.relative_to(store.work_base).as_posix()}"
-        kind = uri.split("/")[1]
-        training = kind not in ("scratch", "separation", "copies")
-        # What bears no name of a track is a catalogue run's, older than names, or a copy of more than a track.
-        unnamed = kind == "copies" or (not training and "." not in path.name)
-        named = any(is_of(leftovers.copied(path.name) if kind == "copies" else path.name, t) for t in ids)
-        if named or (training and learned) or (unnamed and Stat(0, newest(path)).quiet):
-            yield uri
-    tops = tuple(artifacts.FOLDERS)
-    unfinished = {_temporary_root(u) for u in files(store, tops) if final(u) != u}
-    unfinished |= {u for u, _ in temporary_folders(store) if u.split("/")[0] in tops}
-    yield from sorted(unfinished)
-    # Copies that this machine made to map shards of a store elsewhere into memory.
-    copies = store.work_base / "shards"
-    for path in sorted(copies.glob("*.arrow")) if copies.is_dir() else []:
-        if shards.holds(path, ids):
-            yield f"work/shards/{path.name}"
+def _unfinished(store: Store, ids: set[str]) -> Iterator[tuple[str, str]]:
+    tracks = lineage.read_lineage(lineage.artifact_snapshot(store)).tracks.values()
+    learned = any(ids & listed.keys() for listed in tracks)
+    for parsed, path in leftovers.scratch(store):
+        if parsed.kind.scratch == "training":
+            wanted = learned
+        else:
+            wanted = parsed.track_id in ids or (_may_hold_any(parsed) and Stat(0, newest(path)).quiet)
+        if wanted:
+            yield parsed.uri, parsed.lock
+    tops = tuple(dict.fromkeys(kind.top for kind in ARTIFACTS))
+    uris = (*store_files(store, tops), *(u for u, _ in unfinished_folders(store)))
+    unfinished = {p.temporary: p.lock for p in map(kinds.parse, uris) if p.temporary and p.kind.top in tops}
+    yield from sorted(unfinished.items())
+    for path in sorted(store.work_base.glob(SHARD_COPY.glob.removeprefix("work/"))):
+        if dataset.holds(path, ids):
+            uri = f"work/{path.relative_to(store.work_base).as_posix()}"
+            yield uri, kinds.lock_name(uri)
 
 
-def _temporary_root(uri: str) -> str:
-    parts: list[str] = []
-    for part in uri.split("/"):
-        parts.append(part)
-        if TEMPORARY.match(part):
-            break
-    return "/".join(parts)
+def _may_hold_any(parsed: Parsed) -> bool:
+    """Whether scratch is not of one track: a copy of several, or a catalogue run's."""
+    return parsed.kind is COPY or not parsed.track_id

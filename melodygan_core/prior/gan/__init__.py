@@ -1,18 +1,46 @@
-"""noise -> latents: the models, their losses and their training."""
+"""GANs over latents: `DENSE` over single latents, `TEMPORAL` over sequences of them."""
 
-from melodygan_core.prior.conditions import condition_index
-from melodygan_core.prior.gan.collapse import Health, check_collapse
-from melodygan_core.prior.gan.noise import piece_noise, truncated_noise
-from melodygan_core.prior.gan.train import LatentGan, load, name_of, train
+from __future__ import annotations
 
-__all__ = [
-    "Health",
-    "LatentGan",
-    "check_collapse",
-    "condition_index",
-    "load",
-    "name_of",
-    "piece_noise",
-    "train",
-    "truncated_noise",
-]
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from melodygan_core.codec import Codec
+from melodygan_core.config import replace
+from melodygan_core.latents import LatentTable
+from melodygan_core.prior.base import Health, Prior, PriorKind
+from melodygan_core.prior.gan.dense import DenseGan
+from melodygan_core.prior.gan.dense_setup import DenseGanSetup
+from melodygan_core.prior.gan.task import GanTask
+from melodygan_core.prior.gan.temporal import TemporalGan
+from melodygan_core.prior.gan.temporal_setup import TemporalGanSetup
+
+# Wider than the range that candidates are selected in: other noise gives a slightly different diversity, and
+# what was selected at the edge has not collapsed.
+HEALTHY_RANGE = (0.4, 1.8)
+
+
+def _kind(model: Callable[..., Prior], setup: Callable[..., Any]) -> PriorKind:
+    def task(table: LatentTable, codec: Codec, config: Any, device: torch.device) -> GanTask:
+        return GanTask(setup(table, codec, config, device), config)
+
+    def check(prior: Prior, table: LatentTable, codec: Codec, device: torch.device) -> Health:
+        optimizer = prior.config.optimizer
+        # Noise that no checkpoint was selected by.
+        config = replace(prior.config, optimizer=replace(optimizer, seed=optimizer.seed + 1))
+        own = setup(table, codec, config, device)
+        decoded = own.decoded(prior.get_submodule("generator"))
+        if not np.isfinite(decoded).all():
+            return Health(finite=False, diversity=0.0, allowed=HEALTHY_RANGE)
+        return Health(True, own.diversity(decoded), HEALTHY_RANGE)
+
+    return PriorKind(model, task, check)
+
+
+DENSE = _kind(DenseGan, DenseGanSetup)
+TEMPORAL = _kind(TemporalGan, TemporalGanSetup)
+
+__all__ = ["DENSE", "HEALTHY_RANGE", "TEMPORAL", "DenseGan", "GanTask", "TemporalGan"]

@@ -1,4 +1,4 @@
-"""A generator and a discriminator of single latents, with an optional condition."""
+"""Generator and discriminator of single latents, with an optional condition."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from melodygan_core.config import DenseGanConfig
+from melodygan_core.prior.base import LatentSpace, Prior
 from melodygan_core.prior.gan.minibatch_stddev import minibatch_stddev
+from melodygan_core.prior.gan.noise import truncated_noise
 
 
 class _Block(nn.Module):
@@ -27,8 +29,8 @@ class Generator(nn.Module):
 
     Args:
         config: Sizes.
-        latent_dim: Of the autoencoder.
-        conditions: How many conditions there are; 0 for none.
+        latent_dim: Values in one latent.
+        conditions: Number of conditions; 0 for none.
     """
 
     def __init__(self, config: DenseGanConfig, latent_dim: int, conditions: int) -> None:
@@ -51,13 +53,13 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Standardised latents -> one logit each, with a projection of the condition (arXiv 1802.05637).
 
-    The last block also sees how much the batch varies (minibatch standard deviation, arXiv 1710.10196), so that
-    a generator which repeats itself is told apart.
+    The last block also takes the minibatch standard deviation (arXiv 1710.10196), by which it recognises a
+    generator that repeats itself.
 
     Args:
         config: Sizes.
-        latent_dim: Of the autoencoder.
-        conditions: How many conditions there are; 0 for none.
+        latent_dim: Values in one latent.
+        conditions: Number of conditions; 0 for none.
     """
 
     def __init__(self, config: DenseGanConfig, latent_dim: int, conditions: int) -> None:
@@ -78,3 +80,26 @@ class Discriminator(nn.Module):
             assert condition is not None
             logits = logits + (self.embedding(condition) * h).sum(dim=1) / h.shape[1] ** 0.5
         return logits
+
+
+class DenseGan(Prior):
+    """A prior over single latents, independent of one another.
+
+    Args:
+        config: Sizes.
+        space: Statistics and conditions of the latents.
+    """
+
+    config: DenseGanConfig
+
+    def __init__(self, config: DenseGanConfig, space: LatentSpace) -> None:
+        super().__init__(config, space)
+        self.generator = Generator(config, space.latent_dim, len(space.conditions))
+
+    @torch.no_grad()
+    def sample(self, tokens: int, seed: int, condition: int | None = None, truncation: float = 0.0) -> Tensor:
+        """Samples latents (tokens, latent_dim); see Prior.sample."""
+        rng = torch.Generator().manual_seed(seed)
+        noise = truncated_noise((tokens, self.config.noise_dim), truncation, rng).to(self.device)
+        index = None if condition is None else torch.full((tokens,), condition, device=self.device)
+        return self.generator(noise, index) * self.latent_std + self.latent_mean

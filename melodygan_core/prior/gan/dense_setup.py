@@ -1,4 +1,4 @@
-"""What the dense GAN is trained on: single latents, judged on the log-mel that they decode to."""
+"""What the dense GAN is trained on: single latents, measured on the log-mel that they decode to."""
 
 from __future__ import annotations
 
@@ -10,37 +10,55 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from melodygan_core import metrics
-from melodygan_core.codec import DenseAutoencoder
+from melodygan_core.codec.dense import DenseCodec
 from melodygan_core.config import DenseGanConfig, require
 from melodygan_core.dataset import Batches
 from melodygan_core.latents import LatentTable
+from melodygan_core.prior.base import LatentSpace
 from melodygan_core.prior.conditions import Conditions
-from melodygan_core.prior.gan.dense import Discriminator, Generator
+from melodygan_core.prior.gan.dense import DenseGan, Discriminator, Generator
 from melodygan_core.training import Batch, distributed
 
 VALIDATION_SAMPLES = 512
 
 
-class _Judge:
+class _Evaluator:
     """Compares generated with real latents on the log-mel that they decode to, where it is heard."""
 
-    def __init__(self, table: LatentTable, decoder: DenseAutoencoder, device: torch.device) -> None:
+    def __init__(self, table: LatentTable, decoder: DenseCodec, device: torch.device) -> None:
         self.decoder, self.device = decoder, device
         self.mean, self.std = torch.from_numpy(table.mean).to(device), torch.from_numpy(table.std).to(device)
-        self.validation = self._spread(table, "validation")
-        self.training = self._spread(table, "train")
-        # The distance of real training to real validation: what a perfect memory of the training set would get.
-        self.floor = metrics.kad(self.validation, self.training)
+        self.validation, self._validation_tracks = self._evenly_spaced(table, "validation")
+        self.training, training_tracks = self._evenly_spaced(table, "train")
+        self._kad_groups = metrics.fewest_groups(self._validation_tracks, training_tracks)
+        if self._kad_groups >= metrics.MIN_GROUPS:
+            # What a perfect memory of the training set would get.
+            self._kad_real_baseline = metrics.kad(
+                self.validation, self.training, self._validation_tracks, training_tracks
+            )
 
-    def _spread(self, table: LatentTable, split: str) -> NDArray[np.float64]:
+    def _evenly_spaced(self, table: LatentTable, split: str) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+        """Decoded segments of a split, and the track of each."""
         rows = np.flatnonzero(table.split == split)
         picked = rows[np.linspace(0, len(rows) - 1, min(len(rows), VALIDATION_SAMPLES)).round().astype(int)]
-        return self.decoded(torch.from_numpy(table.latents[picked, 0]).to(self.device))
+        latents = torch.from_numpy(table.latents[picked, 0]).to(self.device)
+        return self.decoded(latents), table.track_id[picked]
+
+    def kad(self, fake: NDArray[np.float64]) -> dict[str, float]:
+        """Returns the KAD of independent generated segments to validation by track, beside that of training.
+
+        `kad_groups` is the number of tracks behind the KAD; with fewer than two there is no KAD.
+        """
+        figures = {"kad_groups": float(self._kad_groups)}
+        if self._kad_groups >= metrics.MIN_GROUPS:
+            figures["kad"] = metrics.kad(self.validation, fake, self._validation_tracks, np.arange(len(fake)))
+            figures["kad_real_baseline"] = self._kad_real_baseline
+        return figures
 
     @torch.no_grad()
     def decoded(self, standardised: Tensor) -> NDArray[np.float64]:
         """Binned, standardised log-mels (n, n_mels * time_bins) of standardised latents."""
-        vectors = self.decoder.decode(standardised * self.std + self.mean)
+        vectors = self.decoder.decode_targets(standardised * self.std + self.mean)
         width = self.decoder.feature.n_mels * self.decoder.config.time_bins
         return vectors[:, :width].cpu().double().numpy()
 
@@ -59,14 +77,14 @@ class DenseGanSetup:
     bfloat16 = False
 
     def __init__(
-        self, table: LatentTable, decoder: DenseAutoencoder, config: DenseGanConfig, device: torch.device
+        self, table: LatentTable, decoder: DenseCodec, config: DenseGanConfig, device: torch.device
     ) -> None:
         self.config, self.device = config, device
         self._rows = np.flatnonzero(table.split == "train")
         require(len(self._rows) >= 8, "train segments", len(self._rows), "at least 8")
         self.conditions = Conditions(config.condition, table, self._rows)
         self._latents = torch.from_numpy(table.latents[:, 0])
-        self._judge = _Judge(table, decoder, device)
+        self._evaluator = _Evaluator(table, decoder, device)
         latent_dim, count = self._latents.shape[1], len(self.conditions.names)
         self.generator = Generator(config, latent_dim, count).to(device)
         self.discriminator = Discriminator(config, latent_dim, count).to(device)
@@ -102,24 +120,26 @@ class DenseGanSetup:
 
     @torch.no_grad()
     def decoded(self, generator: nn.Module) -> NDArray[np.float64]:
-        """What a generator makes of noise that stays the same: (n, n_mels * time_bins) as it is judged."""
-        return self._judge.decoded(generator(self._fixed_noise, self._fixed_condition))
+        """What a generator makes of noise that stays the same: (n, n_mels * time_bins) as it is measured."""
+        return self._evaluator.decoded(generator(self._fixed_noise, self._fixed_condition))
 
     def diversity(self, decoded: NDArray[np.floating]) -> float:
         """How far apart what was made lies beside real training segments; 1 is equal, 0 a constant."""
         return metrics.mean_distance(np.asarray(decoded, np.float64)) / metrics.mean_distance(
-            self._judge.training
+            self._evaluator.training
         )
 
     def figures(self, generator: nn.Module) -> dict[str, float]:
-        """KAD to validation, that of real training segments, and diversity."""
+        """Returns the KAD to validation by track, that of real training segments, and diversity."""
         fake = self.decoded(generator)
-        return {
-            "kad": metrics.kad(self._judge.validation, fake),
-            "kad_floor": self._judge.floor,
-            "diversity": self.diversity(fake),
-        }
+        return {**self._evaluator.kad(fake), "diversity": self.diversity(fake)}
 
     def report(self) -> dict[str, Any]:
         """Sizes."""
         return {"train_segments": len(self._rows)}
+
+    def build(self, space: LatentSpace, generator: nn.Module) -> DenseGan:
+        """The prior with the weights of a generator."""
+        prior = DenseGan(self.config, space).to(self.device)
+        prior.generator.load_state_dict(generator.state_dict())
+        return prior.eval()

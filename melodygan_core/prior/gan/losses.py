@@ -1,4 +1,4 @@
-"""Adversarial losses on logits, and the R1 penalty."""
+"""Adversarial losses of GANs over latents, and the R1 penalty with its adaptive weight."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from melodygan_core.training import distributed
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
-    """The discriminator's loss on logits of any shape.
+    """Loss of the discriminator.
 
     Args:
-        real: Logits of real latents.
-        fake: Logits of generated latents.
+        real: Logits of real latents, of any shape.
+        fake: Logits of generated latents, of any shape.
         kind: `hinge` (arXiv 1705.02894) or `non_saturating` (arXiv 1406.2661).
     """
     if kind == "hinge":
@@ -23,7 +23,12 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
 
 
 def generator_loss(fake: Tensor, kind: str) -> Tensor:
-    """The generator's loss on the logits of what it made; `kind` as for the discriminator."""
+    """Loss of the generator.
+
+    Args:
+        fake: Logits of generated latents, of any shape.
+        kind: As for `discriminator_loss`.
+    """
     if kind == "hinge":
         return -fake.mean()
     return F.softplus(-fake).mean()
@@ -41,14 +46,14 @@ def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
 
 
 class R1Weight(nn.Module):
-    """The weight of the R1 penalty, which rises while the discriminator is too sure of real data.
+    """Weight of the R1 penalty, which rises while the discriminator is too sure of real data.
 
-    On small data a discriminator learns the training set by heart; the mean sign of its logits on real data
-    tells (the measure of arXiv 2006.06676, which adapts its augmentation by it).
+    On few data a discriminator memorises the training set. The mean sign of its logits on real data shows that
+    (arXiv 2006.06676, which adapts its augmentation by it). Must be on the device of the discriminator.
 
     Args:
-        gamma: The weight at the start.
-        target: Mean sign of the logits of real data above which the weight rises; None for a constant weight.
+        gamma: Initial weight.
+        target: Mean sign of the logits on real data above which the weight rises; None for a constant weight.
     """
 
     RATE, RANGE = 1.02, 100.0
@@ -56,14 +61,19 @@ class R1Weight(nn.Module):
 
     def __init__(self, gamma: float, target: float | None) -> None:
         super().__init__()
-        self._first, self._target = gamma, target
+        self._initial, self._target = gamma, target
         self.register_buffer("gamma", torch.tensor(gamma))
 
     @torch.no_grad()
     def update(self, real_logits: Tensor) -> None:
-        """Moves the weight by a step, within a hundredth and a hundred times what it started as."""
+        """Multiplies or divides the weight by RATE; it stays within a factor RANGE of its initial value.
+
+        Args:
+            real_logits: (n,), on real latents.
+        """
         if self._target is None:
             return
-        up = float(distributed.global_mean(real_logits.sign().mean())) > self._target
-        moved = self.gamma * (self.RATE if up else 1 / self.RATE)
-        self.gamma.copy_(moved.clamp(self._first / self.RANGE, self._first * self.RANGE))
+        rises = distributed.global_mean(real_logits.sign().mean()) > self._target
+        # Stays on the device: a comparison in Python would wait for the GPU in every step.
+        moved = self.gamma * torch.where(rises, self.RATE, 1 / self.RATE)
+        self.gamma.copy_(moved.clamp(self._initial / self.RANGE, self._initial * self.RANGE))

@@ -1,8 +1,8 @@
-"""A generator and a discriminator of latent sequences, coherent over any length (Musika, arXiv 2208.08706).
+"""Generator and discriminator of latent sequences, coherent over any length (Musika, arXiv 2208.08706).
 
-A token is made from style coordinates and noise at its place and a little to each side, so that any length can
-be made at once and a longer piece begins like a shorter one. Musika makes patch by patch and leaves the seams
-to the discriminator, which sees two neighbours; here convolutions go on across the border, and there is none.
+A token depends on the style and the noise at its position and its neighbours'. Any length is generated in one
+pass, and a longer piece starts like a shorter one. Musika generates patch by patch and leaves the seams to the
+discriminator, which sees two neighbouring patches. Here convolutions cross the border: there is no seam.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melodygan_core.config import TemporalGanConfig
+from melodygan_core.prior.base import LatentSpace, Prior
 from melodygan_core.prior.gan.minibatch_stddev import minibatch_stddev
+from melodygan_core.prior.gan.noise import piece_noise
 
 _START = 4
 _NOISE_SCALE = 0.1
 
 
 def _pooled(x: Tensor, positions: int) -> Tensor:
-    """(n, tokens, dim) -> (n, positions, dim), the mean of each stretch."""
+    """(n, tokens, dim) -> (n, positions, dim), the mean over equal groups of consecutive tokens."""
     return x.reshape(x.shape[0], positions, -1, x.shape[2]).mean(dim=2)
 
 
 class _Modulated(nn.Module):
-    """A layer, noise, and a norm whose scale and shift the style sets (AdaIN-like).
+    """A layer, noise, and a norm whose scale and shift are computed from the style (AdaIN-like).
 
-    Every second layer doubles the positions, by one matrix for the earlier and one for the later of each two:
-    what only repeats them leaves neighbours alike. The others are convolutions.
+    Every second layer doubles the positions, with one matrix for the first and one for the second of each pair,
+    because plain repetition makes neighbours alike. The other layers are convolutions.
     """
 
     def __init__(self, width: int, style_dim: int, *, doubling: bool) -> None:
@@ -55,8 +57,8 @@ class Generator(nn.Module):
 
     Args:
         config: Sizes.
-        latent_dim: Of the autoencoder.
-        conditions: How many conditions there are; 0 for none.
+        latent_dim: Values in one latent.
+        conditions: Number of conditions; 0 for none.
     """
 
     def __init__(self, config: TemporalGanConfig, latent_dim: int, conditions: int) -> None:
@@ -71,7 +73,7 @@ class Generator(nn.Module):
         self.head = nn.Linear(config.width, latent_dim)
 
     def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Makes the tokens between the margins of what it is given.
+        """Generates the tokens between the margins of the noise.
 
         Args:
             noise: (n, margin + tokens + margin, noise_dim), multiples of `config.margin`; see piece_noise.
@@ -81,21 +83,21 @@ class Generator(nn.Module):
             (n, tokens, latent_dim)
         """
         c = self.config
-        local_style, whole, local, layers = noise.split(
+        local_style, global_style, local, layers = noise.split(
             [c.style_dim, c.global_dim, c.local_dim, 2 * c.stages], dim=2
         )
         if self.embedding is not None:
             assert condition is not None
-            whole = whole + self.embedding(condition)[:, None]
-        style = torch.cat([local_style, whole], dim=2)
+            global_style = global_style + self.embedding(condition)[:, None]
+        style = torch.cat([local_style, global_style], dim=2)
         tokens = noise.shape[1]
         first = _pooled(style, tokens // c.margin)
         x = self.start(torch.cat([first, local[:, :: c.margin]], dim=2))
         for k, block in enumerate(self.blocks):
             positions = x.shape[1] * (2 if k % 2 == 0 else 1)
-            # Each position has noise of its own, whatever the resolution: every n-th value of the layer's.
-            drawn = layers[:, :: tokens // positions, k : k + 1]
-            x = block(x, _pooled(style, positions), drawn)
+            # Noise of its own for each position at any resolution: every n-th value of the layer's noise.
+            layer_noise = layers[:, :: tokens // positions, k : k + 1]
+            x = block(x, _pooled(style, positions), layer_noise)
         return self.head(x[:, c.margin : -c.margin])
 
 
@@ -104,8 +106,8 @@ class Discriminator(nn.Module):
 
     Args:
         config: Sizes.
-        latent_dim: Of the autoencoder.
-        conditions: How many conditions there are; 0 for none.
+        latent_dim: Values in one latent.
+        conditions: Number of conditions; 0 for none.
     """
 
     def __init__(self, config: TemporalGanConfig, latent_dim: int, conditions: int) -> None:
@@ -131,3 +133,31 @@ class Discriminator(nn.Module):
             assert condition is not None
             logits = logits + (self.embedding(condition) * h).sum(dim=1) / h.shape[1] ** 0.5
         return logits
+
+
+class TemporalGan(Prior):
+    """A prior over sequences of latents, of any length in one pass; a longer piece begins with a shorter one.
+
+    Args:
+        config: Sizes.
+        space: Statistics and conditions of the latents.
+    """
+
+    config: TemporalGanConfig
+
+    def __init__(self, config: TemporalGanConfig, space: LatentSpace) -> None:
+        super().__init__(config, space)
+        self.generator = Generator(config, space.latent_dim, len(space.conditions))
+
+    @property
+    def border_tokens(self) -> int:
+        """Tokens that start as one position: between two such groups a seam could be left."""
+        return self.config.margin
+
+    @torch.no_grad()
+    def sample(self, tokens: int, seed: int, condition: int | None = None, truncation: float = 0.0) -> Tensor:
+        """Samples latents (tokens, latent_dim); see Prior.sample."""
+        noise = piece_noise(self.config, tokens, seed, truncation)[None].to(self.device)
+        index = None if condition is None else torch.full((1,), condition, device=self.device)
+        latents = self.generator(noise, index) * self.latent_std + self.latent_mean
+        return latents[0, :tokens]

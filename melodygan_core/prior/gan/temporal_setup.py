@@ -1,4 +1,4 @@
-"""What the temporal GAN is trained on: pairs of neighbouring patches, judged on the log-mel they decode to."""
+"""What the temporal GAN is trained on: pairs of neighbouring patches, measured on their decoded log-mel."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from melodygan_core import metrics
-from melodygan_core.codec import TemporalAutoencoder
+from melodygan_core.codec.temporal import TemporalCodec
 from melodygan_core.config import TemporalGanConfig
 from melodygan_core.dataset import CropSampler
 from melodygan_core.errors import InputError
 from melodygan_core.latents import LatentTable
+from melodygan_core.prior.base import LatentSpace
 from melodygan_core.prior.conditions import Conditions
 from melodygan_core.prior.gan.noise import coordinates
-from melodygan_core.prior.gan.temporal import Discriminator, Generator
+from melodygan_core.prior.gan.temporal import Discriminator, Generator, TemporalGan
 from melodygan_core.training import Batch, distributed
 
 VALIDATION_PAIRS = 64
@@ -25,7 +26,7 @@ WINDOW_S = 3.0
 
 
 class Sequences:
-    """The stretches of consecutive latents of a split, drawn from at any token.
+    """The consecutive latents of a split, drawn from at any token.
 
     Args:
         table: Standardised.
@@ -33,7 +34,7 @@ class Sequences:
         tokens: Of what is drawn.
 
     Raises:
-        InputError: no stretch is that long.
+        InputError: no consecutive latents are that many.
     """
 
     def __init__(self, table: LatentTable, split: str, tokens: int) -> None:
@@ -45,25 +46,30 @@ class Sequences:
         )
         edges = np.flatnonzero(np.concatenate([[True], ~same, [True]]))
         first, length = rows[edges[:-1]], np.diff(edges) * per_row
-        self._places = CropSampler(first * per_row, length, tokens)
-        if not self._places:
+        self._sampler = CropSampler(first * per_row, length, tokens)
+        if not self._sampler:
             raise InputError(
                 f"{split} has no {tokens} consecutive latents; the longest are {length.max(initial=0)}"
             )
         self.tokens, self.per_row = tokens, per_row
+        self._track_id = table.track_id
         self._latents = table.latents.reshape(-1, table.latents.shape[2])
         # Of the table, in which a sequence may begin.
         self.rows = np.concatenate(
-            [np.arange(first[k], first[k] + length[k] // per_row) for k in self._places.span]
+            [np.arange(first[k], first[k] + length[k] // per_row) for k in self._sampler.span]
         )
 
     def sample(self, count: int, rng: np.random.Generator) -> tuple[Tensor, NDArray[np.int64]]:
         """Random sequences (count, tokens, latent_dim), and the table's row that each begins in."""
-        return self._taken(self._places.sample(count, rng)[0])
+        return self._taken(self._sampler.sample(count, rng)[0])
 
     def evenly_spaced(self, at_most: int) -> Tensor:
-        """Sequences (n, tokens, latent_dim) that do not overlap, evenly over all stretches."""
-        return self._taken(self._places.evenly_spaced(at_most)[0])[0]
+        """Sequences (n, tokens, latent_dim) that do not overlap, evenly over all of them."""
+        return self._taken(self._sampler.evenly_spaced(at_most)[0])[0]
+
+    def evenly_spaced_tracks(self, at_most: int) -> NDArray[np.str_]:
+        """Returns the track id (n,) of each sequence of `evenly_spaced`."""
+        return self._track_id[self._sampler.evenly_spaced(at_most)[0] // self.per_row]
 
     def _taken(self, starts: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
         taken = self._latents[starts[:, None] + np.arange(self.tokens)]
@@ -71,7 +77,7 @@ class Sequences:
 
 
 class TemporalGanSetup:
-    """Pairs of patches of training stretches, against pairs that the generator makes.
+    """Pairs of patches of training latents, against pairs that the generator makes.
 
     Args:
         table: Of the autoencoder's latents.
@@ -81,7 +87,7 @@ class TemporalGanSetup:
     """
 
     def __init__(
-        self, table: LatentTable, decoder: TemporalAutoencoder, config: TemporalGanConfig, device: torch.device
+        self, table: LatentTable, decoder: TemporalCodec, config: TemporalGanConfig, device: torch.device
     ) -> None:
         self.config, self.device, self._decoder = config, device, decoder
         self.r1_target, self.bfloat16 = config.r1_target, config.bfloat16
@@ -94,12 +100,27 @@ class TemporalGanSetup:
         self.discriminator = Discriminator(config, latent_dim, count).to(device)
 
         held = Sequences(table, "validation", pair)
+        sequences = {"train": self._training, "validation": held}
         self._real = {
-            "train": self._embedded(self._log_mel(self._training.evenly_spaced(VALIDATION_PAIRS))),
-            "validation": self._embedded(self._log_mel(held.evenly_spaced(VALIDATION_PAIRS))),
+            split: self._embedded(self._log_mel(s.evenly_spaced(VALIDATION_PAIRS)))
+            for split, s in sequences.items()
         }
-        # The distance of real training to real validation: what a perfect memory of the training set would get.
-        self._floor = metrics.kad(self._real["validation"], self._real["train"])
+        # Every pair gives the same number of windows, one after the other.
+        self._real_tracks = {
+            split: np.repeat(
+                tracks := s.evenly_spaced_tracks(VALIDATION_PAIRS), len(self._real[split]) // len(tracks)
+            )
+            for split, s in sequences.items()
+        }
+        self._kad_groups = metrics.fewest_groups(*self._real_tracks.values())
+        if self._kad_groups >= metrics.MIN_GROUPS:
+            # What a perfect memory of the training set would get.
+            self._kad_real_baseline = metrics.kad(
+                self._real["validation"],
+                self._real["train"],
+                self._real_tracks["validation"],
+                self._real_tracks["train"],
+            )
         rng = torch.Generator().manual_seed(config.optimizer.seed)
         self._fixed_noise = self.noise(VALIDATION_PAIRS, rng)
         drawn = np.random.default_rng(config.optimizer.seed)
@@ -123,10 +144,10 @@ class TemporalGanSetup:
         anchors = 2 + -(-tokens // spacing)
         first = torch.randint(spacing, (count,), generator=rng)
         style = torch.randn(count, anchors, c.style_dim, generator=rng)
-        whole = torch.randn(count, 1, c.global_dim, generator=rng).expand(-1, tokens, -1)
-        places = torch.randn(count, tokens, c.local_dim + 2 * c.stages, generator=rng)
+        global_style = torch.randn(count, 1, c.global_dim, generator=rng).expand(-1, tokens, -1)
+        local_noise = torch.randn(count, tokens, c.local_dim + 2 * c.stages, generator=rng)
         local_style = coordinates(style, tokens, spacing, first)
-        return torch.cat([local_style, whole, places], dim=2).to(self.device)
+        return torch.cat([local_style, global_style, local_noise], dim=2).to(self.device)
 
     def fake(self, count: int, condition: Tensor | None) -> Tensor:
         """What the generator makes now (count, 2 * patch_tokens, latent_dim), with gradients."""
@@ -141,8 +162,10 @@ class TemporalGanSetup:
             return latents
         augment, device, (count, _, dim) = self.config.augment, self.device, latents.shape
         gain = 1 + augment * distributed.sample_global(count, lambda n: torch.randn(n, 1, 1, device=device))
-        kept = distributed.sample_global(count, lambda n: torch.rand(n, 1, dim, device=device)) >= augment
-        return latents * gain * kept
+        channel_mask = (
+            distributed.sample_global(count, lambda n: torch.rand(n, 1, dim, device=device)) >= augment
+        )
+        return latents * gain * channel_mask
 
     @torch.no_grad()
     def _log_mel(self, standardised: Tensor) -> NDArray[np.float32]:
@@ -167,14 +190,28 @@ class TemporalGanSetup:
         return metrics.mean_distance(self._embedded(decoded)) / metrics.mean_distance(self._real["train"])
 
     def figures(self, generator: nn.Module) -> dict[str, float]:
-        """KAD to validation, that of real training pairs, and diversity."""
+        """Returns the KAD to validation by track, that of real training pairs, and diversity.
+
+        `kad_groups` is the number of tracks behind the KAD; with fewer than two there is no KAD.
+        """
         made = self.decoded(generator)
-        return {
-            "kad": metrics.kad(self._real["validation"], self._embedded(made)),
-            "kad_floor": self._floor,
-            "diversity": self.diversity(made),
-        }
+        figures = {"diversity": self.diversity(made), "kad_groups": float(self._kad_groups)}
+        if self._kad_groups < metrics.MIN_GROUPS:
+            return figures
+        embedded = self._embedded(made)
+        pieces = np.repeat(np.arange(len(made)), len(embedded) // len(made))
+        figures["kad"] = metrics.kad(
+            self._real["validation"], embedded, self._real_tracks["validation"], pieces
+        )
+        figures["kad_real_baseline"] = self._kad_real_baseline
+        return figures
 
     def report(self) -> dict[str, Any]:
         """Sizes."""
         return {"patch_s": self.config.patch_tokens / self._decoder.latent_rate}
+
+    def build(self, space: LatentSpace, generator: nn.Module) -> TemporalGan:
+        """The prior with the weights of a generator."""
+        prior = TemporalGan(self.config, space).to(self.device)
+        prior.generator.load_state_dict(generator.state_dict())
+        return prior.eval()

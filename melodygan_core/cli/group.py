@@ -1,0 +1,90 @@
+"""The command group: commands of the core, commands of installed packages, and one sentence per error."""
+
+from __future__ import annotations
+
+import functools
+from importlib import metadata
+from typing import Any
+
+import click
+
+from melodygan_core.errors import INSTALL, InputError, MelodyGANError, storage_errors
+
+# Packages add commands in this group of entry points. The core imports none of them.
+ENTRY_POINTS = "melodygan.commands"
+# Commands that need Dagster. They are named here for the message when they are not installed.
+DAGSTER_COMMANDS = ("demo", "forget", "run", "ui")
+INSTALL_DAGSTER = f"{INSTALL} ."
+
+
+class Failure(click.ClickException):
+    """One sentence on stderr, and exit status 1."""
+
+
+class InputFailure(Failure):
+    """One sentence on stderr about a value that is not allowed, and exit status 2, as in click."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """A group that also has the commands of the entry points in `melodygan.commands`.
+
+    A command is imported when it is called or listed. Errors of the package become one sentence and an exit
+    status: 2 for an input error, 1 otherwise.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, sorted."""
+        return sorted({*self.commands, *entry_points()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, or None."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        entry_point = entry_points().get(cmd_name)
+        if entry_point is None:
+            return _unavailable(cmd_name) if cmd_name in DAGSTER_COMMANDS else None
+        try:
+            return entry_point.load()
+        except ImportError:
+            return _unavailable(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; an error of the package is one sentence, not a traceback."""
+        try:
+            with storage_errors():
+                return super().invoke(ctx)
+        except MelodyGANError as error:
+            raise failure(error) from error
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "dagster":
+                raise
+            raise Failure(_needs_dagster(ctx.invoked_subcommand or "")) from error
+
+
+def failure(error: MelodyGANError) -> Failure:
+    """The failure that an error becomes, by its code."""
+    return (InputFailure if error.code == InputError.code else Failure)(str(error))
+
+
+@functools.cache
+def entry_points() -> dict[str, metadata.EntryPoint]:
+    """Commands that installed packages add, by name."""
+    return {entry_point.name: entry_point for entry_point in metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def _needs_dagster(command: str) -> str:
+    return f"`melodygan {command}` needs Dagster, which is not installed: {INSTALL_DAGSTER}"
+
+
+def _unavailable(name: str) -> click.Command:
+    """A command in place of one that cannot be imported."""
+
+    def fail() -> None:
+        raise Failure(_needs_dagster(name))
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    text = f"Not available: {INSTALL_DAGSTER}"
+    return click.Command(name, callback=fail, context_settings=settings, short_help=text)

@@ -1,0 +1,321 @@
+"""What a release can do: generate, reconstruct, interpolate, transfer and augment."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from melodygan_core.cli import options
+
+if TYPE_CHECKING:
+    from melodygan_core.release import Release
+    from melodygan_core.services.output import ServiceResult
+
+FAILED_SHOWN = 20
+# Work that takes longer than this announces itself.
+SLOW_S = 1.0
+
+
+def _resolve(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    from melodygan_core.services.releases import resolve_release
+
+    return resolve_release(value)
+
+
+_release = click.argument("release", callback=_resolve)
+
+
+@click.command()
+@_release
+@click.option(
+    "--count",
+    cls=options.FieldOption,
+    config="GenerationConfig",
+    field="count",
+    type=click.IntRange(1, 10_000),
+    help="Pieces to generate.",
+)
+@click.option(
+    "--seconds",
+    cls=options.FieldOption,
+    config="GenerationConfig",
+    field="duration_s",
+    type=options.Number(0, 3600, min_open=True),
+    help="Length of each piece.",
+)
+@options.seed("GenerationConfig", "Random seed; piece k of a seed is the same for every --count.")
+@click.option(
+    "--truncation",
+    cls=options.FieldOption,
+    config="GenerationConfig",
+    field="truncation",
+    type=options.Truncation(),
+    help="Noise beyond this many standard deviations is drawn again; 0 for no limit.",
+)
+@click.option("--condition", default="", help="A stem or tag that the model was trained with.")
+@options.vocoder
+@options.device
+@options.output("samples")
+def generate(
+    release: str,
+    count: int,
+    seconds: float,
+    seed: int,
+    truncation: float,
+    condition: str,
+    vocoder: str | None,
+    device: str,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Generates new pieces with a release.
+
+    RELEASE is a folder, or STORE/releases/PIPELINE/VERSION of a remote store. Prints the file, length and
+    loudness of each piece. Warns if a track that the release was trained on was forgotten since; only a release
+    in its store knows that, a copy elsewhere does not.
+    """
+    from melodygan_core.config import replace
+    from melodygan_core.services.releases import check_condition
+
+    folder = _prepare(release, out, overwrite, "samples")
+    if condition:
+        check_condition(release, condition)
+    opened = _open(release, vocoder, device)
+    from melodygan_core.services.generate import generate as service
+
+    config = replace(
+        opened.generation,
+        count=count,
+        duration_s=seconds,
+        seed=seed,
+        truncation=truncation,
+        condition=condition,
+    )
+    _report(folder, service(opened, config, folder, overwrite=overwrite))
+
+
+@click.command()
+@_release
+@click.argument("sound", type=options.SOUND)
+@options.vocoder
+@options.device
+@options.output("reconstructed")
+def reconstruct(
+    release: str, sound: Path, vocoder: str | None, device: str, out: Path | None, overwrite: bool
+) -> None:
+    """Encodes and decodes a sound.
+
+    Writes what codec and vocoder keep of SOUND, and prints how much of its melody and rhythm is left.
+    """
+    folder = _prepare(release, out, overwrite, "reconstructed")
+    opened = _open(release, vocoder, device)
+    from melodygan_core.services.reconstruct import reconstruct as service
+
+    _report(folder, service(opened, sound, folder, overwrite=overwrite))
+
+
+@click.command()
+@_release
+@click.argument("first", type=options.SOUND)
+@click.argument("second", type=options.SOUND)
+@click.option("--steps", type=click.IntRange(2, 100), default=5, help="Sounds, both ends included.")
+@options.vocoder
+@options.device
+@options.output("interpolated")
+def interpolate(
+    release: str,
+    first: Path,
+    second: Path,
+    steps: int,
+    vocoder: str | None,
+    device: str,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Makes sounds between two sounds.
+
+    The way from FIRST to SECOND is a straight line through the latents. The sounds are as long as the shorter
+    one.
+    """
+    folder = _prepare(release, out, overwrite, "interpolated")
+    opened = _open(release, vocoder, device)
+    from melodygan_core.services.interpolate import interpolate as service
+
+    _report(folder, service(opened, first, second, steps, folder, overwrite=overwrite))
+
+
+@click.command()
+@_release
+@click.argument("content", type=options.SOUND)
+@click.option("--style", type=options.SOUND, help="A sound whose timbre is taken.")
+@click.option("--style-tag", default="", help="Or a tag of the tracks that the release was trained on.")
+@click.option(
+    "--strength", type=options.Number(0, 1), default=1.0, help="0 keeps the timbre, 1 takes the style's."
+)
+@options.device
+@options.output("transferred")
+def transfer(
+    release: str,
+    content: Path,
+    style: Path | None,
+    style_tag: str,
+    strength: float,
+    device: str,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Gives a sound the timbre of another one.
+
+    CONTENT keeps its melody and rhythm, and gets the timbre of --style, a sound, or of --style-tag, a tag of
+    the training tracks.
+    """
+    from melodygan_core.services.releases import check_style_tag
+
+    if (style is None) == (not style_tag):
+        raise click.UsageError("give either --style or --style-tag")
+    folder = _prepare(release, out, overwrite, "transferred")
+    if style_tag:
+        check_style_tag(release, style_tag)
+    # The content's own sound is filtered: no vocoder is heard, so the one without weights will do.
+    opened = _open(release, "griffin_lim", device)
+    from melodygan_core.services.transfer import transfer as service
+
+    _report(folder, service(opened, content, style, style_tag, strength, folder, overwrite=overwrite))
+
+
+@click.command()
+@_release
+@click.argument("dataset", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option(
+    "--copies",
+    cls=options.FieldOption,
+    config="AugmentConfig",
+    field="copies",
+    type=click.IntRange(1, 1000),
+    help="Variations of each sound.",
+)
+@click.option(
+    "--strength",
+    cls=options.FieldOption,
+    config="AugmentConfig",
+    field="strength",
+    type=options.Number(0, 1),
+    help="How far variations go: 0 keeps the sound.",
+)
+@options.seed("AugmentConfig", "Random seed; variation k of a sound is the same for every --copies.")
+@click.option("--licence", default="", help="Licence of sounds for which the set names none.")
+@click.option(
+    "--rights",
+    cls=options.FieldOption,
+    config="AugmentConfig",
+    field="rights",
+    type=options.RIGHTS_NAME,
+    help="Rights to sounds for which the set names none.",
+)
+@options.device
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("augmented"),
+    help="New or empty folder to write to, or one that the same command started to fill.",
+)
+def augment(
+    release: str,
+    dataset: Path,
+    copies: int,
+    strength: float,
+    seed: int,
+    licence: str,
+    rights: str,
+    device: str,
+    out: Path,
+) -> None:
+    """Makes variations of a labelled set of sounds.
+
+    Every variation keeps the label of its sound. The result is a Hugging Face `audiofolder`.
+
+    DATASET is a folder of sounds, with a `metadata.csv` or `metadata.jsonl` or a folder per label; or the store
+    of a MelodyGAN. The same command continues where it was stopped. Sounds that cannot be read are named, the
+    rest continue, and the exit status is 1.
+    """
+    from melodygan_core.config import AugmentConfig, from_dict
+    from melodygan_core.services.output import check_resumable
+    from melodygan_core.services.releases import check_release
+
+    settings = {"copies": copies, "seed": seed, "strength": strength, "licence": licence, "rights": rights}
+    config = from_dict(AugmentConfig, settings)
+    check_release(release)
+    check_resumable(out)
+    opened = _open(release, "griffin_lim", device)
+    from melodygan_core.services.augment import augment as service
+
+    result = service(opened, dataset, out, config)
+    click.echo(f"{out / 'metadata.csv'}  {len(result.rows)} variations, {result.made} of them new")
+    for name, reason in list(result.failed.items())[:FAILED_SHOWN]:
+        click.echo(f"{name}: {reason}", err=True)
+    if len(result.failed) > FAILED_SHOWN:
+        click.echo(f"and {len(result.failed) - FAILED_SHOWN} more", err=True)
+    _report_licences(opened.manifest.sources["licences"])
+    if result.failed:
+        sys.exit(1)
+
+
+COMMANDS = (generate, reconstruct, interpolate, transfer, augment)
+
+
+def _prepare(release: str, out: Path | None, overwrite: bool, default: str) -> Path:
+    """The folder to write to, after the checks that need no model."""
+    from melodygan_core.services.output import check_output, new_folder
+    from melodygan_core.services.releases import check_release
+
+    if overwrite and out is None:
+        raise click.UsageError("--overwrite needs --out: without it every call gets a new folder")
+    check_release(release)
+    folder = new_folder(Path(default)) if out is None else out
+    check_output(folder, overwrite=overwrite)
+    return folder
+
+
+def _open(name: str, vocoder: str | None, device: str) -> Release:
+    with _announced(f"Loading {name} ..."):
+        from melodygan_core.services.releases import open_release
+
+        opened = open_release(name, vocoder or "", device)
+    if opened.erased:
+        tracks = ", ".join(opened.erased)
+        click.echo(f"Warning: the release was trained on {tracks}, forgotten since: train again", err=True)
+    return opened.release
+
+
+@contextmanager
+def _announced(message: str) -> Iterator[None]:
+    """Prints a line to stderr if the block takes longer than SLOW_S."""
+    timer = threading.Timer(SLOW_S, click.echo, [message], {"err": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _report(folder: Path, result: ServiceResult) -> None:
+    for sound in result.sounds:
+        figures = "".join(f"  {name} {_short(value)}" for name, value in sound.figures.items())
+        line = f"{folder / sound.file}  {sound.duration_s:g} s  {sound.loudness_lufs:g} LUFS{figures}"
+        click.echo(line)
+    _report_licences(result.licences)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}"
+
+
+def _report_licences(licences: list[str]) -> None:
+    click.echo(f"Licences of the training tracks: {', '.join(licences)}")

@@ -1,0 +1,48 @@
+"""Configs of the vocoders: log-mel -> waveform."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from melodygan_core.config.base import ConfigModel
+from melodygan_core.config.training import OptimizerConfig
+from melodygan_core.config.values import OddKernel, Stems
+
+
+class VocoderConfig(ConfigModel):
+    """A neural vocoder, after Vocos (arXiv 2306.00814): log-mel -> spectrum -> inverse STFT."""
+
+    stems: Stems = Field(("mix",), description="Stems that the vocoder is trained on.")
+    width: int = Field(192, ge=1, le=8192, description="Channels of the network at frame rate.")
+    blocks: int = Field(3, ge=1, le=32, description="ConvNeXt blocks.")
+    kernel: OddKernel = Field(7, description="Kernel size of a block's depthwise convolution, in frames.")
+    crop_frames: int = Field(64, ge=8, le=16_384, description="Frames in one training example.")
+    mel_weight: float = Field(10.0, ge=0, le=1000, description="Weight of the log-mel loss.")
+    stft_weight: float = Field(1.0, ge=0, le=1000, description="Weight of the multi-resolution STFT loss.")
+    adv_weight: float = Field(
+        0.1, ge=0, le=1000, description="Weight of the adversarial loss; 0 trains without discriminators."
+    )
+    feature_matching_weight: float = Field(
+        0.5, ge=0, le=1000, description="Weight of the feature matching loss."
+    )
+    disc_start: float = Field(
+        0.75, ge=0, lt=1, description="Fraction of the training after which the discriminators join."
+    )
+    disc_channels: int = Field(
+        8, ge=1, le=1024, description="Channels of the first convolution of each of the three discriminators."
+    )
+    optimizer: OptimizerConfig = Field(
+        default_factory=lambda: OptimizerConfig(
+            max_steps=1600, batch_size=8, learning_rate=1e-3, eval_every=100, weight_decay=1e-2
+        ),
+        description="The vocoder's training run.",
+    )
+
+
+class GriffinLimConfig(ConfigModel):
+    """Phase reconstruction from mel magnitudes; needs no training."""
+
+    iterations: int = Field(32, ge=1, le=10_000, description="Iterations of fast Griffin-Lim.")
+    momentum: float = Field(
+        0.99, ge=0, lt=1, description="Momentum; 0 is the original algorithm, 0.99 the fast one."
+    )

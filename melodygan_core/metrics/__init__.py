@@ -1,0 +1,55 @@
+"""Embeddings of log-mel windows, distances between sets of them, and intervals by track."""
+
+from melodygan_core.metrics.bootstrap import bootstrap_by_group
+from melodygan_core.metrics.distances import (
+    MIN_GROUPS,
+    MIN_GROUPS_TO_COMPARE,
+    KadSums,
+    density_coverage,
+    fad,
+    fad_infinity,
+    fewest_for_fad,
+    fewest_groups,
+    kad,
+    kad_sums,
+    mean_distance,
+    median_distance,
+    too_few_groups,
+)
+from melodygan_core.metrics.embedding import (
+    BAND_GROUPS,
+    CONTRAST_SCALE,
+    EMBEDDING,
+    MEAN_SCALE,
+    MODULATION_HZ,
+    MODULATION_SCALE,
+    SPREAD_SCALE,
+    Embeddings,
+    embed,
+)
+
+__all__ = [
+    "BAND_GROUPS",
+    "CONTRAST_SCALE",
+    "EMBEDDING",
+    "MEAN_SCALE",
+    "MIN_GROUPS",
+    "MIN_GROUPS_TO_COMPARE",
+    "MODULATION_HZ",
+    "MODULATION_SCALE",
+    "SPREAD_SCALE",
+    "Embeddings",
+    "KadSums",
+    "bootstrap_by_group",
+    "density_coverage",
+    "embed",
+    "fad",
+    "fad_infinity",
+    "fewest_for_fad",
+    "fewest_groups",
+    "kad",
+    "kad_sums",
+    "mean_distance",
+    "median_distance",
+    "too_few_groups",
+]

@@ -1,0 +1,147 @@
+"""Everything that this package uses of Dagster's private modules, with the reason for each.
+
+Dagster may change these names in any release, so no other module imports from `dagster._core`.
+`tests/dagster/test_private.py` calls each of them and fails when an upgrade changes one.
+
+- `AssetJob`, `AssetGraph`: types of public functions' results that Dagster does not export.
+- `RANGE_START`, `RANGE_END`, `PARTITION`, `REPOSITORY`: run tags. Dagster documents the tags of a range, but
+  exports none of the names.
+- `data_version_tags`, `data_version_of`, `provenance_tags`: a logged `AssetMaterialization` carries its
+  version and its inputs' versions as tags. Only a returned `MaterializeResult` gets them from Dagster, and a
+  run over many tracks cannot return one result per track.
+- `evaluations`, `failed_blocking_checks`: `DagsterInstance` has no public method that reads the results of
+  asset checks.
+- `worker_processes`: the process of a run is recorded in engine events only.
+- `failure_reason`: a step's error, without the sentences that Dagster wraps around it.
+- `free_pool_slots`: a killed run keeps its place in a pool until somebody frees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    DEFAULT_DATA_VERSION,
+    extract_data_version_from_entry,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.events import EngineEventData
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+    REPOSITORY_LABEL_TAG,
+)
+
+AssetJob: TypeAlias = UnresolvedAssetJobDefinition
+AssetGraph: TypeAlias = BaseAssetGraph
+
+RANGE_START, RANGE_END = ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG
+PARTITION = PARTITION_NAME_TAG
+REPOSITORY = REPOSITORY_LABEL_TAG
+
+_EVALUATED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
+_PROCESS_EVENTS = (dg.DagsterEventType.RUN_START, dg.DagsterEventType.STEP_START)
+
+
+def data_version_tags(version: str) -> dict[str, str]:
+    """Returns the tags that give a logged event its data version."""
+    return {DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+
+
+def data_version_of(event: dg.AssetMaterialization | None) -> str:
+    """Returns the data version of a materialization; empty if there is none."""
+    return (event.tags or {}).get(DATA_VERSION_TAG, "") if event else ""
+
+
+def provenance_tags(
+    instance: dg.DagsterInstance, version: str, code_version: str, inputs: Mapping[dg.AssetKey, str | None]
+) -> dict[str, str]:
+    """Returns the tags that Dagster gives to a returned result, for a materialization that is logged.
+
+    Args:
+        instance: Holds the inputs' latest versions.
+        version: Data version of the materialization.
+        code_version: Code version of the asset.
+        inputs: Upstream asset to the partition that was read; None for an unpartitioned asset.
+    """
+    tags = data_version_tags(version) | {CODE_VERSION_TAG: code_version}
+    for key, partition in inputs.items():
+        record = instance.get_latest_data_version_record(key, partition_key=partition)
+        if record is not None:
+            found = extract_data_version_from_entry(record.event_log_entry) or DEFAULT_DATA_VERSION
+            tags[get_input_data_version_tag(key)] = found.value
+            tags[get_input_event_pointer_tag(key)] = str(record.storage_id)
+    return tags
+
+
+def evaluations(
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey, limit: int
+) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
+    """Yields the id of the run and the result of each finished execution of a check, newest first."""
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=limit):
+        if record.status in _EVALUATED and record.evaluation is not None:
+            yield record.run_id, record.evaluation
+
+
+def failed_blocking_checks(
+    instance: dg.DagsterInstance, graph: AssetGraph, assets: Sequence[dg.AssetKey]
+) -> list[str]:
+    """Returns the names of the assets' blocking checks that did not pass the last time, or never ran."""
+    blocking = [key for key in graph.get_check_keys_for_assets(set(assets)) if graph.get(key).blocking]
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(blocking)
+    passed = AssetCheckExecutionRecordStatus.SUCCEEDED
+    return sorted(key.name for key in blocking if key not in latest or latest[key].status != passed)
+
+
+def worker_processes(instance: dg.DagsterInstance, run_id: str) -> dict[int, float]:
+    """Returns the processes of a run: pid to a Unix time, in seconds, at which the process was alive."""
+    found: dict[int, float] = {}
+    for entry in instance.all_logs(run_id, of_type={dg.DagsterEventType.ENGINE_EVENT, *_PROCESS_EVENTS}):
+        event = entry.dagster_event
+        if event is None:
+            continue
+        # Of engine events only the metadata counts: the daemon writes some of them, with its own pid.
+        if event.event_type in _PROCESS_EVENTS and event.pid is not None:
+            found.setdefault(event.pid, entry.timestamp)
+        data = event.event_specific_data
+        if isinstance(data, EngineEventData) and "pid" in data.metadata:
+            found.setdefault(int(str(data.metadata["pid"].value)), entry.timestamp)
+    return found
+
+
+def failure_reason(event: dg.DagsterEvent) -> str:
+    """Returns the message of the error that ended a step, without class names and Dagster's own wrappers.
+
+    Args:
+        event: A step failure.
+    """
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return data.user_failure_data.description
+    error = data.error
+    if error is None:
+        return "failed"
+    # Dagster's wrappers say only that an error occurred. A cause further down is a detail of the project's
+    # error.
+    while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+        error = error.cause
+    # The message is `module.Class: text`. These classes add nothing to the text.
+    message = error.message.strip()
+    known = message.startswith("melodygan_core.errors.") or error.cls_name == "DagsterAssetCheckFailedError"
+    return message.partition(": ")[2] if known else message
+
+
+def free_pool_slots(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Gives back the places in pools that a run holds or waits for."""
+    if instance.event_log_storage.supports_global_concurrency_limits:
+        instance.event_log_storage.free_concurrency_slots_for_run(run_id)

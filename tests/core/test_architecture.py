@@ -1,0 +1,103 @@
+"""Rules about the source that no linter checks."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import melodygan_core
+from melodygan_core.config import registry
+from melodygan_core.vocoder import GriffinLim, NeuralVocoder
+
+ROOT = Path(melodygan_core.__file__).parents[1]
+PACKAGES = ("melodygan_core", "melodygan_dagster")
+
+
+def concrete_names() -> dict[str, str]:
+    """Name of each concrete codec, prior, vocoder and config to the folder that may ask for it."""
+    names = {}
+    for codec in registry.codec_names():
+        component = registry.codec_component(codec)
+        folder = f"melodygan_core/codec/{codec}/"
+        names |= {component.config.__name__: folder, component.load().model.__name__: folder}
+    for codec, prior in registry.prior_names():
+        component = registry.prior_component(codec, prior)
+        folder = f"melodygan_core/prior/{prior}/"
+        names |= {component.config.__name__: folder, component.load().model.__name__: folder}
+    sounds = dict.fromkeys((GriffinLim.__name__, NeuralVocoder.__name__), "melodygan_core/vocoder/")
+    return names | sounds | dict.fromkeys(("GriffinLimConfig", "VocoderConfig"), "melodygan_core/vocoder/")
+
+
+def type_checks(tree: ast.AST) -> Iterator[tuple[int, set[str]]]:
+    """Line and names of every `isinstance`, `issubclass`, `type(x) is C` and `case C()`."""
+    for node in ast.walk(tree):
+        classes: list[ast.expr] = []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in ("isinstance", "issubclass"):
+                classes = node.args[1:]
+        elif isinstance(node, ast.Compare) and "type(" in ast.unparse(node):
+            classes = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchClass):
+            classes = [node.cls]
+        inside = [part for c in classes for part in ast.walk(c)]
+        names = {part.id for part in inside if isinstance(part, ast.Name)}
+        names |= {part.attr for part in inside if isinstance(part, ast.Attribute)}
+        if names:
+            yield getattr(node, "lineno", 0), names
+
+
+def violations(source: str, path: str, concrete: dict[str, str]) -> list[str]:
+    """Type checks of a file for a concrete class of another package."""
+    return [
+        f"{path}:{line}: {name}"
+        for line, names in type_checks(ast.parse(source))
+        for name in sorted(names & set(concrete))
+        if not path.startswith(concrete[name])
+    ]
+
+
+def test_the_concrete_classes_are_known() -> None:
+    assert {
+        "DenseCodec",
+        "TemporalCodec",
+        "DenseGan",
+        "TemporalGan",
+        "NeuralVocoder",
+        "GriffinLim",
+        "DenseCodecConfig",
+        "TemporalCodecConfig",
+        "DenseGanConfig",
+        "TemporalGanConfig",
+    } <= set(concrete_names())
+
+
+def test_nothing_asks_which_codec_prior_or_vocoder_it_was_given() -> None:
+    concrete, checked = concrete_names(), 0
+    found = []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            checked += 1
+            found += violations(path.read_text("utf-8"), path.relative_to(ROOT).as_posix(), concrete)
+    assert checked > 100
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "expected"),
+    [
+        ("isinstance(x, DenseCodec)", "melodygan_core/pipeline.py", 1),
+        ("isinstance(x, (int, codec.DenseCodec))", "melodygan_core/pipeline.py", 1),
+        ("isinstance(x, DenseCodec | TemporalGan)", "melodygan_core/pipeline.py", 2),
+        ("issubclass(x, TemporalGanConfig)", "melodygan_core/prior/train.py", 1),
+        ("type(x) is NeuralVocoder", "melodygan_core/release/load.py", 1),
+        ("match x:\n  case GriffinLim():\n    pass", "melodygan_dagster/ui.py", 1),
+        ("isinstance(x, DenseCodec)", "melodygan_core/codec/dense/task.py", 0),
+        ("isinstance(x, DenseCodec)", "melodygan_core/codec/temporal/task.py", 1),
+        ("isinstance(x, Codec); DenseCodec(x)", "melodygan_core/pipeline.py", 0),
+    ],
+)
+def test_a_type_check_of_a_concrete_class_is_found(source: str, path: str, expected: int) -> None:
+    assert len(violations(source, path, concrete_names())) == expected
