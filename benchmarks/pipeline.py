@@ -20,7 +20,7 @@ from pathlib import Path
 from library import timed, timed_python, write_songs
 
 from melodygan_core.config.presets import PRESETS
-from melodygan_core.demo import server, site
+from melodygan_core.demo import server
 from melodygan_core.storage import Store
 
 DURATION_S = 30.0
@@ -34,7 +34,7 @@ def served(base: Path, count: int) -> Iterator[list[str]]:
     """The URLs of songs on loopback, which `base/sources.yaml` lists."""
     write_songs(base / "site", count, DURATION_S)
     with server.serve(base / "site") as url:
-        site.write_sources(base, url)
+        server.write_sources(base, url)
         yield [f"{url}/{name}" for name in server.titles(base / "site")]
 
 
@@ -101,12 +101,12 @@ def against_script(base: Path, count: int = 8) -> None:
 
 
 def orchestration(base: Path, count: int = 64) -> None:
-    bare, whole = [], []
+    bare, graph = [], []
     with served(base, count):
         for turn in range(TURNS):
             bare.append(timed_python(__file__, "core", str(base), str(base / f"core{turn}")))
-            whole.append(timed_python(__file__, "graph", str(base), str(base / f"graph{turn}"), "dataset"))
-    (core_s, calls), (graph_s, stages) = (min(runs, key=lambda run: run[0]) for runs in (bare, whole))
+            graph.append(timed_python(__file__, "graph", str(base), str(base / f"graph{turn}"), "dataset"))
+    (core_s, calls), (graph_s, stages) = (min(runs, key=lambda run: run[0]) for runs in (bare, graph))
     print(f"{count} tracks of {DURATION_S:g} s, URLs to the dataset, best of {TURNS} turns")
     print(f"calls of the core: {core_s:.1f} s; {_listed(calls)}")
     print(f"the graph: {graph_s:.1f} s, {100 * (graph_s / core_s - 1):.0f} % more; {_listed(stages)}")

@@ -53,8 +53,8 @@ def segments(wav: Path) -> np.ndarray:
     mel = librosa.feature.melspectrogram(y=samples, sr=rate, power=1.0, norm=None, **SIZES)
     mfcc = librosa.feature.mfcc(y=samples, sr=rate, n_mfcc=FEATURE.n_mfcc, norm="ortho", **SIZES)
     frames = np.concatenate([np.log(np.maximum(mel, FEATURE.log_floor)), mfcc]).T
-    whole = frames[: len(frames) // FEATURE.segment_frames * FEATURE.segment_frames]
-    binned = whole.reshape(-1, MODEL.time_bins, FEATURE.segment_frames // MODEL.time_bins, whole.shape[1])
+    usable = frames[: len(frames) // FEATURE.segment_frames * FEATURE.segment_frames]
+    binned = usable.reshape(-1, MODEL.time_bins, FEATURE.segment_frames // MODEL.time_bins, usable.shape[1])
     return binned.mean(axis=2).reshape(len(binned), -1)
 
 

@@ -20,7 +20,7 @@ from melodygan_core.config import VERSIONS, GenerationConfig, config_id, to_dict
 from melodygan_core.errors import InputError
 from melodygan_core.pipeline import Pipeline, PipelineArtifacts, Sample, frames_of
 from melodygan_core.prior import condition_index
-from melodygan_core.progress import Progress, bar
+from melodygan_core.progress import Progress, drawn, tracked
 from melodygan_core.storage import Artifact, Store, dump_json, replacing
 
 
@@ -103,7 +103,7 @@ def write_pieces(
     levels: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="melodygan-") as scratch:
         # The level of all is known when the last one is made: until then sounds wait on disk, not in memory.
-        for piece in bar(pieces(pipeline, config), config.count, "generate", "sample", progress):
+        for piece in tracked(pieces(pipeline, config), config.count, "generate", progress):
             levels.append((audio.loudness_lufs(piece.wav, rate), audio.peak_db(piece.wav)))
             np.save(Path(scratch) / f"{piece.index}.npy", piece.wav)
             made.append(replace(piece, wav=piece.wav[:0]))
@@ -188,7 +188,8 @@ def generate(
             "models": artifacts.inputs,
             "sources": sources(store, artifacts),
         }
-        return {"samples": write_pieces(artifacts.open(store), config, folder, provenance)}
+        with drawn() as progress:
+            return {"samples": write_pieces(artifacts.open(store), config, folder, provenance, progress)}
 
     return store.get_or_build(
         name_of(artifacts.name),

@@ -61,18 +61,19 @@ def name_of(codec: str) -> str:
     return f"{codec}/latent_table"
 
 
-def encode(checkpoint: Artifact, dataset: Artifact, store: Store) -> Artifact:
+def encode(checkpoint: Artifact, dataset: Artifact, store: Store, device: str = "auto") -> Artifact:
     """Encodes all splits of the codec's stems.
 
     Args:
         checkpoint: What `codec.train` returned.
         dataset: The dataset it was trained on, or a later one of the same features.
         store: Where the table goes.
+        device: `auto`, `cpu`, `cuda` or `mps`.
     """
     version = config_id(checkpoint.version, dataset.version, VERSIONS["latents"])
 
     def build(folder: Path) -> dict[str, Any]:
-        return _run(checkpoint, Dataset(store, dataset), store, folder)
+        return _run(checkpoint, Dataset(store, dataset), store, folder, device)
 
     return store.get_or_build(
         name_of(checkpoint.group),
@@ -110,9 +111,9 @@ def _table(dataset: Dataset, split: str, rows: Rows, latents: NDArray[np.float32
     )
 
 
-def _run(checkpoint: Artifact, dataset: Dataset, store: Store, folder: Path) -> dict[str, Any]:
+def _run(checkpoint: Artifact, dataset: Dataset, store: Store, folder: Path, device: str) -> dict[str, Any]:
     with store.reading(store.at(checkpoint.uri)) as local:
-        model = codec.load(local, checkpoint.config["optimizer"]["device"])
+        model = codec.load(local, device)
     allow_tf32(next(model.parameters()).device)
     training, count, tokens = Covariance(), 0, 0
     with ExitStack() as stack:

@@ -20,7 +20,7 @@ from melodygan_core.config import VOCODERS, FeatureConfig, GriffinLimConfig, req
 from melodygan_core.errors import InputError
 from melodygan_core.prior import Prior
 from melodygan_core.storage import Artifact, Store
-from melodygan_core.training import resolve_device
+from melodygan_core.training import allow_tf32, resolve_device
 
 # Examples that go through a model at once.
 BATCH = 64
@@ -63,6 +63,7 @@ class Pipeline:
             raise InputError(
                 f"the prior's latent_dim must be {codec.latent_dim}, the codec's, got {prior.latent_dim}"
             )
+        allow_tf32(device)
         self.name, self.codec, self.prior, self.device = name, codec, prior, device
         self._vocoder = vocoder
 
@@ -140,7 +141,7 @@ def load_vocoder(
         feature: Of the log-mels that it is given.
         folder: Of the neural vocoder's checkpoint, if there is one.
         griffin_lim: See GriffinLimConfig.
-        device: Where the neural vocoder computes; the CPU by default.
+        device: Where it computes; the CPU by default.
 
     Raises:
         InputError: an unknown vocoder, or the neural one is asked for and not there, or was trained on other
@@ -148,7 +149,7 @@ def load_vocoder(
     """
     require(kind in VOCODERS, "vocoder", kind, " or ".join(VOCODERS))
     if kind == "griffin_lim":
-        return vocoders.GriffinLim(feature, griffin_lim)
+        return _in_batches(vocoders.GriffinLim(feature, griffin_lim), device or torch.device("cpu"))
     if folder is None:
         raise InputError("vocoder must be 'griffin_lim' where there is no vocoder checkpoint, got 'neural'")
     return neural_vocoder(vocoders.load(folder, device or "cpu"), feature)
@@ -163,9 +164,14 @@ def neural_vocoder(model: vocoders.NeuralVocoder, feature: FeatureConfig) -> Voc
     if model.feature.spectral_id != feature.spectral_id:
         raise InputError(f"the vocoder's features must be {feature}, got {model.feature}")
 
+    return _in_batches(lambda log_mel, seed: model(log_mel), next(model.parameters()).device)
+
+
+def _in_batches(vocoder: Vocoder, device: torch.device) -> Vocoder:
+    """A vocoder that computes on a device, of tensors on the CPU."""
+
     def vocode(log_mel: Tensor, seed: int) -> Tensor:
-        where = next(model.parameters()).device
-        return torch.cat([model(part.to(where)).cpu() for part in log_mel.split(BATCH)])
+        return torch.cat([vocoder(part.to(device), seed).cpu() for part in log_mel.split(BATCH)])
 
     return vocode
 
@@ -181,6 +187,8 @@ class PipelineArtifacts:
         vocoder: Checkpoint of the neural vocoder; None for a pipeline that needs none.
         vocoder_kind: `neural` or `griffin_lim`.
         griffin_lim: See GriffinLimConfig.
+        device: `auto`, `cpu`, `cuda` or `mps`: of the present config, because checkpoints move to machines that
+            have other devices.
     """
 
     name: str
@@ -189,6 +197,7 @@ class PipelineArtifacts:
     vocoder: Artifact | None
     vocoder_kind: str = "neural"
     griffin_lim: GriffinLimConfig | None = None
+    device: str = "auto"
 
     @property
     def parts(self) -> dict[str, Artifact]:
@@ -214,13 +223,15 @@ class PipelineArtifacts:
         checkpoints = [self.codec, *([self.vocoder] if self.vocoder else [])]
         return list(dict.fromkeys(a.inputs["feature_table"] for a in checkpoints))
 
-    def open(self, store: Store, device: str = "") -> Pipeline:
-        """The pipeline on a device, by default that of the codec's config.
+    def open(self, store: Store) -> Pipeline:
+        """The pipeline on its device.
 
         Raises:
             InputError: a checkpoint is damaged or missing, or they do not fit one another.
         """
-        where = resolve_device(device or self.codec.config["optimizer"]["device"])
+        of = self.codec.name
+        require(of in self.prior.inputs, "prior", self.prior.name, f"one over the latents of {of}")
+        where = resolve_device(self.device)
         with ExitStack() as stack:
             folders = {
                 part: stack.enter_context(store.reading(store.at(a.uri))) for part, a in self.parts.items()

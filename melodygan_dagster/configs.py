@@ -6,6 +6,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import dagster as dg
+from pydantic.fields import FieldInfo
 
 from melodygan_core.config import ConfigModel, from_dict, to_dict
 from melodygan_core.config.messages import note
@@ -14,13 +15,18 @@ from melodygan_core.errors import InputError
 C = TypeVar("C", bound=ConfigModel)
 
 
-def schema(config: ConfigModel) -> dict[str, dg.Field]:
+def schema(config: ConfigModel | type[ConfigModel]) -> dict[str, dg.Field]:
     """The launchpad's fields for a config, with this config's values as defaults.
 
     Dagster refuses a value of another type and a choice that does not exist before a run starts. It cannot
     express bounds: the descriptions name them, and `config_of` checks them.
+
+    Args:
+        config: A config, or the class of one: its fields without a default are then required.
     """
-    return {name: _field(config, name) for name in type(config).model_fields}
+    if isinstance(config, ConfigModel):
+        return {name: _field(config, name) for name in type(config).model_fields}
+    return {name: _field_of_class(field) for name, field in config.model_fields.items()}
 
 
 def _field(config: ConfigModel, name: str) -> dg.Field:
@@ -29,12 +35,17 @@ def _field(config: ConfigModel, name: str) -> dg.Field:
     return dg.Field(kind, default_value=to_dict(config)[name], description=note(field))
 
 
+def _field_of_class(field: FieldInfo) -> dg.Field:
+    default = {} if field.is_required() else {"default_value": field.default}
+    return dg.Field(_type(field.annotation), description=note(field), **default)
+
+
 def _type(annotation: Any) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation in (bool, int, float, str):
         return annotation
     if origin is Literal:
-        return _choice(arguments)
+        return choice(arguments)
     if origin is tuple and arguments[1:] == (...,):
         return [_type(arguments[0])]
     if origin is Annotated:
@@ -44,7 +55,8 @@ def _type(annotation: Any) -> Any:
 
 
 @cache
-def _choice(values: tuple[str, ...]) -> dg.Enum:
+def choice(values: tuple[str, ...]) -> dg.Enum:
+    """The launchpad's type of one of some names."""
     # Dagster knows config types by name, so that equal choices share one and others never collide.
     return dg.Enum("_or_".join(values), [dg.EnumValue(value) for value in values])
 

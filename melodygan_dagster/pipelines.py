@@ -63,6 +63,7 @@ class DeployedPipeline:
             checkpoints.get("vocoder"),
             self.row.vocoder,
             self.config.griffin_lim,
+            self.config.codecs[self.row.codec].optimizer.device,
         )
 
     def gallery_entry(self, store: Store) -> GalleryEntry | None:

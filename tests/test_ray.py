@@ -281,7 +281,7 @@ def test_separation_refuses_threads(store: Store) -> None:
 
 
 def test_the_environment_chooses_where_tracks_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    from melodygan_dagster.defs.resources import deployed_workers
+    from melodygan_dagster.defs.environment import deployed_workers
     from melodygan_dagster.resources import Workers
 
     monkeypatch.setenv("MELODYGAN_RAY", "")

@@ -198,12 +198,19 @@ def test_data_in_memory_is_the_data_in_a_folder(
 
 
 def test_one_listing_per_stage_finds_what_exists(
-    on_s3: tuple[Store, dict[str, Any]], on_disk: tuple[Store, dict[str, Any]], requests: Requests
+    on_s3: tuple[Store, dict[str, Any]],
+    on_disk: tuple[Store, dict[str, Any]],
+    sources: Path,
+    requests: Requests,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from melodygan_dagster.resources import deployed_settings
 
+    monkeypatch.setenv("MELODYGAN_CONFIG", str(sources.with_name("config.yaml")))
     settings = deployed_settings()
-    assert track_scheduling.made(on_s3[0], settings) == track_scheduling.made(on_disk[0], settings)
+    made = track_scheduling.made(on_s3[0], settings)
+    assert made == track_scheduling.made(on_disk[0], settings)
+    assert {stage: len(tracks) for stage, tracks in made.items()} == dict.fromkeys(PER_TRACK, COUNT)
     assert [operation for operation, _ in requests] == ["ListObjectsV2"] * len(PER_TRACK)
 
 

@@ -113,7 +113,7 @@ def curves_png(history: Sequence[dict[str, Any]], groups: Sequence[Sequence[str]
         history: Rows with `step` and metrics.
         groups: The metrics of each panel; names without a row are left out.
     """
-    figure = Figure(figsize=(4.4, 2.3 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(3.8, 2.2 * len(groups)), layout="constrained")
     panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True))
     for axes, names in zip(panels, groups, strict=True):
         for colour, name in zip(COLOURS, names, strict=False):

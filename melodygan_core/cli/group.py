@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -14,6 +16,8 @@ from melodygan_core.errors import INSTALL, InputError, MelodyGANError, storage_e
 ENTRY_POINTS = "melodygan.commands"
 # Commands that need Dagster. They are named here for the message when they are not installed.
 DAGSTER_COMMANDS = ("demo", "forget", "run", "ui")
+# In a message of an InputError: the field that it is about, and other fields in backticks.
+_FIELD = re.compile(r"^(?P<subject>\w+)(?= must )|`(?P<other>\w+)`")
 INSTALL_DAGSTER = f"{INSTALL} ."
 
 
@@ -57,16 +61,35 @@ class Commands(click.Group):
             with storage_errors():
                 return super().invoke(ctx)
         except MelodyGANError as error:
-            raise failure(error) from error
+            raise failure(error, self._options(ctx)) from error
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "dagster":
                 raise
             raise Failure(_needs_dagster(ctx.invoked_subcommand or "")) from error
 
+    def _options(self, ctx: click.Context) -> dict[str, str]:
+        """The options of the command that was called, by the names of the fields that they set."""
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        given = [param for param in getattr(command, "params", []) if isinstance(param, click.Option)]
+        return {str(param.name): param.opts[0] for param in given}
 
-def failure(error: MelodyGANError) -> Failure:
-    """The failure that an error becomes, by its code."""
-    return (InputFailure if error.code == InputError.code else Failure)(str(error))
+
+def failure(error: MelodyGANError, options: Mapping[str, str]) -> Failure:
+    """The failure that an error becomes: an InputFailure for an InputError.
+
+    Args:
+        error: Its message names a field of a request or config.
+        options: Field to the option that sets it; an input error names the option.
+    """
+    if not isinstance(error, InputError):
+        return Failure(str(error))
+    sentences = [_FIELD.sub(lambda found: _named(found, options), str(part)) for part in error.args]
+    return InputFailure("; ".join(sentences))
+
+
+def _named(found: re.Match[str], options: Mapping[str, str]) -> str:
+    name = found["subject"] or found["other"]
+    return found[0].replace(name, options[name]) if name in options else found[0]
 
 
 @functools.cache

@@ -1,22 +1,31 @@
 """Options and types of values that several commands share.
 
-Choices and defaults that the config defines are looked up when they are needed: importing the config takes
-longer than `melodygan --help` may.
+Types, choices, defaults and descriptions that the config defines are looked up when they are needed: importing
+the config takes longer than `melodygan --help` may.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from click.types import OptionHelpExtra
+    from pydantic.fields import FieldInfo
 
 SOUND = click.Path(path_type=Path, dir_okay=False, exists=True)
 CONFIG_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 DEVICES = ("auto", "cpu", "cuda", "mps")
-MAX_SEED = 2**31 - 1
+
+
+def refuse(param: click.Parameter | None, ctx: click.Context | None, allowed: str, value: object) -> NoReturn:
+    """Raises a usage error that names the option, what is allowed, and the value."""
+    name = "value" if param is None else param.opts[-1] if param.param_type_name == "option" else param.name
+    raise click.UsageError(f"{name} must be {allowed}, got {value!r}", ctx)
 
 
 class Names(click.ParamType):
@@ -40,36 +49,57 @@ class Names(click.ParamType):
         """The value, if it is one of the names."""
         names = list(self._load())
         if value not in names:
-            self.fail(f"must be {', '.join(names)}, got {value!r}", param, ctx)
+            refuse(param, ctx, ", ".join(names), value)
         return value
 
-
-class Number(click.FloatRange):
-    """A finite number in a range: click's own type accepts NaN."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The value as a float."""
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
-        return number
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that begin with what was typed."""
+        return [CompletionItem(name) for name in self._load() if name.startswith(incomplete)]
 
 
-class Truncation(click.ParamType):
-    """0, or 0.5 to 100."""
+class FieldType(click.ParamType):
+    """A value that a field of a config allows.
 
-    name = "number"
+    Args:
+        config: Name of the config class, such as `GenerationConfig`.
+        field: Name of the field.
+    """
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The value as a float."""
-        number = click.FLOAT.convert(value, param, ctx)
-        if not (number == 0 or 0.5 <= number <= 100):
-            self.fail(f"{value} is not 0 and not in the range 0.5<=x<=100.", param, ctx)
-        return number
+    def __init__(self, config: str, field: str) -> None:
+        self._config, self._field = config, field
+        self.name = field
+
+    @property
+    def field(self) -> FieldInfo:
+        """The field, from the config."""
+        from melodygan_core import config
+
+        return getattr(config, self._config).model_fields[self._field]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """The type as help shows it."""
+        kind: Any = self.field.annotation
+        choices = "|".join(get_args(kind))
+        return f"[{choices}]" if choices else {int: "INTEGER", float: "NUMBER"}.get(kind, "TEXT")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value as the field's type."""
+        from melodygan_core.config.messages import allowed, allows
+
+        kind = self.field.annotation
+        try:
+            converted = kind(value) if kind in (int, float) else value
+        except ValueError:
+            refuse(param, ctx, allowed(self.field), value)
+        if not allows(self.field, converted):
+            refuse(param, ctx, allowed(self.field, kind=False), converted)
+        return converted
 
 
 class FieldOption(click.Option):
-    """An option whose default is that of a field of a config.
+    """An option whose type, default and help are those of a field of a config.
 
     Args:
         args: As for click.Option.
@@ -79,14 +109,38 @@ class FieldOption(click.Option):
     """
 
     def __init__(self, *args: Any, config: str, field: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._config, self._field = config, field
+        self._type = FieldType(config, field)
+        super().__init__(*args, type=self._type, **kwargs)
 
     def get_default(self, ctx: click.Context, call: bool = True) -> Any:
         """The field's default."""
-        from melodygan_core import config
+        return self._type.field.default
 
-        return getattr(config, self._config).model_fields[self._field].default
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option, and its help from the field's description."""
+        self.help = self.help or self._type.field.description
+        return super().get_help_record(ctx)
+
+    def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
+        """What help adds in brackets: the default, and the bounds of a number."""
+        from melodygan_core.config.messages import allowed
+
+        extra = super().get_help_extra(ctx)
+        if self._type.field.annotation in (int, float):
+            extra["range"] = allowed(self._type.field, kind=False)
+        return extra
+
+
+def field(config: str, name: str, option: str = "") -> Callable[[Any], Any]:
+    """The option of a field of a config, given to the command under the field's name.
+
+    Args:
+        config: Name of the config class.
+        name: Name of the field.
+        option: Name of the option, such as `--seconds`; the field's when empty.
+    """
+    option = option or f"--{name.replace('_', '-')}"
+    return click.option(option, name, cls=FieldOption, config=config, field=name)
 
 
 def _presets() -> Iterable[str]:
@@ -95,19 +149,11 @@ def _presets() -> Iterable[str]:
     return PRESETS
 
 
-def _rights() -> Iterable[str]:
-    from melodygan_core.config import RIGHTS
-
-    return RIGHTS
-
-
 def _vocoders() -> Iterable[str]:
     from melodygan_core.config import VOCODERS
 
     return VOCODERS
 
-
-RIGHTS_NAME = Names(_rights)
 
 store = click.option(
     "--store",
@@ -140,23 +186,11 @@ model_dir = click.option(
 )
 device = click.option(
     "--device",
-    type=click.Choice(DEVICES),
+    type=Names(lambda: DEVICES),
     default="auto",
     help="Where the models run; auto is CUDA, else MPS, else the CPU.",
 )
 vocoder = click.option("--vocoder", type=Names(_vocoders), help="Vocoder to use instead of the release's own.")
-
-
-def seed(config: str, help: str) -> Callable[[Any], Any]:
-    """The option `--seed`."""
-    return click.option(
-        "--seed",
-        cls=FieldOption,
-        config=config,
-        field="seed",
-        type=click.IntRange(0, MAX_SEED),
-        help=help,
-    )
 
 
 def output(default: str) -> Callable[[Any], Any]:
@@ -165,10 +199,9 @@ def output(default: str) -> Callable[[Any], Any]:
     Args:
         default: Name of the folder; a later call without `--out` gets `<name>-2`, and so on.
     """
-    kind = click.Path(path_type=Path, file_okay=False)
     out = click.option(
         "--out",
-        type=kind,
+        type=click.Path(path_type=Path),
         show_default=f"{default}, {default}-2, ...: the first that is free",
         help="New or empty folder to write to.",
     )

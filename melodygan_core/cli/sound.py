@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,17 @@ import click
 from melodygan_core.cli import options
 
 if TYPE_CHECKING:
+    from melodygan_core.progress import Progress
     from melodygan_core.release import Release
     from melodygan_core.services.output import ServiceResult
+
+    Service = Callable[..., ServiceResult]
 
 FAILED_SHOWN = 20
 # Work that takes longer than this announces itself.
 SLOW_S = 1.0
+# Work that takes longer than this shows its progress.
+DRAWN_S = 2.0
 
 
 def _resolve(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -33,39 +38,18 @@ _release = click.argument("release", callback=_resolve)
 
 @click.command()
 @_release
-@click.option(
-    "--count",
-    cls=options.FieldOption,
-    config="GenerationConfig",
-    field="count",
-    type=click.IntRange(1, 10_000),
-    help="Pieces to generate.",
-)
-@click.option(
-    "--seconds",
-    cls=options.FieldOption,
-    config="GenerationConfig",
-    field="duration_s",
-    type=options.Number(0, 3600, min_open=True),
-    help="Length of each piece.",
-)
-@options.seed("GenerationConfig", "Random seed; piece k of a seed is the same for every --count.")
-@click.option(
-    "--truncation",
-    cls=options.FieldOption,
-    config="GenerationConfig",
-    field="truncation",
-    type=options.Truncation(),
-    help="Noise beyond this many standard deviations is drawn again; 0 for no limit.",
-)
-@click.option("--condition", default="", help="A stem or tag that the model was trained with.")
+@options.field("GenerationConfig", "count")
+@options.field("GenerationConfig", "duration_s", "--seconds")
+@options.field("GenerationConfig", "seed")
+@options.field("GenerationConfig", "truncation")
+@options.field("GenerationConfig", "condition")
 @options.vocoder
 @options.device
 @options.output("samples")
 def generate(
     release: str,
     count: int,
-    seconds: float,
+    duration_s: float,
     seed: int,
     truncation: float,
     condition: str,
@@ -92,12 +76,12 @@ def generate(
     config = replace(
         opened.generation,
         count=count,
-        duration_s=seconds,
+        duration_s=duration_s,
         seed=seed,
         truncation=truncation,
         condition=condition,
     )
-    _report(folder, service(opened, config, folder, overwrite=overwrite))
+    _run(folder, service, opened, config, overwrite)
 
 
 @click.command()
@@ -113,18 +97,21 @@ def reconstruct(
 
     Writes what codec and vocoder keep of SOUND, and prints how much of its melody and rhythm is left.
     """
+    from melodygan_core.config import ReconstructConfig
+
+    config = ReconstructConfig(sound=str(sound))
     folder = _prepare(release, out, overwrite, "reconstructed")
     opened = _open(release, vocoder, device)
     from melodygan_core.services.reconstruct import reconstruct as service
 
-    _report(folder, service(opened, sound, folder, overwrite=overwrite))
+    _run(folder, service, opened, config, overwrite)
 
 
 @click.command()
 @_release
 @click.argument("first", type=options.SOUND)
 @click.argument("second", type=options.SOUND)
-@click.option("--steps", type=click.IntRange(2, 100), default=5, help="Sounds, both ends included.")
+@options.field("InterpolateConfig", "steps")
 @options.vocoder
 @options.device
 @options.output("interpolated")
@@ -143,21 +130,22 @@ def interpolate(
     The way from FIRST to SECOND is a straight line through the latents. The sounds are as long as the shorter
     one.
     """
+    from melodygan_core.config import InterpolateConfig
+
+    config = InterpolateConfig(first=str(first), second=str(second), steps=steps)
     folder = _prepare(release, out, overwrite, "interpolated")
     opened = _open(release, vocoder, device)
     from melodygan_core.services.interpolate import interpolate as service
 
-    _report(folder, service(opened, first, second, steps, folder, overwrite=overwrite))
+    _run(folder, service, opened, config, overwrite)
 
 
 @click.command()
 @_release
 @click.argument("content", type=options.SOUND)
-@click.option("--style", type=options.SOUND, help="A sound whose timbre is taken.")
-@click.option("--style-tag", default="", help="Or a tag of the tracks that the release was trained on.")
-@click.option(
-    "--strength", type=options.Number(0, 1), default=1.0, help="0 keeps the timbre, 1 takes the style's."
-)
+@click.option("--style", type=options.SOUND, help="Sound whose timbre is taken.")
+@options.field("TransferConfig", "style_tag")
+@options.field("TransferConfig", "strength")
 @options.device
 @options.output("transferred")
 def transfer(
@@ -175,10 +163,11 @@ def transfer(
     CONTENT keeps its melody and rhythm, and gets the timbre of --style, a sound, or of --style-tag, a tag of
     the training tracks.
     """
+    from melodygan_core.config import TransferConfig
     from melodygan_core.services.releases import check_style_tag
 
-    if (style is None) == (not style_tag):
-        raise click.UsageError("give either --style or --style-tag")
+    taken = "" if style is None else str(style)
+    config = TransferConfig(content=str(content), style=taken, style_tag=style_tag, strength=strength)
     folder = _prepare(release, out, overwrite, "transferred")
     if style_tag:
         check_style_tag(release, style_tag)
@@ -186,42 +175,21 @@ def transfer(
     opened = _open(release, "griffin_lim", device)
     from melodygan_core.services.transfer import transfer as service
 
-    _report(folder, service(opened, content, style, style_tag, strength, folder, overwrite=overwrite))
+    _run(folder, service, opened, config, overwrite)
 
 
 @click.command()
 @_release
 @click.argument("dataset", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option(
-    "--copies",
-    cls=options.FieldOption,
-    config="AugmentConfig",
-    field="copies",
-    type=click.IntRange(1, 1000),
-    help="Variations of each sound.",
-)
-@click.option(
-    "--strength",
-    cls=options.FieldOption,
-    config="AugmentConfig",
-    field="strength",
-    type=options.Number(0, 1),
-    help="How far variations go: 0 keeps the sound.",
-)
-@options.seed("AugmentConfig", "Random seed; variation k of a sound is the same for every --copies.")
-@click.option("--licence", default="", help="Licence of sounds for which the set names none.")
-@click.option(
-    "--rights",
-    cls=options.FieldOption,
-    config="AugmentConfig",
-    field="rights",
-    type=options.RIGHTS_NAME,
-    help="Rights to sounds for which the set names none.",
-)
+@options.field("AugmentConfig", "copies")
+@options.field("AugmentConfig", "strength")
+@options.field("AugmentConfig", "seed")
+@options.field("AugmentConfig", "licence")
+@options.field("AugmentConfig", "rights")
 @options.device
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     default=Path("augmented"),
     help="New or empty folder to write to, or one that the same command started to fill.",
 )
@@ -255,7 +223,8 @@ def augment(
     opened = _open(release, "griffin_lim", device)
     from melodygan_core.services.augment import augment as service
 
-    result = service(opened, dataset, out, config)
+    with _drawn() as progress:
+        result = service(opened, dataset, out, config, progress=progress)
     click.echo(f"{out / 'metadata.csv'}  {len(result.rows)} variations, {result.made} of them new")
     for name, reason in list(result.failed.items())[:FAILED_SHOWN]:
         click.echo(f"{name}: {reason}", err=True)
@@ -305,7 +274,17 @@ def _announced(message: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _report(folder: Path, result: ServiceResult) -> None:
+def _drawn() -> AbstractContextManager[Progress]:
+    """A callback that draws the progress of work that takes longer than DRAWN_S, on stderr."""
+    from melodygan_core.progress import drawn
+
+    return drawn(DRAWN_S)
+
+
+def _run(folder: Path, service: Service, opened: Release, config: Any, overwrite: bool) -> None:
+    """Calls a service, draws its progress, and prints what it made."""
+    with _drawn() as progress:
+        result = service(opened, config, folder, overwrite=overwrite, progress=progress)
     for sound in result.sounds:
         figures = "".join(f"  {name} {_short(value)}" for name, value in sound.figures.items())
         line = f"{folder / sound.file}  {sound.duration_s:g} s  {sound.loudness_lufs:g} LUFS{figures}"

@@ -56,25 +56,26 @@ def active_dims(share: NDArray[np.float64]) -> int:
 
 
 @torch.no_grad()
-def check_collapse(checkpoint: Artifact, dataset: Artifact, store: Store) -> Health:
+def check_collapse(checkpoint: Artifact, dataset: Artifact, store: Store, device: str = "auto") -> Health:
     """Sends test segments through a checkpoint of the store.
 
     Args:
         checkpoint: What `train` returned.
         dataset: With the test tracks.
         store: Of both.
+        device: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
         InputError: the checkpoint is damaged or holds values that are not finite.
     """
     with store.reading(store.at(checkpoint.uri)) as folder:
-        codec = load(folder, checkpoint.config["optimizer"]["device"])
-    device = next(codec.parameters()).device
+        codec = load(folder, device)
+    where = next(codec.parameters()).device
     spans = SpanDataset(Dataset(store, dataset), "test", codec.stems, codec.crop_frames)
     features = spans.evenly_spaced_features(max(2, MAX_TOKENS * codec.token_frames // codec.crop_frames))
     real, latents, made = [], [], []
     for parts in zip(*(torch.from_numpy(x).split(BATCH) for x in features), strict=True):
-        log_mel, mfcc = (x.to(device) for x in parts)
+        log_mel, mfcc = (x.to(where) for x in parts)
         encoded = codec.encode(log_mel, mfcc)
         rows = codec.targets(log_mel, mfcc), encoded, codec.decode_targets(encoded)
         for found, row in zip((real, latents, made), rows, strict=True):

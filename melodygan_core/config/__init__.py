@@ -14,7 +14,14 @@ from melodygan_core.config.data import (
 from melodygan_core.config.messages import require
 from melodygan_core.config.prior import DenseGanConfig, TemporalGanConfig
 from melodygan_core.config.training import OptimizerConfig
-from melodygan_core.config.use import AugmentConfig, EvaluationConfig, GenerationConfig
+from melodygan_core.config.use import (
+    AugmentConfig,
+    EvaluationConfig,
+    GenerationConfig,
+    InterpolateConfig,
+    ReconstructConfig,
+    TransferConfig,
+)
 from melodygan_core.config.values import (
     RIGHTS,
     SPLITS,
@@ -44,11 +51,14 @@ __all__ = [
     "FeatureConfig",
     "GenerationConfig",
     "GriffinLimConfig",
+    "InterpolateConfig",
     "OptimizerConfig",
     "PipelineConfig",
+    "ReconstructConfig",
     "SeparationConfig",
     "TemporalCodecConfig",
     "TemporalGanConfig",
+    "TransferConfig",
     "VocoderConfig",
     "config_id",
     "feature_id",

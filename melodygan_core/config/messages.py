@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Literal, TypeGuard, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from melodygan_core.errors import InputError
@@ -107,6 +107,18 @@ def _field(cls: Any, loc: tuple[int | str, ...]) -> FieldInfo:
     return field
 
 
+def allows(field: FieldInfo, value: object) -> bool:
+    """Whether a field of a config allows a value by itself, whatever the other fields have."""
+    annotation: Any = field.annotation
+    strict = ConfigDict(strict=True, allow_inf_nan=False)
+    kind: TypeAdapter[Any] = TypeAdapter(Annotated[annotation, field], config=strict)
+    try:
+        kind.validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
 def allowed(field: FieldInfo, *, kind: bool = True) -> str:
     """What a field allows, to be read after "must be", such as "an integer, 1 to 20".
 
@@ -128,9 +140,10 @@ def allowed(field: FieldInfo, *, kind: bool = True) -> str:
         parts.append("even")
     parts += rules
     span = _span(field)
-    longest = _metadata(field, "max_length")
+    shortest, longest = (_metadata(field, name) for name in ("min_length", "max_length"))
+    least = f"{shortest[0]} to" if shortest else "at most"
     parts += [span] if span else []
-    parts += [f"at most {longest[0]} characters"] if longest and not rules else []
+    parts += [f"{least} {longest[0]} characters"] if longest and not rules else []
     return ", ".join(parts) or "a mapping of names"
 
 

@@ -1,14 +1,19 @@
-"""Configs of what is made with a pipeline."""
+"""Configs of what is made with a pipeline: the requests of the services, and evaluation."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from melodygan_core.config.base import ConfigModel, Rule
+from melodygan_core.config.messages import ConfigError, short_repr
 from melodygan_core.config.values import ALL_DIFFERENT, STEMS, Rights, Seed
 
+# Marks a field that holds the path of a sound file; "" where a sound may be left out.
+SOUND: Final = "sound file"
+Sound = Annotated[str, Field(min_length=1, max_length=4096), SOUND]
+OptionalSound = Annotated[str, Field(max_length=4096), SOUND]
 Truncation = Annotated[float, Rule("0, or 0.5 to 100", lambda limit: limit == 0 or 0.5 <= limit <= 100)]
 
 
@@ -31,6 +36,42 @@ class GenerationConfig(ConfigModel):
     loudness_lufs: float = Field(
         -18.0, ge=-60, le=-5, description="Loudness of the pieces, in LUFS; peaks stay below -1 dBFS."
     )
+
+
+class ReconstructConfig(ConfigModel):
+    """A sound that goes through codec and vocoder."""
+
+    sound: Sound = Field(description="Sound that is encoded and decoded.")
+
+
+class InterpolateConfig(ConfigModel):
+    """Sounds between two sounds."""
+
+    first: Sound = Field(description="Sound that the interpolation begins with.")
+    second: Sound = Field(description="Sound that it ends with.")
+    steps: int = Field(5, ge=2, le=100, description="Sounds to make, both ends included.")
+
+
+class TransferConfig(ConfigModel):
+    """A sound and the timbre that it gets: of another sound, or of a tag."""
+
+    content: Sound = Field(description="Sound whose melody and rhythm are kept.")
+    style: OptionalSound = Field("", description="Sound whose timbre is taken; empty for the timbre of a tag.")
+    style_tag: str = Field(
+        "",
+        max_length=200,
+        description="A tag or stem of the release's training tracks, or `all`; empty for a sound's timbre.",
+    )
+    strength: float = Field(
+        1.0, ge=0, le=1, description="Strength of the transfer: 0 keeps the timbre, 1 takes the style's."
+    )
+
+    @model_validator(mode="after")
+    def _one_style(self) -> TransferConfig:
+        if bool(self.style) == bool(self.style_tag):
+            got = f"{short_repr(self.style)} and {short_repr(self.style_tag)}"
+            raise ConfigError(f"exactly one of `style` and `style_tag` must be given, got {got}")
+        return self
 
 
 class AugmentConfig(ConfigModel):

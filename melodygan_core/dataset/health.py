@@ -165,8 +165,8 @@ def _scan(store: Store, path: UPath) -> Row:
         table = pa.ipc.open_file(source).read_all()
         bad: Counter[str] = Counter()
         for name in ("log_mel", "mfcc"):
-            for chunk in table[name].chunks:
-                values = chunk.flatten().to_numpy(zero_copy_only=True).reshape(len(chunk), -1)
+            for part in table[name].chunks:
+                values = part.flatten().to_numpy(zero_copy_only=True).reshape(len(part), -1)
                 for row in np.flatnonzero(~np.isfinite(values).all(axis=1)):
                     bad[table["track_id"][int(row)].as_py()] += 1
         return {

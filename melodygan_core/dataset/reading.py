@@ -157,8 +157,8 @@ class Dataset:
         for table, index in zip(self._tables, self._index, strict=True):
             same = np.zeros(len(index), dtype=bool)
             for name in ("track_id", "stem"):
-                codes = table[name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-                same[:-1] = (codes[1:] == codes[:-1]) & (same[:-1] if name == "stem" else True)
+                values = table[name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+                same[:-1] = (values[1:] == values[:-1]) & (same[:-1] if name == "stem" else True)
             same[:-1] &= index[1:] - index[:-1] == 1
             result.append(same)
         return result

@@ -1,4 +1,4 @@
-"""A loopback site with sounds: files, a page with `<audio>` tags, and a podcast feed."""
+"""A loopback site with sounds: files, a page with `<audio>` tags, and a podcast feed; files of the demo."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import yaml
+
 from melodygan_core.errors import InputError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 HOST = "127.0.0.1"
+# Songs that the demo's sources.yaml names one by one; the feed lists them all.
+DIRECT_LINKS = 3
 CONTENT_TYPES = {
     ".wav": "audio/wav",
     ".flac": "audio/flac",
@@ -131,6 +135,43 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def write_site(folder: Path, count: int, duration_s: float) -> None:
+    """Writes the songs into `folder/site` unless they exist."""
+    # Imported here: a server of songs that exist makes none.
+    from melodygan_core.demo.songs import write_songs
+
+    site = folder / "site"
+    names = json.loads((site / "songs.json").read_text("utf-8")) if (site / "songs.json").exists() else []
+    if len(names) != count:
+        write_songs(site, count, duration_s)
+
+
+def site_port(folder: Path) -> int:
+    """Returns a free port, the same one for the folder every time: the port is part of each track's URL."""
+    file = folder / "port"
+    if file.exists():
+        return int(file.read_text())
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        chosen = int(probe.getsockname()[1])
+    file.write_text(str(chosen))
+    return chosen
+
+
+def write_sources(folder: Path, url: str) -> Path:
+    """Writes `folder/sources.yaml`: a few direct links, and the feed of the site for the rest.
+
+    The feed lists the linked tracks as well, and each stays one row of the catalogue.
+    """
+    listed = json.loads((folder / "site" / "songs.json").read_text("utf-8"))
+    common = {"licence": "CC0-1.0", "rights": "own"}
+    sources = [{"url": f"{url}/{s['file']}", "tags": list(s["tags"]), **common} for s in listed[:DIRECT_LINKS]]
+    sources.append({"url": f"{url}/feed.xml", "tags": ["demo"], **common})
+    path = folder / "sources.yaml"
+    path.write_text(yaml.safe_dump({"sources": sources}, sort_keys=False), "utf-8")
+    return path
 
 
 def main(arguments: list[str]) -> None:

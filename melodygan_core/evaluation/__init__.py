@@ -5,9 +5,9 @@ Every set is compared with the *test* tracks. The real baseline is music of *val
 generation can reach with these parts. What generation loses beyond them is lost by the prior.
 """
 
+from melodygan_core.evaluation.distances import side_by_side
 from melodygan_core.evaluation.pitch import pitch_figures
 from melodygan_core.evaluation.run import evaluate, name_of
 from melodygan_core.evaluation.seams import inside_spread, seams
-from melodygan_core.evaluation.side_by_side import side_by_side
 
 __all__ = ["evaluate", "inside_spread", "name_of", "pitch_figures", "seams", "side_by_side"]

@@ -13,6 +13,7 @@ from melodygan_core import metrics
 from melodygan_core.config import EvaluationConfig, FeatureConfig, GenerationConfig, config_id
 from melodygan_core.evaluation.sets import Windows
 from melodygan_core.metrics import KadSums
+from melodygan_core.storage import Artifact
 
 # Two evaluations may be compared only if all of these are equal: see `measurement_setup`.
 SETUP = ("test_tracks", "stems", "spectral", "embedding", "window_s", "max_windows", "generation")
@@ -23,6 +24,9 @@ _FIGURES = (
     "density",
     "coverage",
 )
+_ORDER = ("real_baseline", "vocoder", "codec", "generated")
+# Measured without codec and prior.
+_COMMON = ("real_baseline", "vocoder")
 # Given explicitly: a column of one table may be empty, and must have the same type in all.
 SCHEMA = pa.schema(
     [
@@ -137,3 +141,28 @@ def _sums(reference: Windows, members: Windows, sigma: float | None) -> KadSums:
 def _interval(statistic: Any, sets: list[Windows], config: EvaluationConfig) -> tuple[float, float]:
     counts = [metrics.fewest_groups(s.groups) for s in sets]
     return metrics.bootstrap_by_group(statistic, counts, n=config.bootstrap, seed=config.seed)
+
+
+def side_by_side(evaluations: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """Returns the rows of all evaluations, by window length and set.
+
+    The real baseline and the vocoder appear once, with an empty `pipeline`, where all evaluations measured the
+    same. All other rows name their pipeline.
+
+    Args:
+        evaluations: One per pipeline, of one dataset.
+    """
+    tables = {e.group: e.metrics["table"] for e in evaluations}
+    rows: list[dict[str, Any]] = []
+    for pipeline, table in tables.items():
+        for row in table:
+            shared = row["set"] in _COMMON and all(row in other for other in tables.values())
+            named = {
+                "window_s": row["window_s"],
+                "set": row["set"],
+                "pipeline": "" if shared else pipeline,
+                **row,
+            }
+            if named not in rows:
+                rows.append(named)
+    return sorted(rows, key=lambda r: (r["window_s"], _ORDER.index(r["set"])))

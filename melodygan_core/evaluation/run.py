@@ -93,7 +93,7 @@ def evaluate(
         for trained_on in artifacts.datasets:
             _refuse_leaks(store, trained_on, data)
         lasting = replace(generation, duration_s=max(generation.duration_s, _shortest_s(pipeline)))
-        made = list(bar(pieces(pipeline, lasting), generation.count, "evaluation pieces", "piece", progress))
+        made = list(bar(pieces(pipeline, lasting), generation.count, "evaluation pieces", progress))
         table = [
             {"window_s": window_s, **row}
             for window_s in config.windows_s

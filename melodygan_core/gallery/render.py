@@ -13,7 +13,7 @@ from melodygan_core.audio import plots
 from melodygan_core.config import VERSIONS, config_id
 from melodygan_core.dataset import Dataset
 from melodygan_core.gallery import sounds
-from melodygan_core.gallery.entry import GalleryEntry
+from melodygan_core.gallery.sounds import GalleryEntry
 from melodygan_core.storage import Artifact, Store
 
 NAME = "gallery"

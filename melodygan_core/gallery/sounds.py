@@ -1,8 +1,9 @@
-"""The sounds of the gallery, each with its picture."""
+"""The gallery's entries, one per pipeline, and their sounds, each with its picture."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,40 @@ from melodygan_core import audio
 from melodygan_core.audio import plots
 from melodygan_core.config import STEMS
 from melodygan_core.dataset import Dataset, Rows
-from melodygan_core.gallery.entry import GalleryEntry
-from melodygan_core.pipeline import Pipeline, load_vocoder
-from melodygan_core.storage import Store
+from melodygan_core.pipeline import Pipeline, PipelineArtifacts, load_vocoder
+from melodygan_core.storage import Artifact, Store
 
 EXAMPLE_S = 6.0
 EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class GalleryEntry:
+    """One pipeline's artifacts.
+
+    Attributes:
+        pipeline: Its checkpoints.
+        samples: What it generated.
+        evaluation: Its figures.
+    """
+
+    pipeline: PipelineArtifacts
+    samples: Artifact
+    evaluation: Artifact
+
+    @property
+    def name(self) -> str:
+        """Of the pipeline."""
+        return self.pipeline.name
+
+    @property
+    def versions(self) -> list[str]:
+        """What the page depends on."""
+        return [self.samples.version, self.evaluation.version, *self.pipeline.inputs.values()]
+
+    def open(self, store: Store) -> Pipeline:
+        """The pipeline on its device."""
+        return self.pipeline.open(store)
 
 
 class Folder:

@@ -1,21 +1,7 @@
 """Embeddings of log-mel windows, distances between sets of them, and intervals by track."""
 
 from melodygan_core.metrics.bootstrap import bootstrap_by_group
-from melodygan_core.metrics.distances import (
-    MIN_GROUPS,
-    MIN_GROUPS_TO_COMPARE,
-    KadSums,
-    density_coverage,
-    fad,
-    fad_infinity,
-    fewest_for_fad,
-    fewest_groups,
-    kad,
-    kad_sums,
-    mean_distance,
-    median_distance,
-    too_few_groups,
-)
+from melodygan_core.metrics.distances import density_coverage, fad, fad_infinity, fewest_for_fad, mean_distance
 from melodygan_core.metrics.embedding import (
     BAND_GROUPS,
     CONTRAST_SCALE,
@@ -26,6 +12,16 @@ from melodygan_core.metrics.embedding import (
     SPREAD_SCALE,
     Embeddings,
     embed,
+)
+from melodygan_core.metrics.kernel_distance import (
+    MIN_GROUPS,
+    MIN_GROUPS_TO_COMPARE,
+    KadSums,
+    fewest_groups,
+    kad,
+    kad_sums,
+    median_distance,
+    too_few_groups,
 )
 
 __all__ = [

@@ -123,7 +123,11 @@ def _run(
 
 @torch.no_grad()
 def check_collapse(
-    prior_checkpoint: Artifact, latent_table: Artifact, checkpoint: Artifact, store: Store
+    prior_checkpoint: Artifact,
+    latent_table: Artifact,
+    checkpoint: Artifact,
+    store: Store,
+    device: str = "auto",
 ) -> Health:
     """Samples from a checkpoint of the store.
 
@@ -132,15 +136,16 @@ def check_collapse(
         latent_table: That it was trained on.
         checkpoint: The codec of its latents.
         store: Of all three.
+        device: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
         InputError: a checkpoint is damaged or holds values that are not finite.
     """
-    device = resolve_device(prior_checkpoint.config["optimizer"]["device"])
+    where = resolve_device(device)
     with store.reading(store.at(checkpoint.uri)) as local:
-        codec = codecs.load(local, device)
+        codec = codecs.load(local, where)
     with store.reading(store.at(prior_checkpoint.uri)) as local:
         stored = load_config(local, "codec", "prior", "config", "conditions", "mean", "std")
-        prior = from_config(stored, local, device)
+        prior = from_config(stored, local, where)
     kind = prior_component(stored["codec"], stored["prior"]).load()
-    return kind.check(prior, latents.load(latent_table, store), codec, device)
+    return kind.check(prior, latents.load(latent_table, store), codec, where)

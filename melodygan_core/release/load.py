@@ -56,7 +56,7 @@ class Release:
             InputError: unknown; the message lists the known ones.
         """
         known = ", ".join(self.styles) or "none: this release was published without styles; publish it again"
-        require(tag in self.styles, "style tag", tag, known)
+        require(tag in self.styles, "style_tag", tag, known)
         return self.styles[tag]
 
 

@@ -20,7 +20,7 @@ from melodygan_core import audio
 from melodygan_core.config import AugmentConfig, to_dict
 from melodygan_core.errors import InputError
 from melodygan_core.pipeline import Pipeline
-from melodygan_core.progress import Progress, bar
+from melodygan_core.progress import Progress, tracked
 from melodygan_core.release import Release, styles
 from melodygan_core.services.audiofolder import OWN_COLUMNS, card_of, table_of
 from melodygan_core.services.content_similarity import content_similarity
@@ -38,12 +38,15 @@ _FULL_SCALE_DB = -0.1
 
 @dataclass(frozen=True)
 class Augmented:
-    """What came of it.
+    """The set that `augment` made.
+
+    It is no ServiceResult: a call that resumes does not read the sounds of earlier calls, so that it has their
+    rows but not their levels, and a sound of the set may fail while the rest goes on.
 
     Attributes:
-        rows: Of `metadata.csv`.
-        made: How many of them are new; the others were there.
-        failed: Name of a sound to why it has no variations.
+        rows: Rows of `metadata.csv`.
+        made: Number of rows that this call made; earlier calls made the others.
+        failed: Name of a sound to the reason why it has no variations.
     """
 
     rows: list[dict[str, Any]]
@@ -62,10 +65,10 @@ def augment(
     """Writes variations of all sounds of a set; existing ones are kept, so that a killed run resumes.
 
     Args:
-        release: Its codec makes the variations.
+        release: Release whose codec makes the variations.
         dataset: A folder of sounds with labels, or a store; see read_labelled.
         out: A folder: new, or one that the same release, seed and strength made before.
-        config: How many, how far.
+        config: Number and strength of the variations.
         progress: Called after every variation.
 
     Returns:
@@ -77,13 +80,13 @@ def augment(
     """
     items = read_labelled(dataset, config.licence, config.rights)
     if not is_store(dataset) and out.resolve().is_relative_to(dataset.resolve()):
-        raise InputError(f"--out must be a folder outside of {dataset}, got {str(out)!r}")
+        raise InputError(f"out must be a folder outside of {dataset}, got {str(out)!r}")
     _claim(out, release, config)
     try:
         with FileLock(out / STATE / "lock", timeout=0):
             return _fill(release, dataset, items, out, config, progress)
     except Timeout as error:
-        raise InputError(f"--out must be a folder that no other call is filling, got {str(out)!r}") from error
+        raise InputError(f"out must be a folder that no other call is filling, got {str(out)!r}") from error
 
 
 def _fill(
@@ -107,7 +110,7 @@ def _fill(
         for item, name in zip(items, names, strict=True)
         for copy in range(1, config.copies + 1)
     ]
-    for item, name, copy in bar(variations, len(variations), "augment", "sound", progress):
+    for item, name, copy in tracked(variations, len(variations), "augment", progress):
         row, new = work.variation(item, name, copy)
         made += new
         rows += [row] if row else []
@@ -277,11 +280,11 @@ def _claim(out: Path, release: Release, config: AugmentConfig) -> None:
         found = json.loads(file.read_text("utf-8"))
         if found != settings:
             raise InputError(
-                f"--out must be a new folder or one made with the same settings {settings}, "
+                f"out must be a new folder or one made with the same settings {settings}, "
                 f"got {str(out)!r}, made with {found}"
             )
         return
     if out.exists() and any(out.iterdir()):
-        raise InputError(f"--out must be a new or empty folder, or one of an earlier call, got {str(out)!r}")
+        raise InputError(f"out must be a new or empty folder, or one of an earlier call, got {str(out)!r}")
     with replacing(file) as temporary:
         dump_json(temporary, settings)

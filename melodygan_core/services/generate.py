@@ -35,7 +35,7 @@ def generate(
     sample_rate = release.pipeline.feature.sample_rate
     shortest_s = 1 / sample_rate
     require(
-        round(config.duration_s * sample_rate) > 0, "--seconds", config.duration_s, f"{shortest_s:g} or more"
+        round(config.duration_s * sample_rate) > 0, "duration_s", config.duration_s, f"{shortest_s:g} or more"
     )
     if config.condition:
         condition_index(release.pipeline.conditions, config.condition)

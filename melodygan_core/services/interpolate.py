@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from melodygan_core.config import require
+from melodygan_core.config import InterpolateConfig
 from melodygan_core.pipeline import Pipeline
-from melodygan_core.progress import Progress, bar
+from melodygan_core.progress import Progress, tracked
 from melodygan_core.release import Release
 from melodygan_core.services.output import ServiceResult, output_folder
 from melodygan_core.services.sound import (
@@ -22,8 +22,6 @@ from melodygan_core.services.sound import (
     vocode,
     write_sound,
 )
-
-MAX_STEPS = 100
 
 
 def interpolate_wavs(pipeline: Pipeline, first: Samples, second: Samples, steps: int) -> Iterator[Samples]:
@@ -36,12 +34,8 @@ def interpolate_wavs(pipeline: Pipeline, first: Samples, second: Samples, steps:
         pipeline: On its device.
         first: (samples,) at the pipeline's rate.
         second: (samples,); the longer one is cut.
-        steps: Sounds wanted, both ends (reconstructed) included.
-
-    Raises:
-        InputError: a number of steps that is not allowed.
+        steps: Number of sounds, at least 2; the first and the last are the reconstructions of the two.
     """
-    require(2 <= steps <= MAX_STEPS, "steps", steps, f"2 to {MAX_STEPS}")
     samples = min(len(first), len(second))
     (a, frames), (b, _) = (encode_sound(pipeline, wav[:samples]) for wav in (first, second))
 
@@ -66,9 +60,7 @@ def _level(log_mel: Tensor) -> Tensor:
 
 def interpolate(
     release: Release,
-    first: Path,
-    second: Path,
-    steps: int,
+    config: InterpolateConfig,
     out: Path,
     *,
     overwrite: bool = False,
@@ -76,17 +68,27 @@ def interpolate(
 ) -> ServiceResult:
     """Writes `interpolation-00.wav` (the first, reconstructed) to the second, as long as the shorter one.
 
+    Args:
+        release: Release whose codec and vocoder are used.
+        config: The two sounds, and the number of steps.
+        out: A new or empty folder.
+        overwrite: Replace a folder that holds something.
+        progress: Called at the start and after every sound.
+
     Raises:
-        InputError: no sound, a number of steps that is not allowed, or a folder that is not empty.
+        InputError: no sound, or a folder that is not empty.
     """
-    require(2 <= steps <= MAX_STEPS, "steps", steps, f"2 to {MAX_STEPS}")
-    wavs = [load_sound(p, release.pipeline.feature) for p in (first, second)]
+    steps, paths = config.steps, [Path(config.first), Path(config.second)]
+    wavs = [
+        load_sound(path, release.pipeline.feature, name)
+        for path, name in zip(paths, ("first", "second"), strict=True)
+    ]
     samples = min(map(len, wavs))
     made = interpolate_wavs(release.pipeline, wavs[0], wavs[1], steps)
-    facts = {"service": "interpolate", "inputs": [describe_input(first), describe_input(second)]}
+    facts = {"service": "interpolate", "inputs": [describe_input(path) for path in paths]}
     sounds = []
     with output_folder(out, overwrite=overwrite) as folder:
-        for k, wav in enumerate(bar(made, steps, "interpolate", "sound", progress)):
+        for k, wav in enumerate(tracked(made, steps, "interpolate", progress)):
             share = k / (steps - 1)
             # As loud as the end that it is nearer to.
             like = (wavs[0] if share < 0.5 else wavs[1])[:samples]

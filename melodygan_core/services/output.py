@@ -77,16 +77,16 @@ def check_output(out: Path, *, overwrite: bool = False) -> None:
     Raises:
         InputError: it holds something, cannot be written, or is the current folder.
     """
-    require(not out.exists() or out.is_dir(), "--out", str(out), "a folder")
+    require(not out.exists() or out.is_dir(), "out", str(out), "a folder")
     # It is replaced by a new folder, and a shell would stay in the old one.
-    require(out.resolve() != Path.cwd(), "--out", str(out), "a folder other than the current one")
+    require(out.resolve() != Path.cwd(), "out", str(out), "a folder other than the current one")
     names = [] if not out.is_dir() else sorted(path.name for path in out.iterdir())
     if names and not overwrite:
-        raise InputError(f"--out must be a new or empty folder (or give --overwrite), got {str(out)!r}")
+        raise InputError(f"out must be a new or empty folder (or set `overwrite`), got {str(out)!r}")
     foreign = [name for name in names if not _is_output(out / name)]
     if foreign:
         allowed = "a folder that holds nothing but what an earlier call wrote"
-        raise InputError(f"--out with --overwrite must be {allowed}, got {str(out)!r} with {foreign[0]!r}")
+        raise InputError(f"out must be {allowed}, got {str(out)!r} with {foreign[0]!r}")
     _check_writable(out.resolve().parent)
 
 
@@ -96,9 +96,9 @@ def check_resumable(out: Path) -> None:
     Raises:
         InputError: it holds something else, or cannot be written.
     """
-    require(not out.exists() or out.is_dir(), "--out", str(out), "a folder")
+    require(not out.exists() or out.is_dir(), "out", str(out), "a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / STATE).is_dir():
-        raise InputError(f"--out must be a new or empty folder or one to continue, got {str(out)!r}")
+        raise InputError(f"out must be a new or empty folder or one to continue, got {str(out)!r}")
     _check_writable(out.resolve())
 
 
@@ -120,7 +120,7 @@ def _check_writable(folder: Path) -> None:
         probe.rmdir()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"--out must be in a folder that can be written, got {folder}: {reason}") from error
+        raise InputError(f"out must be in a folder that can be written, got {folder}: {reason}") from error
 
 
 @contextmanager

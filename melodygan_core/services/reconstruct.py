@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from melodygan_core.config import ReconstructConfig
 from melodygan_core.pipeline import Pipeline
-from melodygan_core.progress import Progress, bar
+from melodygan_core.progress import Progress, tracked
 from melodygan_core.release import Release
 from melodygan_core.services.content_similarity import content_similarity
 from melodygan_core.services.output import ServiceResult, output_folder
@@ -33,7 +34,7 @@ def reconstruct_wav(pipeline: Pipeline, wav: Samples) -> Samples:
 
 def reconstruct(
     release: Release,
-    path: Path,
+    config: ReconstructConfig,
     out: Path,
     *,
     overwrite: bool = False,
@@ -41,13 +42,21 @@ def reconstruct(
 ) -> ServiceResult:
     """Writes `<name>-reconstructed.wav` with how much of melody and rhythm is left.
 
+    Args:
+        release: Release whose codec and vocoder are used.
+        config: Sound to reconstruct.
+        out: A new or empty folder.
+        overwrite: Replace a folder that holds something.
+        progress: Called at the start and the end.
+
     Raises:
         InputError: no sound, or a folder that is not empty.
     """
-    wav = load_sound(path, release.pipeline.feature)
+    path = Path(config.sound)
+    wav = load_sound(path, release.pipeline.feature, "sound")
     with output_folder(out, overwrite=overwrite) as folder:
         sounds = []
-        for source in bar([wav], 1, "reconstruct", "sound", progress):
+        for source in tracked([wav], 1, "reconstruct", progress):
             made = reconstruct_wav(release.pipeline, source)
             figures = content_similarity(source, made, release.pipeline.feature)
             facts = {"service": "reconstruct", "inputs": [describe_input(path)]}

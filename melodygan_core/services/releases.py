@@ -85,7 +85,7 @@ def check_condition(name: str, condition: str) -> None:
     conditions = _object(_read(folder / path / "config.json")).get("conditions")
     if isinstance(conditions, list):
         known = ", ".join(map(str, conditions)) or "empty: this model was trained without conditions"
-        require(condition in conditions, "--condition", condition, known)
+        require(condition in conditions, "condition", condition, known)
 
 
 def check_style_tag(name: str, tag: str) -> None:
@@ -98,7 +98,7 @@ def check_style_tag(name: str, tag: str) -> None:
     """
     styles = _object(_read(Path(name) / "styles.json")).get("styles")
     if isinstance(styles, dict):
-        require(tag in styles, "--style-tag", tag, ", ".join(styles) or "empty: this release has no styles")
+        require(tag in styles, "style_tag", tag, ", ".join(styles) or "empty: this release has no styles")
 
 
 def _read(file: Path) -> Any:

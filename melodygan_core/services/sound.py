@@ -29,15 +29,20 @@ MIN_S, MAX_S = 0.5, 1200.0
 _MOST_DB = 20.0
 
 
-def load_sound(path: Path, feature: FeatureConfig) -> Samples:
+def load_sound(path: Path, feature: FeatureConfig, name: str = "sound") -> Samples:
     """A sound or video file as mono (samples,) at the features' rate.
 
     It is decoded in a child with limits, because files may come from strangers; a playlist is refused.
 
+    Args:
+        path: File on this machine.
+        feature: Features whose rate the sound gets.
+        name: Field of the request that names the file, for errors.
+
     Raises:
         InputError: no such file, no sound in it, or shorter than half a second or longer than 20 minutes.
     """
-    require(path.is_file(), "the file", str(path), "an existing sound file (wav, flac, ogg, mp3, ...)")
+    require(path.is_file(), name, str(path), "an existing sound file (wav, flac, ogg, mp3, ...)")
     config = DownloadConfig(max_duration_s=MAX_S)
     with tempfile.TemporaryDirectory(prefix="melodygan-") as scratch:
         try:

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from melodygan_core.catalogue.tracks import slug
-from melodygan_core.config import FeatureConfig, require
-from melodygan_core.errors import InputError
-from melodygan_core.progress import Progress, bar
+from melodygan_core.config import FeatureConfig, TransferConfig
+from melodygan_core.progress import Progress, tracked
 from melodygan_core.release import Release, styles
 from melodygan_core.release.styles import Style
 from melodygan_core.services.content_similarity import content_similarity
@@ -57,12 +56,11 @@ def transfer_wav(content: Samples, style: Style, feature: FeatureConfig, strengt
         content: (samples,) at the features' rate.
         style: Of a sound, or of a tag of a release.
         feature: Of the style.
-        strength: 0 leaves the content as it is, 1 takes the style's timbre.
+        strength: 0 to 1; 0 leaves the content as it is, 1 takes the style's timbre.
 
     Raises:
-        InputError: a silent content, or a strength that is not allowed.
+        InputError: a silent content.
     """
-    require(0 <= strength <= 1, "strength", strength, "0 to 1")
     log_mel = log_mel_of(content, feature)
     wav = filtered(content, strength * gain_towards(log_mel, style, feature), feature)
     embedded = {"before": log_mel, "after": log_mel_of(wav, feature)}
@@ -95,10 +93,7 @@ def _level(values: Tensor) -> Tensor:
 
 def transfer(
     release: Release,
-    content: Path,
-    style: Path | None,
-    tag: str,
-    strength: float,
+    config: TransferConfig,
     out: Path,
     *,
     overwrite: bool = False,
@@ -107,36 +102,32 @@ def transfer(
     """Writes `<content>-as-<style>.wav` with how near it came.
 
     Args:
-        release: Has the styles of its tags.
-        content: Whose melody and rhythm are kept.
-        style: A sound whose timbre is taken; None for a tag's.
-        tag: A tag of the release; empty for a sound's.
-        strength: 0 to 1.
+        release: Release that has the styles of its tags.
+        config: The sound, and the timbre that it gets.
         out: A new or empty folder.
         overwrite: Replace a folder that holds something.
-        progress: Called when it is done.
+        progress: Called at the start and the end.
 
     Raises:
-        InputError: no sound, an unknown tag, both a sound and a tag or neither, or a folder that is not empty.
+        InputError: no sound, an unknown tag, or a folder that is not empty.
     """
-    feature = release.pipeline.feature
-    if (style is None) == (not tag):
-        raise InputError(f"exactly one of --style and --style-tag must be given, got {style!r} and {tag!r}")
+    feature, tag = release.pipeline.feature, config.style_tag
+    content, style = Path(config.content), Path(config.style) if config.style else None
+    # An unknown tag is reported before a sound is read.
     wanted = release.style(tag) if style is None else None
-    wav = load_sound(content, feature)
+    wav = load_sound(content, feature, "content")
     if wanted is None:
-        assert style is not None
-        wanted = styles.style_of(log_mel_of(load_sound(style, feature), feature), feature)
+        wanted = styles.style_of(log_mel_of(load_sound(Path(config.style), feature, "style"), feature), feature)
     name = f"{safe_name(content)}-as-{slug(tag, 40) or 'style' if style is None else safe_name(style)}"
     facts = {
         "service": "transfer",
         "inputs": [describe_input(p) for p in (content, style) if p is not None],
         "style_tag": tag,
-        "strength": strength,
+        "strength": config.strength,
     }
     sounds = []
     with output_folder(out, overwrite=overwrite) as folder:
-        for source in bar([wav], 1, "transfer", "sound", progress):
-            made = transfer_wav(source, wanted, feature, strength)
+        for source in tracked([wav], 1, "transfer", progress):
+            made = transfer_wav(source, wanted, feature, config.strength)
             sounds.append(write_sound(release, folder, name, made.wav, source, facts, made.figures))
     return ServiceResult(sounds, release.manifest.sources["licences"])

@@ -127,13 +127,13 @@ def demo(folder: Path, tracks: int) -> None:
     # Before the songs are made: Dagster may be missing.
     import dagster  # noqa: F401
 
-    from melodygan_core.demo import server, site
+    from melodygan_core.demo import server
 
     deployment = _demo_deployment(folder)
     click.echo(f"Making {tracks} songs in {folder / 'site'}")
-    site.make(folder, tracks, DEMO_SONG_S)
-    with server.serve(folder / "site", site.port(folder)) as url:
-        site.write_sources(folder, url)
+    server.write_site(folder, tracks, DEMO_SONG_S)
+    with server.serve(folder / "site", server.site_port(folder)) as url:
+        server.write_sources(folder, url)
         click.echo(f"Serving them at {url}")
         good = _run(deployment)
     click.echo("Dagster UI:")
@@ -167,11 +167,11 @@ def ui(deployment: Deployment, demo_folder: Path | None, port: int, listen_port:
 
 def _demo_site(folder: Path | None) -> AbstractContextManager[object]:
     """A demo's songs at their address, so that its sources answer while its UI is open."""
-    from melodygan_core.demo import server, site
+    from melodygan_core.demo import server
 
     if folder is None or not (folder / "site").is_dir():
         return nullcontext()
-    return server.serve(folder / "site", site.port(folder))
+    return server.serve(folder / "site", server.site_port(folder))
 
 
 def _demo_deployment(folder: Path) -> Deployment:

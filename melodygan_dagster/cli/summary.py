@@ -15,15 +15,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from melodygan_core.config import PipelineConfig
     from melodygan_core.storage import Artifact, Store
     from melodygan_dagster.deployment import Deployment
     from melodygan_dagster.runner import StageResult
 
 # Of a job; a store may have thousands of failed tracks.
 FAILED_SHOWN = 20
-# Where evaluations cannot be compared: a sequence model is preferred to one of single segments.
-PREFERRED_CODECS = ("temporal",)
 
 
 def report(deployment: Deployment, results: Iterable[StageResult]) -> bool:
@@ -69,21 +66,18 @@ def report(deployment: Deployment, results: Iterable[StageResult]) -> bool:
     return good
 
 
-def ranked(pipelines: Mapping[str, PipelineConfig], figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def ranked(pipelines: Iterable[str], figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Names of pipelines, the best one first.
 
     The best is the one with the lowest KAD of generated sound among the evaluations that can be compared with
-    the preferred pipeline's: those of the same test tracks, embedding and settings. The rest follow in order of
-    preference: pipelines with an evaluation before those without, temporal codecs before others.
+    the first pipeline's: those of the same test tracks, embedding and settings. The rest follow in the order of
+    the config, pipelines with an evaluation before those without.
 
     Args:
-        pipelines: The table of pipelines.
+        pipelines: Names, in the order of the config.
         figures: Metrics of the evaluations, by pipeline.
     """
     from melodygan_core.evaluation.distances import SETUP
-
-    def preference(name: str) -> tuple[bool, bool]:
-        return name not in figures, pipelines[name].codec not in PREFERRED_CODECS
 
     def setup(name: str) -> list[Any]:
         return [figures[name].get(key) for key in SETUP]
@@ -91,7 +85,8 @@ def ranked(pipelines: Mapping[str, PipelineConfig], figures: Mapping[str, Mappin
     def kad(name: str) -> float | None:
         return figures.get(name, {}).get("generated/kad")
 
-    order = sorted(pipelines, key=preference)
+    # Where evaluations cannot be compared, the config's order stands.
+    order = sorted(pipelines, key=lambda name: name not in figures)
     if not order or kad(order[0]) is None:
         return order
     comparable = [name for name in order if kad(name) is not None and setup(name) == setup(order[0])]

@@ -27,7 +27,7 @@ def _checks(health: Any) -> list[dg.AssetCheckResult]:
             passed=not health.collapsed,
             check_name="no_collapse",
             description=description,
-            metadata={"active_dims": health.active_dims, "diversity": health.diversity},
+            metadata=reporting.figures({"active_dims": health.active_dims, "diversity": health.diversity}),
         ),
         dg.AssetCheckResult(passed=health.finite, check_name="finite"),
     ]
@@ -40,7 +40,7 @@ def _beside_pca(metrics: dict[str, Any]) -> dg.AssetCheckResult:
         passed=gap is None or gap >= -0.02,
         check_name="not_behind_pca",
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"gap": "not measured for this codec" if gap is None else gap},
+        metadata=reporting.figures({"gap": "not measured for this codec" if gap is None else gap}),
     )
 
 
@@ -93,9 +93,9 @@ def build_asset(name: str, default: Any) -> dg.AssetsDefinition:
         config = configs.config_of(context, type(default))
         with reporting.one_sentence_errors():
             made = codec.train(name, feature_table, store.open(), config, reporting.metrics_callback(context))
+            health = codec.check_collapse(made, feature_table, store.open(), config.optimizer.device)
         history = made.metrics["history"]
         picture = reporting.image(store, made.uri, lambda: plots.curves_png(history, curve_groups(history)))
-        health = codec.check_collapse(made, feature_table, store.open())
         return reporting.artifact(
             made,
             store,

@@ -49,6 +49,7 @@ def build_asset(pipeline: DeployedPipeline) -> dg.AssetsDefinition:
         kinds={"parquet", "json"},
         owners=[OWNER],
         code_version=VERSIONS["evaluation"],
+        pool="gpu",
         automation_condition=AFTER_TRAINING,
         io_manager_key="records",
         dagster_type=RECORD,

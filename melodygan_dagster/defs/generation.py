@@ -21,6 +21,7 @@ def build_asset(pipeline: DeployedPipeline) -> dg.AssetsDefinition:
         kinds={"wav", "parquet"},
         owners=[OWNER],
         code_version=VERSIONS["generation"],
+        pool="gpu",
         automation_condition=AFTER_TRAINING,
         io_manager_key="records",
         dagster_type=RECORD,

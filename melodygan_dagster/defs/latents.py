@@ -11,8 +11,8 @@ from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.resources import OWNER, StoreResource, deployed_config
 
 
-def build_asset(codec: str) -> dg.AssetsDefinition:
-    """The latent table of a codec."""
+def build_asset(codec: str, device: str) -> dg.AssetsDefinition:
+    """The latent table of a codec, which encodes on a device."""
 
     @dg.asset(
         key=[codec, "latent_table"],
@@ -33,7 +33,7 @@ def build_asset(codec: str) -> dg.AssetsDefinition:
         from melodygan_core import latents
 
         with reporting.one_sentence_errors():
-            made = latents.encode(codec_checkpoint, feature_table, store.open())
+            made = latents.encode(codec_checkpoint, feature_table, store.open(), device)
         return reporting.artifact(made, store)
 
     return latent_table
@@ -42,5 +42,7 @@ def build_asset(codec: str) -> dg.AssetsDefinition:
 @dg.definitions
 def latent_tables() -> dg.Definitions:
     """A table per codec of the trained pipelines."""
-    names = dict.fromkeys(row.codec for row in deployed_config().trained_pipelines().values())
-    return dg.Definitions(assets=[build_asset(name) for name in names])
+    config = deployed_config()
+    names = dict.fromkeys(row.codec for row in config.trained_pipelines().values())
+    assets = [build_asset(name, config.codecs[name].optimizer.device) for name in names]
+    return dg.Definitions(assets=assets)

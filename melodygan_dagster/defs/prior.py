@@ -22,7 +22,7 @@ def _checks(health: Any, finite_weights: bool) -> list[dg.AssetCheckResult]:
             check_name="no_mode_collapse",
             description=f"generated segments lie {health.diversity:.2f} times as far apart as real ones "
             f"({allowed} is allowed)",
-            metadata={"diversity": health.diversity, "allowed": allowed},
+            metadata=reporting.figures({"diversity": health.diversity, "allowed": allowed}),
         ),
         dg.AssetCheckResult(passed=health.finite and finite_weights, check_name="finite"),
     ]
@@ -82,7 +82,8 @@ def build_asset(codec: str, name: str, default: Any) -> dg.AssetsDefinition:
         callback = reporting.metrics_callback(context)
         with reporting.one_sentence_errors():
             made = prior.train(name, latent_table, codec_checkpoint, core_store, config, callback)
-        health = prior.check_collapse(made, latent_table, codec_checkpoint, core_store)
+            device = config.optimizer.device
+            health = prior.check_collapse(made, latent_table, codec_checkpoint, core_store, device)
         history = made.metrics["history"]
         picture = reporting.image(store, made.uri, lambda: plots.curves_png(history, curve_groups(history)))
         checks = _checks(health, made.metrics["finite"])

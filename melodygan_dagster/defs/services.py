@@ -2,15 +2,29 @@
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
-from melodygan_core.config import VOCODERS, AugmentConfig, GenerationConfig, from_dict, require
+from melodygan_core.config import (
+    VOCODERS,
+    AugmentConfig,
+    ConfigModel,
+    GenerationConfig,
+    InterpolateConfig,
+    ReconstructConfig,
+    TransferConfig,
+    from_dict,
+    replace,
+    require,
+)
+from melodygan_core.config.use import SOUND
 from melodygan_core.errors import InputError
+from melodygan_core.progress import Progress, ProgressEvent
 from melodygan_core.storage import Artifact, dump_json
 from melodygan_dagster import configs, reporting
 from melodygan_dagster.resources import Settings, StoreResource, deployed_config
@@ -25,22 +39,78 @@ OWN_FILE = (
     "A wav, flac, ogg, mp3, ... of the machine that runs this, in the folder of sources.yaml or below one of"
     " MELODYGAN_ALLOW_ROOTS."
 )
+# Progress is logged at most once in this many seconds.
+LOG_EVERY_S = 5.0
 
 # What erasure and doctor know such a folder by.
 USE_FILE = "use.json"
 
+C = TypeVar("C", bound=ConfigModel)
 Make = Callable[["Release", Path], "ServiceResult"]
 
+_VOCODER = {
+    "vocoder": dg.Field(
+        configs.choice(VOCODERS),
+        is_required=False,
+        description="Vocoder to use instead of the release's own.",
+    )
+}
+_DATASET = {
+    "dataset": dg.Field(
+        str,
+        default_value="",
+        description="A folder of sounds with labels, below the same folders as sounds; empty for this store's.",
+    )
+}
 
-def _field(default: Any, description: str) -> dg.Field:
-    return dg.Field(type(default), default_value=default, description=description)
+
+def _schema(request: type[ConfigModel]) -> dict[str, dg.Field]:
+    """The launchpad's fields for a request; those of sound files say where the files may lie."""
+    fields = configs.schema(request)
+    for name in _sounds(request):
+        field = fields[name]
+        default = {"default_value": field.default_value} if field.default_provided else {}
+        fields[name] = dg.Field(field.config_type, description=f"{field.description} {OWN_FILE}", **default)
+    return fields
 
 
-def _sound(what: str) -> dg.Field:
-    return dg.Field(str, description=f"{what} {OWN_FILE}")
+def _sounds(request: type[ConfigModel]) -> list[str]:
+    """Names of the fields that hold the path of a sound file."""
+    return [name for name, field in request.model_fields.items() if SOUND in field.metadata]
 
 
-_VOCODER = {"vocoder": _field("", f"{' or '.join(VOCODERS)}; empty for the release's own.")}
+def _request(context: dg.OpExecutionContext, request: type[C], settings: Settings | None = None) -> C:
+    """The run's config as the request of a service.
+
+    Args:
+        context: Of the op.
+        request: Its class.
+        settings: Where sound files may lie.
+
+    Raises:
+        dg.Failure: a value that is not allowed, or a sound file elsewhere.
+    """
+    with reporting.one_sentence_errors():
+        made = from_dict(request, {name: context.op_config[name] for name in request.model_fields})
+        if settings is None:
+            return made
+        paths = {name: getattr(made, name) for name in _sounds(request)}
+        found = {name: str(_own(settings, path, name)) for name, path in paths.items() if path}
+        return replace(made, **found)
+
+
+def _logged(context: dg.OpExecutionContext) -> Progress:
+    """A callback that logs the first event, the last one, and one every few seconds between them."""
+    last = float("-inf")
+
+    def log(event: ProgressEvent) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if event.done == event.total or now - last >= LOG_EVERY_S:
+            last = now
+            context.log.info(f"{event.stage}: {event.done} of {event.total}")
+
+    return log
 
 
 def _own(settings: Settings, path: str, name: str) -> Path:
@@ -128,79 +198,44 @@ def build_jobs(names: list[str], generation: GenerationConfig) -> list[dg.JobDef
         """New pieces from the release in use."""
         from melodygan_core.services.generate import generate as service
 
-        values = {k: v for k, v in context.op_config.items() if k not in ("pipeline", "vocoder")}
-        with reporting.one_sentence_errors():
-            config = from_dict(GenerationConfig, values)
-        _run(context, store, context.op_config["vocoder"], names, lambda r, out: service(r, config, out))
+        config, progress = _request(context, GenerationConfig), _logged(context)
+        vocoder = context.op_config.get("vocoder", "")
+        _run(context, store, vocoder, names, lambda r, out: service(r, config, out, progress=progress))
 
-    @dg.op(config_schema={"sound": _sound("What is put through the models."), **pipeline, **_VOCODER})
+    @dg.op(config_schema={**_schema(ReconstructConfig), **pipeline, **_VOCODER})
     def reconstruct(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
         """A sound through codec and vocoder: what the models keep of it."""
         from melodygan_core.services.reconstruct import reconstruct as service
 
-        config = context.op_config
-        with reporting.one_sentence_errors():
-            sound = _own(settings, config["sound"], "sound")
-        _run(context, store, config["vocoder"], names, lambda r, out: service(r, sound, out))
+        config, progress = _request(context, ReconstructConfig, settings), _logged(context)
+        vocoder = context.op_config.get("vocoder", "")
+        _run(context, store, vocoder, names, lambda r, out: service(r, config, out, progress=progress))
 
-    @dg.op(
-        config_schema={
-            "first": _sound("Where it begins."),
-            "second": _sound("Where it ends."),
-            "steps": _field(5, "Sounds, both ends included."),
-            **pipeline,
-            **_VOCODER,
-        }
-    )
+    @dg.op(config_schema={**_schema(InterpolateConfig), **pipeline, **_VOCODER})
     def interpolate(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
         """Sounds between two sounds, through the latents."""
         from melodygan_core.services.interpolate import interpolate as service
 
-        config = context.op_config
-        with reporting.one_sentence_errors():
-            first, second = (_own(settings, config[name], name) for name in ("first", "second"))
-        make: Make = lambda r, out: service(r, first, second, config["steps"], out)  # noqa: E731
-        _run(context, store, config["vocoder"], names, make)
+        config, progress = _request(context, InterpolateConfig, settings), _logged(context)
+        vocoder = context.op_config.get("vocoder", "")
+        _run(context, store, vocoder, names, lambda r, out: service(r, config, out, progress=progress))
 
-    @dg.op(
-        config_schema={
-            "content": _sound("Whose melody and rhythm are kept."),
-            "style": _field("", f"A sound whose timbre is taken; empty for that of a tag. {OWN_FILE}"),
-            "style_tag": _field("", "A tag or stem of the training tracks of the release, or `all`."),
-            "strength": _field(1.0, "0 leaves the timbre, 1 takes the style's."),
-            **pipeline,
-        }
-    )
+    @dg.op(config_schema={**_schema(TransferConfig), **pipeline})
     def transfer(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
         """A sound with the timbre of another one, or of a tag; its melody and rhythm are kept."""
         from melodygan_core.services.transfer import transfer as service
 
-        config = context.op_config
-        with reporting.one_sentence_errors():
-            content = _own(settings, config["content"], "content")
-            style = _own(settings, config["style"], "style") if config["style"] else None
-
-        def make(release: "Release", out: Path) -> "ServiceResult":
-            return service(release, content, style, config["style_tag"], config["strength"], out)
-
+        config, progress = _request(context, TransferConfig, settings), _logged(context)
         # The content's own sound is filtered: the vocoder is not heard, so the one without training will do.
-        _run(context, store, "griffin_lim", names, make)
+        _run(context, store, "griffin_lim", names, lambda r, out: service(r, config, out, progress=progress))
 
-    @dg.op(
-        config_schema={
-            "dataset": _field(
-                "", "A folder of sounds with labels, below the same folders as sounds; empty for this store's."
-            ),
-            **configs.schema(AugmentConfig()),
-            **pipeline,
-        }
-    )
+    @dg.op(config_schema={**_DATASET, **configs.schema(AugmentConfig()), **pipeline})
     def augment(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
         """Variations of every sound of a labelled set, which keep its label; a re-executed run goes on."""
         from melodygan_core.services.augment import augment as service
 
         core_store, config = store.open(), context.op_config
-        values = {k: v for k, v in config.items() if k not in ("pipeline", "dataset")}
+        request = _request(context, AugmentConfig)
         opened = _release(store, config["pipeline"], "griffin_lim", names)
         with reporting.one_sentence_errors(), opened as (release, artifact):
             require(core_store.is_local, "store", store.root, "a local folder, to augment into")
@@ -210,7 +245,7 @@ def build_jobs(names: list[str], generation: GenerationConfig) -> list[dg.JobDef
                 else Path(core_store.base.path)
             )
             target = core_store.use("augment", context.run.root_run_id or context.run_id)
-            result = service(release, source, Path(target.path), from_dict(AugmentConfig, values))
+            result = service(release, source, Path(target.path), request, progress=_logged(context))
             core_store.write_json(target / USE_FILE, _use(context, artifact))
             rows = [{"file": row["file_name"], **row} for row in result.rows]
             _show(context, store, core_store.uri(target), rows, release.version)

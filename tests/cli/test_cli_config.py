@@ -23,10 +23,10 @@ def run(*arguments: str, **variables: str) -> Result:
 
 @pytest.mark.parametrize("name", ["demo", "small", "base", "large"])
 def test_yaml_is_the_config_and_is_read_back(name: str, tmp_path: Path) -> None:
-    shown = run("show", "--preset", name)
-    assert shown.exit_code == 0, shown.output
+    result = run("show", "--preset", name)
+    assert result.exit_code == 0, result.output
     file = tmp_path / "shown.yaml"
-    file.write_text(shown.output, "utf-8")
+    file.write_text(result.output, "utf-8")
     assert load("small", file) == preset(name)
 
 
@@ -54,23 +54,23 @@ def test_a_text_with_quotes_and_newlines_is_read_back(tmp_path: Path) -> None:
 def test_json_is_the_config_with_the_file_over_it(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("vocoder: {width: 64}", "utf-8")
-    shown = run("show", "--preset", "demo", "--config", str(file), "--format", "json")
-    assert from_dict(Config, json.loads(shown.output)) == load("demo", file)
+    result = run("show", "--preset", "demo", "--config", str(file), "--format", "json")
+    assert from_dict(Config, json.loads(result.output)) == load("demo", file)
     again = run("show", "--format", "json", MELODYGAN_PRESET="demo", MELODYGAN_CONFIG=str(file))
-    assert again.output == shown.output
+    assert again.output == result.output
 
 
 def test_pipelines_of_the_environment_are_shown() -> None:
-    shown = run("show", "--format", "json", MELODYGAN_PIPELINES="dense_gan")
-    assert json.loads(shown.output)["train"] == ["dense_gan"]
+    result = run("show", "--format", "json", MELODYGAN_PIPELINES="dense_gan")
+    assert json.loads(result.output)["train"] == ["dense_gan"]
 
 
 def test_a_wrong_file_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("vocoder: {kernel: 4}", "utf-8")
-    shown = run("show", "--config", str(file))
-    assert shown.exit_code == 2
-    assert shown.output == "Error: config.yaml: vocoder.kernel must be odd, 1 to 255, got 4\n"
+    result = run("show", "--config", str(file))
+    assert result.exit_code == 2
+    assert result.output == "Error: config.yaml: vocoder.kernel must be odd, 1 to 255, got 4\n"
 
 
 def test_the_schema_is_json() -> None:

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from melodygan_core import errors
 from melodygan_core.cli import group, main
 from melodygan_core.cli.group import DAGSTER_COMMANDS, ENTRY_POINTS, Commands
+from melodygan_core.config.messages import ConfigError
 from melodygan_core.settings import EnvironmentSettings, variable
 from melodygan_dagster.cli import main as with_dagster
 
@@ -140,6 +141,51 @@ def test_an_error_is_one_sentence_and_a_status(
     )
     assert (done.exit_code, done.stdout, done.stderr) == (status, "", f"Error: {error}\n")
     assert (error.code, error.retryable) == (code, retryable)
+
+
+@pytest.mark.parametrize(
+    ("message", "printed"),
+    [
+        ("duration_s must be 1, got 2", "--seconds must be 1, got 2"),
+        (
+            "out must be new (or set `overwrite`), got 'out'",
+            "--out must be new (or set `--overwrite`), got 'out'",
+        ),
+        ("release must be a folder, got `out`s", "release must be a folder, got `--out`s"),
+        ("data.out must be 1; out must be 2, got `x`", "data.out must be 1; out must be 2, got `x`"),
+        ("seconds must be 1, got 2", "seconds must be 1, got 2"),
+    ],
+)
+def test_an_error_about_a_field_names_its_option(message: str, printed: str) -> None:
+    def fail(**values: object) -> None:
+        raise errors.InputError(message)
+
+    params = [
+        click.Argument(["release"]),
+        click.Option(["--seconds", "duration_s"]),
+        click.Option(["--out"]),
+        click.Option(["--overwrite"]),
+    ]
+    command = click.Command("fail", callback=fail, params=[*params])
+    done = CliRunner().invoke(Commands("one", commands={"fail": command}), ["fail", "x"])
+    assert done.stderr == f"Error: {printed}\n"
+
+
+def test_all_problems_of_a_config_name_their_options() -> None:
+    def fail(out: str) -> None:
+        raise ConfigError("a must be 1, got 2", "out must be 2, got 3")
+
+    command = click.Command("fail", callback=fail, params=[click.Option(["--out"])])
+    done = CliRunner().invoke(Commands("one", commands={"fail": command}), ["fail"])
+    assert done.stderr == "Error: a must be 1, got 2; --out must be 2, got 3\n"
+
+
+def test_options_of_a_config_show_its_descriptions_defaults_and_bounds() -> None:
+    text = " ".join(CliRunner().invoke(main, ["interpolate", "--help"], terminal_width=200).output.split())
+    assert "--steps INTEGER Sounds to make, both ends included. [default: 5; 2 to 100]" in text
+    text = " ".join(CliRunner().invoke(main, ["augment", "--help"], terminal_width=200).output.split())
+    assert "--rights [own|licensed|open|unknown]" in text
+    assert "[default: 0.5; 0 to 1]" in text
 
 
 def test_a_full_disk_is_one_sentence() -> None:

@@ -68,7 +68,7 @@ def test_pipelines_reach_the_code_location(
     assert deployed_config().train == one.load_config().train == ("temporal_gan",)
     default = Deployment(str(tmp_path / "store"), sources, "demo")
     default.activate()
-    assert deployed_config().train == default.load_config().train == ("dense_gan", "temporal_gan")
+    assert deployed_config().train == default.load_config().train == ("temporal_gan", "dense_gan")
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_the_demo_trains_both_pipelines_and_says_how_to_open_the_ui(
     monkeypatch.setattr(graph, "DEMO_SONG_S", 1.0)
     result = melodygan("demo", "--dir", "songs", "--tracks", 6)
     assert result.exit_code == 0, result.output
-    assert deployed[0].load_config().train == ("dense_gan", "temporal_gan")
+    assert deployed[0].load_config().train == ("temporal_gan", "dense_gan")
     assert result.stdout.splitlines()[-1] == "  melodygan ui --demo songs"
     assert len(list(Path("songs/site").glob("*.*"))) >= 6
 
@@ -145,9 +145,11 @@ def test_a_taken_port_names_itself(tmp_path: Path) -> None:
 
 def test_config_prints_what_a_file_changes(tmp_path: Path, melodygan: Melodygan) -> None:
     (tmp_path / "c.yaml").write_text("download: {attempts: 7}", "utf-8")
-    shown = melodygan("config", "show", "--preset", "demo", "--config", tmp_path / "c.yaml", "--format", "json")
-    assert shown.exit_code == 0, shown.output
-    assert json.loads(shown.stdout)["download"]["attempts"] == 7
+    result = melodygan(
+        "config", "show", "--preset", "demo", "--config", tmp_path / "c.yaml", "--format", "json"
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["download"]["attempts"] == 7
     assert "properties" in json.loads(melodygan("config", "schema").stdout)
 
 

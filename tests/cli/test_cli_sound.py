@@ -68,7 +68,7 @@ def test_a_folder_with_something_in_it_is_refused_and_stays(
     arguments = ("generate", temporal_folder, *SHORT, "--out", out)
     refused = melodygan(*arguments)
     assert refused.exit_code == 2
-    assert refused.stderr.startswith("Error: --out must be a new or empty folder")
+    assert refused.stderr.startswith("Error: --out must be a new or empty folder (or set `--overwrite`), got")
     # Nothing says that a service made it: it is not overwritten either.
     refused = melodygan(*arguments, "--overwrite")
     assert refused.exit_code == 2
@@ -92,20 +92,25 @@ def test_overwrite_replaces_what_an_earlier_call_wrote(
 
 
 WRONG = [
-    (("generate", "{release}", "--seed", "-1"), "'--seed': -1 is not in the range 0<=x<=2147483647"),
-    (("generate", "{release}", "--count", "0"), "'--count': 0 is not in the range 1<=x<=10000"),
-    (("generate", "{release}", "--count", "10001"), "'--count': 10001 is not in the range"),
-    (("generate", "{release}", "--seconds", "0"), "'--seconds': 0.0 is not in the range 0<x<=3600"),
-    (("generate", "{release}", "--seconds", "3601"), "'--seconds': 3601.0 is not in the range"),
-    (("generate", "{release}", "--seconds", "nan"), "'--seconds': nan is not in the range"),
-    (("generate", "{release}", "--truncation", "0.1"), "'--truncation': 0.1 is not 0 and not in the range"),
-    (("generate", "{release}", "--vocoder", "loud"), "'--vocoder': must be neural, griffin_lim, got 'loud'"),
+    (("generate", "{release}", "--seed", "-1"), "--seed must be 0 to 2147483647, got -1"),
+    (("generate", "{release}", "--count", "0"), "--count must be 1 to 10000, got 0"),
+    (("generate", "{release}", "--count", "10001"), "--count must be 1 to 10000, got 10001"),
+    (("generate", "{release}", "--count", "x"), "--count must be an integer, 1 to 10000, got 'x'"),
+    (("generate", "{release}", "--count", "1.5"), "--count must be an integer, 1 to 10000, got '1.5'"),
+    (("generate", "{release}", "--seconds", "0"), "--seconds must be above 0 and at most 3600, got 0.0"),
+    (("generate", "{release}", "--seconds", "3601"), "--seconds must be above 0 and at most 3600, got 3601.0"),
+    (("generate", "{release}", "--seconds", "nan"), "--seconds must be above 0 and at most 3600, got nan"),
+    (("generate", "{release}", "--truncation", "0.1"), "--truncation must be 0, or 0.5 to 100, got 0.1"),
+    (
+        ("generate", "{release}", "--vocoder", "loud"),
+        "--vocoder must be neural, griffin_lim, got 'loud'",
+    ),
     (
         ("generate", "{release}", "--device", "tpu"),
-        "'--device': 'tpu' is not one of 'auto', 'cpu'",
+        "--device must be auto, cpu, cuda, mps, got 'tpu'",
     ),
     (("generate", "{release}", "--condition", "x"), "--condition must be empty"),
-    (("generate", "{release}", "--out", "{file}"), "'--out'"),
+    (("generate", "{release}", "--out", "{file}"), "--out must be a folder, got"),
     (("generate", "{release}", "--out", "{file}/below"), "--out must be in a folder that can be written"),
     (("generate", "{release}", "--out", "."), "--out must be a folder other than the current one"),
     (("generate", "{release}", "--overwrite"), "--overwrite needs --out"),
@@ -116,24 +121,33 @@ WRONG = [
     (("reconstruct", "{release}", "nowhere.wav"), "File 'nowhere.wav' does not exist"),
     (
         ("interpolate", "{release}", "{sound}", "{sound}", "--steps", "1"),
-        "'--steps': 1 is not in the range 2<=x<=100",
+        "--steps must be 2 to 100, got 1",
     ),
     (
         ("interpolate", "{release}", "{sound}", "{sound}", "--steps", "101"),
-        "'--steps': 101 is not in the range",
+        "--steps must be 2 to 100, got 101",
     ),
     (
         ("transfer", "{release}", "{sound}", "--style-tag", "loud"),
         "--style-tag must be all, mix, fast, minor",
     ),
-    (("transfer", "{release}", "{sound}"), "give either --style or --style-tag"),
-    (("transfer", "{release}", "{sound}", "--style", "{sound}", "--style-tag", "slow"), "give either --style"),
+    (
+        ("transfer", "{release}", "{sound}"),
+        "exactly one of `--style` and `--style-tag` must be given, got '' and ''",
+    ),
+    (
+        ("transfer", "{release}", "{sound}", "--style", "{sound}", "--style-tag", "slow"),
+        "exactly one of `--style` and `--style-tag` must be given, got",
+    ),
     (
         ("transfer", "{release}", "{sound}", "--style-tag", "slow", "--strength", "1.5"),
-        "'--strength': 1.5 is not in the range 0<=x<=1",
+        "--strength must be 0 to 1, got 1.5",
     ),
-    (("augment", "{release}", "{set}", "--copies", "0"), "'--copies': 0 is not in the range 1<=x<=1000"),
-    (("augment", "{release}", "{set}", "--rights", "mine"), "'--rights': must be own, licensed"),
+    (("augment", "{release}", "{set}", "--copies", "0"), "--copies must be 1 to 1000, got 0"),
+    (
+        ("augment", "{release}", "{set}", "--rights", "mine"),
+        "--rights must be own, licensed, open or unknown, got 'mine'",
+    ),
     (
         ("augment", "{release}", "{set}", "--out", "{set}/x"),
         "--out must be a new or empty folder or one",
@@ -232,7 +246,30 @@ def test_loading_is_announced_if_it_is_slow(
     fast = melodygan("generate", temporal_folder, *SHORT)
     assert fast.exit_code == 0
     assert "Loading" not in fast.stderr
-    assert "generate: 100%" in fast.stderr
+
+
+def test_progress_of_long_work_is_drawn_on_stderr(
+    temporal_folder: Path,
+    sounds: list[str],
+    tmp_path: Path,
+    melodygan: Melodygan,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = {
+        "generate": ("generate", temporal_folder, *SHORT, "--count", 3),
+        "interpolate": ("interpolate", temporal_folder, *sounds, "--steps", 2),
+        "augment": ("augment", temporal_folder, tmp_path / "set", "--copies", 1),
+    }
+    monkeypatch.setattr(sound, "SLOW_S", 600.0)
+    monkeypatch.setattr(sound, "DRAWN_S", 600.0)
+    for name, arguments in calls.items():
+        quick = melodygan(*arguments, "--out", tmp_path / "quick" / name)
+        assert (quick.exit_code, quick.stderr) == (0, "")
+    monkeypatch.setattr(sound, "DRAWN_S", 0.0)
+    for name, arguments in calls.items():
+        long = melodygan(*arguments, "--out", tmp_path / "long" / name)
+        assert long.exit_code == 0
+        assert f"{name}: 100%" in long.stderr and f"{name}: " not in long.stdout
 
 
 def test_a_finished_announcement_is_not_printed(

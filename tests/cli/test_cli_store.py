@@ -67,7 +67,9 @@ def test_doctor_of_a_named_store_that_does_not_exist_is_an_error(
     missing = tmp_path / "nowhere"
     result = melodygan("doctor", "--store", missing)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("Error: store must be an existing folder") and str(missing) in result.stderr
+    assert (
+        result.stderr.startswith("Error: --store must be an existing folder") and str(missing) in result.stderr
+    )
     monkeypatch.setenv("MELODYGAN_STORE", str(missing))
     assert melodygan("doctor").exit_code == 2
     monkeypatch.delenv("MELODYGAN_STORE")
@@ -146,7 +148,7 @@ def test_forget_of_no_track_is_one_sentence(filled: Store, tmp_path: Path, melod
     assert "track must be the track_id or url of one of 9 tracks, got '../t1'" in result.stderr
     result = melodygan("forget", "--yes", "--store", tmp_path / "nowhere", "t1")
     assert result.exit_code == 2
-    assert "store must be an existing folder" in result.stderr
+    assert "--store must be an existing folder" in result.stderr
     assert not (tmp_path / "nowhere").exists()
 
 

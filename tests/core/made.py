@@ -273,7 +273,7 @@ def make_dense(store: Store, tracks: int = 9) -> Trained:
     assert not report.failed, report.failed
     data = assemble(store, feature=FEATURE)
     sound = vocoder.train(data, store, VOCODER)
-    return _trained(store, data, sound, "dense", DENSE_CODEC, DENSE_GAN)
+    return _train_pipeline(store, data, sound, "dense", DENSE_CODEC, DENSE_GAN)
 
 
 def make_temporal(trained: Trained, store: Store) -> Trained:
@@ -283,7 +283,7 @@ def make_temporal(trained: Trained, store: Store) -> Trained:
         trained: Has dataset and vocoder.
         store: A copy of its store; the new pipeline goes there.
     """
-    return _trained(store, trained.dataset, trained.vocoder, "temporal", TEMPORAL_CODEC, TEMPORAL_GAN)
+    return _train_pipeline(store, trained.dataset, trained.vocoder, "temporal", TEMPORAL_CODEC, TEMPORAL_GAN)
 
 
 def artifacts_of(name: str, model: Artifact, generator: Artifact, sound: Artifact) -> PipelineArtifacts:
@@ -291,7 +291,7 @@ def artifacts_of(name: str, model: Artifact, generator: Artifact, sound: Artifac
     return PipelineArtifacts(name, model, generator, sound, "griffin_lim", GriffinLimConfig(iterations=4))
 
 
-def _trained(
+def _train_pipeline(
     store: Store, data: Artifact, sound: Artifact, name: str, codec_config: Any, prior_config: Any
 ) -> Trained:
     model = codec.train(name, data, store, codec_config)

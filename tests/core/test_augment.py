@@ -90,13 +90,13 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(audio, "write_wav", fails)
         augment(temporal, folder, tmp_path / "out", CONFIG)
-    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.wav")}
-    assert len(kept) == 3
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.wav")}
+    assert len(times) == 3
     assert not (tmp_path / "out" / "metadata.csv").exists()
     (tmp_path / "out" / "data" / "piano" / ".491a6961-a.02.wav").write_bytes(b"left by a kill -9")
     result = augment(temporal, folder, tmp_path / "out", CONFIG)
     assert result.made == 3
-    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert {p: p.stat().st_mtime_ns for p in times} == times
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     again = augment(temporal, folder, tmp_path / "out", CONFIG)
     assert (again.made, again.rows) == (0, result.rows)
@@ -111,7 +111,7 @@ def test_more_copies_keep_the_first_and_another_seed_is_refused(
     more = augment(temporal, folder, out, AugmentConfig(copies=2))
     assert (more.made, len(more.rows)) == (3, 6)
     assert first.items() <= contents(out / "data").items()
-    message = r"--out must be a new folder or .*'seed': 1.*, got .*, made with .*'seed': 0"
+    message = r"^out must be a new folder or .*'seed': 1.*, got .*, made with .*'seed': 0"
     with pytest.raises(InputError, match=message):
         augment(temporal, folder, out, AugmentConfig(seed=1))
 
@@ -123,7 +123,7 @@ def test_a_folder_that_another_call_fills_is_refused(temporal: Release, folder: 
     half.write_bytes(b"what the other one is writing")
     with (
         FileLock(out / STATE / "lock"),
-        pytest.raises(InputError, match="--out must be a folder that no other call is filling"),
+        pytest.raises(InputError, match=r"^out must be a folder that no other call is filling"),
     ):
         augment(temporal, folder, out, CONFIG)
     assert half.exists()
@@ -246,9 +246,9 @@ def test_damaged_metadata_is_refused_by_its_line(folder: Path, table: str, messa
 def test_the_output_must_be_a_new_folder_outside_of_the_set(
     temporal: Release, folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="--out must be a folder outside of"):
+    with pytest.raises(InputError, match=r"^out must be a folder outside of"):
         augment(temporal, folder, folder / "out", CONFIG)
-    with pytest.raises(InputError, match="--out must be a new or empty folder"):
+    with pytest.raises(InputError, match=r"^out must be a new or empty folder"):
         augment(temporal, folder, put(tmp_path / "x" / "a.wav", tone(1.0, (9.0,))).parent, CONFIG)
     with pytest.raises(InputError, match="dataset must be a folder of sounds or a store"):
         augment(temporal, tmp_path / "none", tmp_path / "out", CONFIG)

@@ -200,6 +200,7 @@ def test_link_page_and_feed_give_one_row_per_track_and_a_rerun_changes_nothing(
     assert catalogue.load(store) == report.tracks
 
 
+@pytest.mark.slow
 def test_a_failed_source_keeps_its_rows_and_the_rest_continue(
     tmp_path: Path, store: Store, site: Site, tone: bytes
 ) -> None:

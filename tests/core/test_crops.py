@@ -22,11 +22,11 @@ def inside(lengths: list[int], size: int) -> tuple[CropSampler, dict[int, set[in
 
 @given(LENGTHS, st.integers(1, 12), st.integers(0, 99))
 def test_every_position_is_sampled_and_no_other(lengths: list[int], size: int, seed: int) -> None:
-    places, every = inside(lengths, size)
-    assert bool(places) == bool(every)
+    sampler, every = inside(lengths, size)
+    assert bool(sampler) == bool(every)
     if not every:
         return
-    drawn, span = places.sample(4000, np.random.default_rng(seed))
+    drawn, span = sampler.sample(4000, np.random.default_rng(seed))
     for place, k in zip(drawn.tolist(), span.tolist(), strict=True):
         assert place in every[k]
     # Each of at most 240 positions is missed with a probability below e^-16.
@@ -35,10 +35,10 @@ def test_every_position_is_sampled_and_no_other(lengths: list[int], size: int, s
 
 @given(LENGTHS, st.integers(1, 12), st.integers(1, 40))
 def test_evenly_spaced_crops_do_not_overlap(lengths: list[int], size: int, at_most: int) -> None:
-    places, every = inside(lengths, size)
+    sampler, every = inside(lengths, size)
     if not every:
         return
-    spread, span = places.evenly_spaced(at_most)
-    assert 1 <= len(spread) == min(at_most, sum(n // size for n in lengths))
-    assert all(b - a >= size for a, b in pairwise(spread.tolist()))
-    assert all(p in every[k] for p, k in zip(spread.tolist(), span.tolist(), strict=True))
+    positions, span = sampler.evenly_spaced(at_most)
+    assert 1 <= len(positions) == min(at_most, sum(n // size for n in lengths))
+    assert all(b - a >= size for a, b in pairwise(positions.tolist()))
+    assert all(p in every[k] for p, k in zip(positions.tolist(), span.tolist(), strict=True))

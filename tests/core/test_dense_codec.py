@@ -54,8 +54,8 @@ def load(folder: Path) -> DenseCodec:
 
 def statistics() -> Statistics:
     rng = np.random.default_rng(0)
-    draw = [rng.uniform(1, 2, n).astype(np.float32) for n in (6, 6, 4, 4)]
-    return Statistics(*draw)
+    parts = [rng.uniform(1, 2, n).astype(np.float32) for n in (6, 6, 4, 4)]
+    return Statistics(*parts)
 
 
 # Mathematics.
@@ -371,9 +371,9 @@ def test_shifted_segments_are_the_table_read_from_another_frame(dense: Trained) 
     frames = data.feature.segment_frames
     one = rows.take(np.asarray([0, 0, 1]))
     log_mel, _ = data.shifted(one, np.asarray([0, 5, frames - 1]))
-    whole = data.log_mel(rows.take(np.arange(3))).reshape(-1, data.feature.n_mels)
+    spans = data.log_mel(rows.take(np.arange(3))).reshape(-1, data.feature.n_mels)
     for k, start in enumerate((0, 5, 2 * frames - 1)):
-        assert np.array_equal(log_mel[k], whole[start : start + frames])
+        assert np.array_equal(log_mel[k], spans[start : start + frames])
     # The last row of a track has no row to continue into.
     last = np.flatnonzero(rows.track != rows.track[0])[0] - 1
     end = rows.take(np.asarray([last]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from melodygan_core import codec, latents, prior, vocoder
 from melodygan_core.codec.covariance import Covariance
 from melodygan_core.codec.dense.model import errors, pca
 from melodygan_core.config import replace
+from melodygan_core.pipeline import load_vocoder
 from melodygan_core.prior.gan.losses import R1Weight
 from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import Task, Update, fit, resolve_device
@@ -93,6 +95,7 @@ def train(name: str, data: Artifact, store: Store, device: str) -> list[Artifact
         ("temporal", [{"model", "discriminator"}, {"generator", "discriminator"}]),
     ],
 )
+@pytest.mark.slow
 def test_a_training_on_another_device_is_the_same(
     dense: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, parts: list[set[str]]
 ) -> None:
@@ -184,3 +187,35 @@ def test_vocoders_make_the_same_sound_on_another_device() -> None:
             assert torch.allclose(one, other.cpu(), atol=1e-5)
         magnitude = torch.rand(1, 9, 5, device=DEVICE)
         assert on_device(single_pass_phase(magnitude, 4))
+
+
+def test_griffin_lim_computes_on_the_device_of_its_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices, vocode = [], GriffinLim.__call__
+
+    def recorded(self: GriffinLim, log_mel: torch.Tensor, seed: int = 0) -> torch.Tensor:
+        devices.append(log_mel.device)
+        return vocode(self, log_mel, seed)
+
+    monkeypatch.setattr(GriffinLim, "__call__", recorded)
+    log_mel = torch.randn(2, FEATURE.n_mels, 20, generator=torch.Generator().manual_seed(0)) - 3
+    with torch.no_grad(), second_device(float64=False):
+        here = load_vocoder("griffin_lim", FEATURE, None)(log_mel, 3)
+        there = load_vocoder("griffin_lim", FEATURE, None, device=DEVICE)(log_mel, 3)
+    assert devices == [torch.device("cpu"), DEVICE]
+    assert there.device == torch.device("cpu")
+    assert torch.allclose(here, there, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_checkpoint_of_a_machine_with_a_gpu_is_used_without_one(dense: Trained) -> None:
+    def trained_elsewhere(artifact: Artifact) -> Artifact:
+        return dataclasses.replace(
+            artifact,
+            config={**artifact.config, "optimizer": {**artifact.config["optimizer"], "device": "cuda"}},
+        )
+
+    model, generator = trained_elsewhere(dense.codec), trained_elsewhere(dense.prior)
+    parts = dataclasses.replace(dense.artifacts, codec=model, prior=generator, device="cpu")
+    assert parts.open(dense.store).device == torch.device("cpu")
+    assert codec.check_collapse(model, dense.dataset, dense.store, "cpu").finite
+    assert prior.check_collapse(generator, dense.latents, model, dense.store, "cpu").finite

@@ -78,9 +78,9 @@ def test_dataset_is_as_if_the_track_had_never_existed(store: Store, split: str) 
     assert len(moved) == (0 if split == "train" else 1)
     assert all(before[t][0] == "train" and rows[t][0] == split for t in moved)
     assert equal_rows({t: (0, *v[1:]) for t, v in rows.items()}, {t: (0, *before[t][1:]) for t in rows})
-    kept = store.read_json(store.splits())
-    assert len(kept) == len(splits) - 1
-    assert all(kept[g] == splits[g] or splits[g] == "train" for g in kept)
+    remaining = store.read_json(store.splits())
+    assert len(remaining) == len(splits) - 1
+    assert all(remaining[g] == splits[g] or splits[g] == "train" for g in remaining)
     assert dataset.describe(store, after).tracks_read == 0
     store.write_record(after)
     assert check_store(store).of("missing", "damaged", "mismatch", "orphaned", "superseded") == [

@@ -105,8 +105,8 @@ def test_latents_of_all_codecs_are_removed(own_temporal: Trained) -> None:
     assert store.record("temporal/latent_table") is None
     assert traces(store, forgotten) == []
     # Models stay, and all of them are marked.
-    kept = (f.vocoder, f.codec, f.prior, f.samples, f.evaluation)
-    assert {a.uri for a in kept} <= {m.uri for m in made.marks}
+    remaining = (f.vocoder, f.codec, f.prior, f.samples, f.evaluation)
+    assert {a.uri for a in remaining} <= {m.uri for m in made.marks}
 
 
 def test_models_trained_on_the_track_stay_and_are_marked(trained: Trained) -> None:
@@ -114,7 +114,7 @@ def test_models_trained_on_the_track_stay_and_are_marked(trained: Trained) -> No
     split = {t["track_id"]: t["split"] for t in Dataset(store, trained.dataset).tracks}
     learned, compared = (next(t for t in split if split[t] == s) for s in ("train", "test"))
     (store.work("training/dense/gan/0123456789ab") / "state.pt").write_text("x", "utf-8")
-    kept = [
+    remaining = [
         trained.vocoder,
         trained.codec,
         trained.prior,
@@ -127,12 +127,12 @@ def test_models_trained_on_the_track_stay_and_are_marked(trained: Trained) -> No
     assert not any(store.at(a.uri).exists() for a in (trained.dataset, trained.latents))
     assert store.record("feature_table") is store.record("dense/latent_table") is None
     assert not (store.work_base / "training/dense/gan/0123456789ab").exists()
-    assert {m.uri for m in made.marks} == {a.uri for a in kept if a}
+    assert {m.uri for m in made.marks} == {a.uri for a in remaining if a}
     assert all(m.tracks == {learned: "train", compared: "test"} for m in made.marks)
     # Immutable folders are unchanged.
     report = check_store(store)
     assert report.good, report.findings
-    folder = root_of(store) / kept[-1].uri if kept[-1] else root_of(store)
+    folder = root_of(store) / remaining[-1].uri if remaining[-1] else root_of(store)
     assert erasure.in_release(folder) == [learned]
     shutil.copytree(folder, root_of(store).parent / "elsewhere")
     assert erasure.in_release(root_of(store).parent / "elsewhere") == []

@@ -20,7 +20,7 @@ from melodygan_core import (
     release,
 )
 from melodygan_core.audio import read_wav
-from melodygan_core.config import from_dict, registry
+from melodygan_core.config import InterpolateConfig, ReconstructConfig, from_dict, registry
 from melodygan_core.config import replace as changed
 from melodygan_core.config.config import Config
 from melodygan_core.pipeline import PipelineArtifacts
@@ -94,10 +94,11 @@ def test_a_toy_codec_and_prior_go_through_every_stage(own_dense: Trained, tmp_pa
     again = generate(opened, changed(GENERATION, count=1, seed=3), tmp_path / "again")
     assert np.array_equal(read_wav(tmp_path / "again" / again.sounds[0].file)[0], first)
 
-    sounds = [put(tmp_path / f"{k}.wav", tone(2.0, [220 * k, 330 * k])) for k in (1, 2)]
-    (kept,) = reconstruct(opened, sounds[0], tmp_path / "kept").sounds
-    assert kept.figures["onset_correlation"] > 0.3
-    assert len(interpolate(opened, sounds[0], sounds[1], 3, tmp_path / "between").sounds) == 3
+    sounds = [str(put(tmp_path / f"{k}.wav", tone(2.0, [220 * k, 330 * k]))) for k in (1, 2)]
+    (sound,) = reconstruct(opened, ReconstructConfig(sound=sounds[0]), tmp_path / "kept").sounds
+    assert sound.figures["onset_correlation"] > 0.3
+    request = InterpolateConfig(first=sounds[0], second=sounds[1], steps=3)
+    assert len(interpolate(opened, request, tmp_path / "between").sounds) == 3
 
     entries = [
         gallery.GalleryEntry(own_dense.artifacts, own_dense.samples, own_dense.evaluation),

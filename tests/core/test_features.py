@@ -93,11 +93,11 @@ def test_bands_equal_the_filterbank_and_the_dense_products(frames: int) -> None:
 
 def test_block_boundaries_do_not_matter() -> None:
     wav = noise(50_000)
-    whole = features.FeatureExtractor(SMALL, block_frames=10_000)(wav)
+    in_one_block = features.FeatureExtractor(SMALL, block_frames=10_000)(wav)
     # Several threads split the frames in more positions.
     for block_frames in (1, 7, 128):
         for ours, expected in zip(
-            features.FeatureExtractor(SMALL, block_frames=block_frames)(wav), whole, strict=True
+            features.FeatureExtractor(SMALL, block_frames=block_frames)(wav), in_one_block, strict=True
         ):
             torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
 
@@ -175,8 +175,8 @@ def test_segment_loudness_equals_the_loudness_of_each_segment(length: int) -> No
     pieces = [wav[i * SEGMENT : (i + 1) * SEGMENT] for i in range(5)]
     alone = [audio.loudness_lufs(piece, 22_050) for piece in pieces]
     np.testing.assert_allclose(ours, alone, atol=0.05)
-    whole = features.segment_loudness(wav, 22_050, length, 1)[0]
-    assert whole == pytest.approx(audio.loudness_lufs(wav, 22_050), abs=1e-4)
+    expected = features.segment_loudness(wav, 22_050, length, 1)[0]
+    assert expected == pytest.approx(audio.loudness_lufs(wav, 22_050), abs=1e-4)
 
 
 # The store.

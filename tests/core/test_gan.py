@@ -24,9 +24,8 @@ from melodygan_core.prior.conditions import Conditions
 from melodygan_core.prior.gan import HEALTHY_RANGE, DenseGan
 from melodygan_core.prior.gan.dense import Discriminator, Generator
 from melodygan_core.prior.gan.dense_setup import DenseGanSetup
+from melodygan_core.prior.gan.layers import minibatch_stddev, truncated_noise
 from melodygan_core.prior.gan.losses import discriminator_loss, generator_loss, r1_penalty
-from melodygan_core.prior.gan.minibatch_stddev import minibatch_stddev
-from melodygan_core.prior.gan.noise import truncated_noise
 from melodygan_core.prior.gan.task import DIVERSITY_RANGE
 from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import MetricsCallback, ignore
@@ -100,14 +99,16 @@ def test_r1_of_a_linear_discriminator_is_half_its_squared_norm() -> None:
 # Networks.
 
 
-@pytest.mark.parametrize("places", [(), (4,)])
-def test_minibatch_stddev_is_the_deviation_over_groups(places: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("positions", [(), (4,)])
+def test_minibatch_stddev_is_the_deviation_over_groups(positions: tuple[int, ...]) -> None:
     # Groups of eight: every fourth of the first 32; within one, half are at -2 and half at 2.
-    varied = torch.tensor([-2.0, 2.0]).repeat_interleave(4).repeat(4).reshape(32, 1, *[1] * len(places))
-    varied = varied.expand(32, 16, *places)
-    assert torch.allclose(minibatch_stddev(torch.cat([varied, varied[:3]])), torch.full((35, 1, *places), 2.0))
+    varied = torch.tensor([-2.0, 2.0]).repeat_interleave(4).repeat(4).reshape(32, 1, *[1] * len(positions))
+    varied = varied.expand(32, 16, *positions)
     assert torch.allclose(
-        minibatch_stddev(varied[:1].expand(32, 16, *places)), torch.full((32, 1, *places), 1e-4)
+        minibatch_stddev(torch.cat([varied, varied[:3]])), torch.full((35, 1, *positions), 2.0)
+    )
+    assert torch.allclose(
+        minibatch_stddev(varied[:1].expand(32, 16, *positions)), torch.full((32, 1, *positions), 1e-4)
     )
 
 
@@ -132,8 +133,8 @@ def test_a_condition_changes_latents_and_logits() -> None:
 def test_truncated_noise_is_normal_noise_within_its_limit() -> None:
     plain, limited = (truncated_noise((4000,), limit, torch.Generator().manual_seed(0)) for limit in (0.0, 1.5))
     assert torch.equal(plain, torch.randn(4000, generator=torch.Generator().manual_seed(0)))
-    kept = plain.abs() <= 1.5
-    assert 0 < int((~kept).sum()) < 1000 and torch.equal(limited[kept], plain[kept])
+    inside = plain.abs() <= 1.5
+    assert 0 < int((~inside).sum()) < 1000 and torch.equal(limited[inside], plain[inside])
     assert float(limited.abs().max()) <= 1.5 and abs(float(limited.mean())) < 0.05
 
 

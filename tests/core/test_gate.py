@@ -23,13 +23,13 @@ SETUP_VALUES: dict[str, Any] = dict.fromkeys(SETUP, "same") | {"window_s": 3.0, 
 
 
 def measured(
-    name: str, kad: float | None, spread: float = 10.0, setup: dict[str, Any] | None = None
+    name: str, kad: float | None, half_width: float = 10.0, setup: dict[str, Any] | None = None
 ) -> Measurement:
     """A measurement whose interval reaches `spread` to both sides."""
     values = SETUP_VALUES | (setup or {})
     if kad is None:
         return Measurement(name, None, None, None, "too few tracks to compare (3 of at least 5)", values)
-    return Measurement(name, kad, kad - spread, kad + spread, "", values)
+    return Measurement(name, kad, kad - half_width, kad + half_width, "", values)
 
 
 def figures(**changes: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def test_both_intervals_decide_what_is_worse(kad: float, accepted: bool) -> None
 
 
 def test_a_release_with_a_wide_interval_does_not_bar_its_successor() -> None:
-    lucky = measured("a", 10.0, spread=50.0)
+    lucky = measured("a", 10.0, half_width=50.0)
     assert release_gate(measured("b", 60.0), [lucky]).accepted
     assert not release_gate(measured("b", 62.0), [lucky]).accepted
 

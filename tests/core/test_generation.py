@@ -18,7 +18,7 @@ from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
 from melodygan_core.generation import pieces
 from melodygan_core.pipeline import Pipeline, Sample, frames_of
-from melodygan_core.prior.gan.noise import truncated_noise
+from melodygan_core.prior.gan.layers import truncated_noise
 from melodygan_core.progress import ProgressEvent
 from tests.core.made import FEATURE, GENERATION, HOSTILE, Trained
 

@@ -143,8 +143,8 @@ def reason(store: Store, name: str, reasons: dict[int, str]) -> None:
     path = store.features(feature_id(TINY, SEPARATION), name)
     table = pq.read_table(str(path))
     stem, at = table["stem"].to_pylist(), table["index"].to_pylist()
-    told = [reasons.get(i, "") if s == "mix" else "" for s, i in zip(stem, at, strict=True)]
-    for column, values in (("reason", told), ("usable", [not r for r in told])):
+    row_reasons = [reasons.get(i, "") if s == "mix" else "" for s, i in zip(stem, at, strict=True)]
+    for column, values in (("reason", row_reasons), ("usable", [not r for r in row_reasons])):
         field = table.schema.field(column)
         table = table.set_column(table.schema.get_field_index(column), field, pa.array(values, field.type))
     pq.write_table(table, str(path))
@@ -178,8 +178,8 @@ def test_saved_measurements_are_not_repeated(store: Store, monkeypatch: pytest.M
     monkeypatch.setattr(
         health, "_mix_reasons", lambda path, store: (read.append(path.stem), mix(path, store))[1]
     )
-    [kept] = store.dataset_health("x").parent.iterdir()
-    written = [(p, p.stat().st_ino) for p in (kept, store.groups())]
+    [cached] = store.dataset_health("x").parent.iterdir()
+    written = [(p, p.stat().st_ino) for p in (cached, store.groups())]
     assert found(store, assemble(store)) == first
     assert read == []
     assert [(p, p.stat().st_ino) for p, _ in written] == written
@@ -190,6 +190,6 @@ def test_saved_measurements_are_not_repeated(store: Store, monkeypatch: pytest.M
     shard = index.load(store, shards_of(store, made))["new"].shard
     assert read == [shard, "new"]
     # Without the saved figures everything is measured again, with the same result.
-    kept.unlink()
+    cached.unlink()
     assert found(store, made) == first
     assert len(read) == 2 + 2 + 10

@@ -136,8 +136,8 @@ def test_a_description_that_is_no_object_is_refused(folder: Path, text: str) -> 
 @pytest.mark.parametrize("part", ["autoencoder", "gan", "vocoder"])
 def test_damaged_weights_are_refused(folder: Path, part: str) -> None:
     weights = folder / part / "weights.safetensors"
-    whole = weights.read_bytes()
-    for content in (b"", b"x", whole[:-1], whole[: len(whole) // 2], b"\xff" * 8 + whole[8:]):
+    intact = weights.read_bytes()
+    for content in (b"", b"x", intact[:-1], intact[: len(intact) // 2], b"\xff" * 8 + intact[8:]):
         weights.write_bytes(content)
         refused(folder, part, "weights.safetensors")
     weights.unlink()

@@ -264,8 +264,8 @@ def test_embedding_measures_the_rate_of_a_tremolo() -> None:
 
 def test_embedding_separates_level_spread_and_contrast() -> None:
     steady = np.zeros((1, 80, 258))
-    louder, stepped = steady + 1.0, steady + (np.arange(80) % 2)[None, :, None]
-    base, up, comb = (metrics.embed(x, 86.0)[0] for x in (steady, louder, stepped))
+    raised, stepped = steady + 1.0, steady + (np.arange(80) % 2)[None, :, None]
+    base, up, comb = (metrics.embed(x, 86.0)[0] for x in (steady, raised, stepped))
     np.testing.assert_allclose((up - base)[:8], 1 / metrics.MEAN_SCALE)
     np.testing.assert_allclose((up - base)[8:], 0, atol=1e-9)
     assert ((comb - base)[16:24] > 5).all()

@@ -84,9 +84,14 @@ def test_stems_are_stacked_with_low_bands_at_the_bottom() -> None:
     high, low = np.zeros((2, 4, 32, 40), np.float16)
     high[2:, :, 30:], low[:2, :, :10] = 1, 1
     light = pixels(plots.stems_png([high, low], ["high", "low"], 86.0)).sum(axis=2)
-    left, right, top, bottom, below = 80, 300, 5, 42, 50
-    dark = [light[top, left], light[bottom, right], light[below + top, left], light[below + bottom, right]]
-    bright = [light[top, right], light[below + bottom, left]]
+    left, right, top, bottom, row_height = 80, 300, 5, 42, 50
+    dark = [
+        light[top, left],
+        light[bottom, right],
+        light[row_height + top, left],
+        light[row_height + bottom, right],
+    ]
+    bright = [light[top, right], light[row_height + bottom, left]]
     assert len(set(dark)) == len(set(bright)) == 1
     assert dark[0] < 0.1
     assert bright[0] > 2

@@ -28,7 +28,7 @@ from melodygan_core.errors import InputError
 ROOT = Path(__file__).parents[2]
 # The presets as they were when they were Python.
 PRESET_IDS = {
-    "demo": "d7146f6fba72",
+    "demo": "37c516bce6ba",
     "small": "acb12f86c87f",
     "base": "571885cb9851",
     "large": "a718857c54b7",

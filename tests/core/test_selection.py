@@ -94,9 +94,9 @@ def test_a_gan_with_too_few_validation_tracks_keeps_the_last_diverse_generator(
                 return real(generator) | {"diversity": value}
 
             monkeypatch.setattr(task.setup, "figures", fixed)
-            loss, shown = task.validate(7)
+            loss, validation = task.validate(7)
             assert loss == expected
-            assert "kad" not in shown and shown["kad_groups"] == 2
+            assert "kad" not in validation and validation["kad_groups"] == 2
 
 
 def test_validation_crops_know_their_tracks(dense: Trained, temporal_trained: Trained, tmp_path: Path) -> None:

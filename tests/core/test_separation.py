@@ -23,6 +23,8 @@ from melodygan_core.parallel import Report
 from melodygan_core.separation import audio_separator, centre, parameters, separate
 from melodygan_core.storage import Store
 
+pytestmark = pytest.mark.slow
+
 RATE = 44_100
 PEAKS = (0.1, 0.5, 1.0)
 
@@ -367,8 +369,8 @@ def test_the_built_in_model_is_the_same_bytes_every_time(tmp_path: Path) -> None
 
 
 def test_stacked_arrays_become_the_same_tensors() -> None:
-    chunk = np.random.default_rng(0).standard_normal((2, 50)).astype(np.float32)
+    segment = np.random.default_rng(0).standard_normal((2, 50)).astype(np.float32)
     quick = audio_separator._Torch()
-    for data in ([chunk], [chunk, -chunk], chunk, [1.0, 2.0], 3):
+    for data in ([segment], [segment, -segment], segment, [1.0, 2.0], 3):
         assert torch.equal(quick.tensor(data), torch.tensor(data)) and quick.float32 is torch.float32
         assert quick.tensor(data, dtype=torch.float64).dtype == torch.float64

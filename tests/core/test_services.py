@@ -14,7 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from melodygan_core import audio, release
-from melodygan_core.config import AugmentConfig, replace
+from melodygan_core.config import (
+    AugmentConfig,
+    ConfigModel,
+    InterpolateConfig,
+    ReconstructConfig,
+    TransferConfig,
+    replace,
+)
 from melodygan_core.errors import InputError
 from melodygan_core.pipeline import Pipeline
 from melodygan_core.progress import Progress, ProgressEvent
@@ -178,14 +185,9 @@ def test_a_transfer_is_deterministic(melody: NDArray[np.float32], bright: styles
     assert np.array_equal(made[0], made[1])
 
 
-def test_a_silent_content_and_a_strength_out_of_range_are_refused(
-    melody: NDArray[np.float32], bright: styles.Style
-) -> None:
+def test_a_silent_content_is_refused(melody: NDArray[np.float32], bright: styles.Style) -> None:
     with pytest.raises(InputError, match="must be audible"):
         transfer_wav(np.zeros_like(melody), bright, FEATURE)
-    for strength in (-0.1, 1.5, float("nan")):
-        with pytest.raises(InputError, match=f"strength must be 0 to 1, got {strength}"):
-            transfer_wav(melody, bright, FEATURE, strength)
 
 
 # Reconstruct and interpolate.
@@ -211,14 +213,6 @@ def test_the_ends_of_an_interpolation_are_the_reconstructions(
     assert np.allclose(made[0], reconstruct_wav(pipeline, melody[: len(other)]), atol=1e-6)
     assert np.allclose(made[2], reconstruct_wav(pipeline, other), atol=1e-6)
     assert not np.allclose(made[1], made[0], atol=1e-3) and not np.allclose(made[1], made[2], atol=1e-3)
-
-
-@pytest.mark.parametrize("steps", [-1, 0, 1, 101])
-def test_a_number_of_steps_that_is_not_allowed_is_refused(
-    any_release: Release, melody: NDArray[np.float32], steps: int
-) -> None:
-    with pytest.raises(InputError, match=f"steps must be 2 to 100, got {steps}"):
-        interpolate_wavs(any_release.pipeline, melody, melody, steps)
 
 
 def test_the_level_goes_evenly_from_one_end_to_the_other(
@@ -247,6 +241,41 @@ def test_the_sound_of_an_interpolation_has_the_level_of_its_log_mel(
     assert level_db == pytest.approx(np.linspace(level_db[0], level_db[-1], 5).tolist(), abs=1.5)
 
 
+# Requests.
+
+
+@pytest.mark.parametrize(
+    ("request_class", "values", "message"),
+    [
+        (ReconstructConfig, {}, "sound must be .*, got nothing"),
+        (ReconstructConfig, {"sound": ""}, "sound must be 1 to 4096 characters, got ''"),
+        *[
+            (InterpolateConfig, {"first": "a", "second": "b", "steps": n}, f"steps must be 2 to 100, got {n}")
+            for n in (-1, 0, 1, 101)
+        ],
+        *[
+            (TransferConfig, {"content": "a", "style": "b", "strength": x}, f"strength must be 0 to 1, got {x}")
+            for x in (-0.1, 1.5, float("nan"))
+        ],
+        (
+            TransferConfig,
+            {"content": "a"},
+            "exactly one of `style` and `style_tag` must be given, got '' and ''",
+        ),
+        (
+            TransferConfig,
+            {"content": "a", "style": "b", "style_tag": "slow"},
+            "exactly one of .* got 'b' and 'slow'",
+        ),
+    ],
+)
+def test_a_wrong_request_names_its_field(
+    request_class: type[ConfigModel], values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        request_class(**values)
+
+
 # Services: files in, files out.
 
 Service = Callable[[Release, Path, Path, Progress | None], ServiceResult]
@@ -266,21 +295,24 @@ def _generate(made: Release, inputs: Path, out: Path, progress: Progress | None 
 
 
 def _reconstruct(made: Release, inputs: Path, out: Path, progress: Progress | None = None) -> ServiceResult:
-    return reconstruct(made, _input(inputs), out, progress=progress)
+    return reconstruct(made, ReconstructConfig(sound=str(_input(inputs))), out, progress=progress)
 
 
 def _interpolate(made: Release, inputs: Path, out: Path, progress: Progress | None = None) -> ServiceResult:
     first = _input(inputs)
-    return interpolate(made, first, first.with_name("other.wav"), 3, out, progress=progress)
+    config = InterpolateConfig(first=str(first), second=str(first.with_name("other.wav")), steps=3)
+    return interpolate(made, config, out, progress=progress)
 
 
 def _transfer(made: Release, inputs: Path, out: Path, progress: Progress | None = None) -> ServiceResult:
-    return transfer(made, _input(inputs), None, "slow", 0.5, out, progress=progress)
+    config = TransferConfig(content=str(_input(inputs)), style_tag="slow", strength=0.5)
+    return transfer(made, config, out, progress=progress)
 
 
 def _transfer_sound(made: Release, inputs: Path, out: Path, progress: Progress | None = None) -> ServiceResult:
     content = _input(inputs)
-    return transfer(made, content, content.with_name("other.wav"), "", 1.0, out, progress=progress)
+    config = TransferConfig(content=str(content), style=str(content.with_name("other.wav")))
+    return transfer(made, config, out, progress=progress)
 
 
 SERVICES: dict[str, tuple[Service, list[str], set[str]]] = {
@@ -336,13 +368,21 @@ def test_a_service_writes_sounds_with_their_provenance(any_release: Release, tmp
 
 
 @pytest.mark.parametrize("name", list(SERVICES))
+def test_a_service_prints_and_draws_nothing(
+    temporal: Release, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    SERVICES[name][0](temporal, tmp_path, tmp_path / "out", None)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", list(SERVICES))
 def test_a_service_does_not_write_into_a_folder_that_holds_something(
     temporal: Release, tmp_path: Path, name: str
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine", "utf-8")
-    with pytest.raises(InputError, match="--out must be a new or empty folder"):
+    with pytest.raises(InputError, match=r"^out must be a new or empty folder"):
         SERVICES[name][0](temporal, tmp_path, out, None)
     assert [(p.name, p.read_text("utf-8")) for p in out.iterdir()] == [("mine.txt", "mine")]
     assert {p.name for p in tmp_path.iterdir()} <= {"in", "out"}
@@ -394,19 +434,21 @@ def test_a_sound_is_as_loud_as_its_input(any_release: Release, tmp_path: Path, n
 
 
 def test_input_errors_leave_no_folder(temporal: Release, tmp_path: Path) -> None:
-    path, out = _input(tmp_path), tmp_path / "out"
+    sound, none, out = str(_input(tmp_path)), str(tmp_path / "none.wav"), tmp_path / "out"
     cases: list[tuple[str, Callable[[], object]]] = [
-        ("style tag must be all, mix, fast, minor, slow, got 'loud'",
-         lambda: transfer(temporal, path, None, "loud", 1.0, out)),
-        ("exactly one of --style and --style-tag must be given",
-         lambda: transfer(temporal, path, path, "slow", 1.0, out)),
-        ("exactly one of --style and --style-tag must be given",
-         lambda: transfer(temporal, path, None, "", 1.0, out)),
-        ("strength must be 0 to 1, got 2",
-         lambda: transfer(temporal, path, None, "slow", 2.0, out)),
-        ("steps must be 2 to 100, got 1", lambda: interpolate(temporal, path, path, 1, out)),
-        ("an existing sound file", lambda: reconstruct(temporal, tmp_path / "none.wav", out)),
-        ("condition must be none.*got 'slow'",
+        ("^style_tag must be all, mix, fast, minor, slow, got 'loud'",
+         lambda: transfer(temporal, TransferConfig(content=sound, style_tag="loud"), out)),
+        ("^content must be an existing sound file",
+         lambda: transfer(temporal, TransferConfig(content=none, style=sound), out)),
+        ("^style must be an existing sound file",
+         lambda: transfer(temporal, TransferConfig(content=sound, style=none), out)),
+        ("^second must be an existing sound file",
+         lambda: interpolate(temporal, InterpolateConfig(first=sound, second=none), out)),
+        ("^sound must be an existing sound file",
+         lambda: reconstruct(temporal, ReconstructConfig(sound=none), out)),
+        ("^duration_s must be .* or more, got 1e-09",
+         lambda: generate(temporal, replace(GENERATION, duration_s=1e-9), out)),
+        ("^condition must be none.*got 'slow'",
          lambda: generate(temporal, replace(GENERATION, condition="slow"), out)),
     ]  # fmt: skip
     for message, call in cases:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from melodygan_core.errors import InputError
-from melodygan_core.progress import ProgressEvent, bar
+from melodygan_core.progress import ProgressEvent, bar, drawn, tracked
 from melodygan_core.services.output import (
     STATE,
     SoundFile,
@@ -61,7 +62,7 @@ def test_a_new_or_empty_folder_is_accepted_and_left_as_it_is(tmp_path: Path, ove
 
 def test_a_folder_that_holds_something_is_refused_unless_overwritten(tmp_path: Path) -> None:
     fill(tmp_path / "out")
-    with pytest.raises(InputError, match=r"--out must be a new or empty folder .*--overwrite.*, got .*out"):
+    with pytest.raises(InputError, match=r"^out must be a new or empty folder .*`overwrite`.*, got .*out"):
         check_output(tmp_path / "out")
     check_output(tmp_path / "out", overwrite=True)
     assert content(tmp_path) == {"out": "", "out/a.json": "new"}
@@ -84,9 +85,9 @@ def test_a_file_that_no_service_wrote_is_never_overwritten(tmp_path: Path, name:
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_is_refused(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "file").write_text("x", "utf-8")
-    with pytest.raises(InputError, match=r"--out must be a folder, got .*file"):
+    with pytest.raises(InputError, match=r"^out must be a folder, got .*file"):
         check_output(tmp_path / "file", overwrite=overwrite)
-    with pytest.raises(InputError, match=r"--out must be in a folder that can be written, got .*file"):
+    with pytest.raises(InputError, match=r"^out must be in a folder that can be written, got .*file"):
         check_output(tmp_path / "file" / "below", overwrite=overwrite)
     assert content(tmp_path) == {"file": "x"}
 
@@ -94,7 +95,7 @@ def test_a_file_is_refused(tmp_path: Path, overwrite: bool) -> None:
 def test_the_current_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for out in (Path(), tmp_path):
-        with pytest.raises(InputError, match="--out must be a folder other than the current one"):
+        with pytest.raises(InputError, match=r"^out must be a folder other than the current one"):
             check_output(out)
     with output_folder(Path("below")) as folder:
         fill(folder)
@@ -112,9 +113,9 @@ def test_augment_may_continue_in_its_own_folder_only(tmp_path: Path) -> None:
     before = content(tmp_path)
     for name in ("new", "empty", "own", "deep/new"):
         check_resumable(tmp_path / name)
-    with pytest.raises(InputError, match=r"--out must be .* or one to continue, got .*other"):
+    with pytest.raises(InputError, match=r"^out must be .* or one to continue, got .*other"):
         check_resumable(tmp_path / "other")
-    with pytest.raises(InputError, match=r"--out must be a folder, got .*a\.json"):
+    with pytest.raises(InputError, match=r"^out must be a folder, got .*a\.json"):
         check_resumable(tmp_path / "other" / "a.json")
     assert content(tmp_path) == before
 
@@ -208,16 +209,53 @@ def test_a_sound_file_is_one_flat_row() -> None:
 
 def test_progress_starts_at_zero_and_ends_at_the_total() -> None:
     events: list[ProgressEvent] = []
-    seen = [(item, len(events)) for item in bar("ab", 2, "stage", "item", events.append)]
+    seen = [(item, len(events)) for item in tracked("ab", 2, "stage", events.append)]
     assert events == [("stage", 0, 2), ("stage", 1, 2), ("stage", 2, 2)]
     # An item is done when the next one is asked for.
     assert seen == [("a", 1), ("b", 2)]
-    assert list(bar("ab", 2, "stage", "item")) == ["a", "b"]
+    assert list(tracked("ab", 2, "stage", None)) == ["a", "b"]
 
 
 def test_work_that_fails_is_not_reported_as_done() -> None:
     events: list[ProgressEvent] = []
     with pytest.raises(ValueError):
-        for _ in bar("ab", 2, "stage", "item", events.append):
+        for _ in tracked("ab", 2, "stage", events.append):
             raise ValueError
     assert events == [("stage", 0, 2)]
+
+
+def test_a_stage_draws_its_progress_unless_somebody_else_does(capsys: pytest.CaptureFixture[str]) -> None:
+    events: list[ProgressEvent] = []
+    assert list(bar("ab", 2, "stage", events.append)) == ["a", "b"]
+    assert capsys.readouterr().err == ""
+    assert list(bar("ab", 2, "stage")) == ["a", "b"]
+    assert "stage: 100%" in capsys.readouterr().err
+    assert events == [("stage", 0, 2), ("stage", 1, 2), ("stage", 2, 2)]
+
+
+def test_only_long_work_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    with drawn(delay_s=60.0) as report:
+        assert list(tracked("ab", 2, "short", report)) == ["a", "b"]
+    assert capsys.readouterr().err == ""
+    with drawn(delay_s=0.1) as report:
+        for _ in tracked("a", 1, "long", report):
+            # Within the only item, so that there is no event yet.
+            time.sleep(0.4)
+            assert "long:   0%" in capsys.readouterr().err
+    assert "long: 100%" in capsys.readouterr().err
+
+
+def test_every_stage_has_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with drawn() as report:
+        for stage in ("first", "second"):
+            assert list(tracked("ab", 2, stage, report)) == ["a", "b"]
+    printed = capsys.readouterr().err
+    assert "first: 100%" in printed and "second: 100%" in printed
+
+
+def test_a_bar_of_work_that_fails_ends_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError), drawn() as report:
+        for _ in tracked("ab", 2, "stage", report):
+            raise ValueError
+    printed = capsys.readouterr().err
+    assert "stage:   0%" in printed and printed.endswith("\n")

@@ -155,6 +155,7 @@ def test_a_killed_process_ends_the_run_and_the_next_run_resumes(filled: Path, tm
         assert torch.allclose(value, weights(folder)[name], rtol=1e-3, atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_the_command_trains_what_a_gan_needs_and_nothing_twice(filled: Path, tmp_path: Path) -> None:
     store = copy(filled, tmp_path / "store")
     settings = tmp_path / "settings.yaml"

@@ -82,9 +82,9 @@ def test_a_shift_by_whole_tokens_shifts_the_latents(tokens: int, seed: int) -> N
     made, frame = model(), TEMPORAL_CODEC.token_frames
     log_mel = torch.randn(1, 40 * frame, FEATURE.n_mels, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        whole, shifted = made.encode(log_mel), made.encode(log_mel[:, tokens * frame :])
+        expected, shifted = made.encode(log_mel), made.encode(log_mel[:, tokens * frame :])
     edge = TEMPORAL_CODEC.reach
-    inside = whole[:, tokens + edge : 40 - edge]
+    inside = expected[:, tokens + edge : 40 - edge]
     assert torch.allclose(inside, shifted[:, edge : 40 - tokens - edge], atol=1e-4)
     # Not because all latents are alike.
     assert float((inside[:, 1:] - inside[:, :-1]).abs().max()) > 1e-3
@@ -150,8 +150,8 @@ def test_a_split_is_encoded_span_by_span(temporal_trained: Trained) -> None:
     for latents, span in zip(found, spans.all, strict=True):
         assert latents.shape == (span.segments, tokens, made.latent_dim)
         with torch.no_grad():
-            whole = made.encode(torch.from_numpy(spans.read(span))[None])[0]
-        assert np.allclose(latents.reshape(-1, made.latent_dim), whole, atol=1e-6)
+            expected = made.encode(torch.from_numpy(spans.read(span))[None])[0]
+        assert np.allclose(latents.reshape(-1, made.latent_dim), expected, atol=1e-6)
 
 
 def test_tokens_that_do_not_divide_a_segment_are_refused(temporal_trained: Trained) -> None:

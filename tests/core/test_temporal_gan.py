@@ -25,8 +25,8 @@ from melodygan_core.errors import InputError
 from melodygan_core.generation import pieces
 from melodygan_core.pipeline import PipelineArtifacts
 from melodygan_core.prior.gan import TemporalGan
+from melodygan_core.prior.gan.layers import coordinates, piece_noise
 from melodygan_core.prior.gan.losses import R1Weight
-from melodygan_core.prior.gan.noise import coordinates, piece_noise
 from melodygan_core.prior.gan.temporal import Discriminator, Generator
 from melodygan_core.prior.gan.temporal_setup import Sequences
 from melodygan_core.storage import Artifact
@@ -153,9 +153,11 @@ def test_sequences_are_consecutive_latents_of_one_track(temporal_trained: Traine
     flat = table.latents.reshape(-1, TEMPORAL_CODEC.latent_dim)
     per_row = table.latents.shape[1]
     for sequence, row in zip(sampled.numpy(), rows, strict=True):
-        places = [k for k in range(row * per_row, (row + 1) * per_row) if np.array_equal(flat[k], sequence[0])]
-        assert any(np.array_equal(flat[k : k + 6], sequence) for k in places)
-        last = (places[0] + 5) // per_row
+        positions = [
+            k for k in range(row * per_row, (row + 1) * per_row) if np.array_equal(flat[k], sequence[0])
+        ]
+        assert any(np.array_equal(flat[k : k + 6], sequence) for k in positions)
+        last = (positions[0] + 5) // per_row
         assert table.track_id[row] == table.track_id[last]
     with pytest.raises(InputError, match="train has no 100000 consecutive latents"):
         Sequences(table, "train", 100_000)
@@ -186,7 +188,10 @@ def test_a_loaded_prior_has_its_config_and_a_border_per_margin(temporal_trained:
 
 def test_a_prior_over_another_codec_is_refused(temporal_trained: Trained, dense: Trained) -> None:
     mixed = PipelineArtifacts("mixed", temporal_trained.codec, dense.prior, None, "griffin_lim")
-    with pytest.raises(InputError, match=r"latent_dim .*12.*8"):
+    message = (
+        "prior must be one over the latents of temporal/autoencoder_checkpoint, got 'dense/gan_checkpoint'"
+    )
+    with pytest.raises(InputError, match=message):
         mixed.open(temporal_trained.store)
 
 

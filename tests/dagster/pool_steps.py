@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from melodygan_dagster.defs.resources import one_step_at_a_time
+from melodygan_dagster.defs.environment import one_step_at_a_time
 
 # Folder that the steps write their times to.
 FOLDER = "MELODYGAN_TEST_TIMES"

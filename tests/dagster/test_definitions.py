@@ -32,7 +32,8 @@ HEAVY = (
     "ray",
     "dagster_ray",
 )
-ON_A_DEVICE = ["stems", *(name for name in MODELS if name.endswith(("_checkpoint", "latent_table")))]
+USES_MODELS = ("_checkpoint", "latent_table", "generated_samples", "evaluation")
+ON_A_DEVICE = ["stems", *(name for name in MODELS if name.endswith(USES_MODELS))]
 POOLS = {"catalogue": "catalogue", "raw_wav": "downloads"} | dict.fromkeys(ON_A_DEVICE, "gpu")
 
 
@@ -165,7 +166,16 @@ def test_code_versions_of_per_track_assets_follow_the_deployment(
 
 
 def test_importing_asset_modules_reads_no_config() -> None:
-    names = ("automation", "catalogue", "dataset", "download", "features", "resources", "separation", "vocoder")
+    names = (
+        "automation",
+        "catalogue",
+        "dataset",
+        "download",
+        "features",
+        "environment",
+        "separation",
+        "vocoder",
+    )
     imports = ", ".join(f"melodygan_dagster.defs.{name}" for name in names)
     # Values that everything that reads them refuses.
     bad = {"MELODYGAN_PRESET": "none such", "MELODYGAN_RETRAIN_AFTER": "x", "MELODYGAN_TICK_S": "x"}

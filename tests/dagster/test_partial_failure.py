@@ -92,9 +92,9 @@ def test_good_tracks_are_recorded_and_continue(
 
     # The next materialization of the catalogue shows it as well.
     assert execute(definitions, instance, "catalogue_job").success
-    shown = _made(_events(instance, "catalogue")[0]).metadata["failed_tracks"]
-    assert isinstance(shown, dg.TableMetadataValue)
-    [row] = shown.records
+    failed_tracks = _made(_events(instance, "catalogue")[0]).metadata["failed_tracks"]
+    assert isinstance(failed_tracks, dg.TableMetadataValue)
+    [row] = failed_tracks.records
     assert row.data["track"] == bad and row.data["stage"] == "raw_wav" and "404" in str(row.data["reason"])
 
     # The next stages process the good ones, range by range.

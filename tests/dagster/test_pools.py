@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from melodygan_dagster import private
-from melodygan_dagster.defs.resources import one_step_at_a_time
+from melodygan_dagster.defs.environment import one_step_at_a_time
 from tests.dagster import pool_steps
 
 

@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> StoreResource:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "expected"),
     [
         (0.8517292509, 0.852),
         (291.6434, 292.0),
@@ -33,8 +33,8 @@ def store(tmp_path: Path) -> StoreResource:
         (0.0, 0.0),
     ],
 )
-def test_floats_have_three_significant_digits(value: float, shown: float) -> None:
-    assert reporting.significant(value) == shown
+def test_floats_have_three_significant_digits(value: float, expected: float) -> None:
+    assert reporting.significant(value) == expected
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300))

@@ -127,10 +127,10 @@ def test_one_pipelines_failure_takes_nothing_from_the_other(
     assert "no_collapse: 2 latent dimensions are active" in failed.reason
     # The exit status tells of the failure; what succeeded is shown all the same.
     assert summary.report(deployment, results) is False
-    shown = capsys.readouterr().out
-    assert f"failed {failing}_job" in shown and "2 latent dimensions" in shown
-    assert f"releases/{other}/v1" in shown and f"releases/{failing}/v1" not in shown
-    assert "Listen:" in shown and "index.html" in shown
+    output = capsys.readouterr().out
+    assert f"failed {failing}_job" in output and "2 latent dimensions" in output
+    assert f"releases/{other}/v1" in output and f"releases/{failing}/v1" not in output
+    assert "Listen:" in output and "index.html" in output
 
 
 def test_without_a_pipeline_that_succeeded_there_is_no_gallery(
@@ -148,8 +148,8 @@ def test_all_pipelines_that_succeed_are_a_success(
 ) -> None:
     results = list(runner.train(_pipelines(deployment, set()), instance, ["dense_gan", "temporal_gan"]))
     assert summary.report(deployment, results) is True
-    shown = capsys.readouterr().out
-    assert all(f"releases/{name}/v1" in shown for name in ("dense_gan", "temporal_gan"))
+    output = capsys.readouterr().out
+    assert all(f"releases/{name}/v1" in output for name in ("dense_gan", "temporal_gan"))
 
 
 def test_the_input_of_an_asset_that_was_never_made_is_one_sentence(

@@ -17,7 +17,7 @@ from melodygan_core import catalogue
 from melodygan_core.storage.store import Artifact, Store
 from melodygan_dagster import source_versions, track_scheduling
 from melodygan_dagster.defs.automation import MAX_REQUESTS
-from melodygan_dagster.defs.resources import from_environment
+from melodygan_dagster.defs.environment import from_environment
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import TRACKS
 from tests.conftest import Site
@@ -73,6 +73,7 @@ def _status(definitions: dg.Definitions, instance: dg.DagsterInstance) -> StaleS
     return CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance)).get_status(CATALOGUE)
 
 
+@pytest.mark.slow
 def test_unchanged_sources_leave_the_catalogue_in_sync(
     deployment: Deployment, definitions: dg.Definitions, instance: dg.DagsterInstance, site: Site
 ) -> None:
@@ -175,7 +176,7 @@ def test_enough_new_tracks_are_trained_on_once(datasets: Datasets, monkeypatch: 
     assert datasets.requested()
     # Once per version, whatever became of the training.
     assert not datasets.requested()
-    model = Artifact("dense/autoencoder_checkpoint", "m1", "m", "0", 1, inputs={"feature_table": "v2"})
+    model = Artifact("temporal/autoencoder_checkpoint", "m1", "m", "0", 1, inputs={"feature_table": "v2"})
     datasets.store.write_record(model)
     assert not datasets.requested()
     datasets.add("v3", 10)

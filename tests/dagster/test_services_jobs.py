@@ -11,10 +11,17 @@ import dagster as dg
 import pytest
 
 from melodygan_core import release
-from melodygan_core.config import GenerationConfig
+from melodygan_core.config import (
+    VOCODERS,
+    GenerationConfig,
+    InterpolateConfig,
+    ReconstructConfig,
+    TransferConfig,
+)
 from melodygan_core.maintenance.check import check_store
 from melodygan_core.storage import Store
-from melodygan_dagster.defs.services import build_jobs
+from melodygan_dagster.defs import services
+from melodygan_dagster.defs.services import OWN_FILE, build_jobs
 from melodygan_dagster.deployment import Deployment
 from tests.conftest import copied
 from tests.core.made import GENERATION, Trained
@@ -129,10 +136,10 @@ def test_a_job_shows_what_it_made(
 def test_the_first_trained_pipeline_is_the_default(
     store: Store, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    result = run(definitions, instance, "generate", {"count": 1, "duration_s": 0.3, "condition": "slow"})
+    result = run(definitions, instance, "generate", {"count": 1, "duration_s": 0.3})
     assert result.success, failure(result)
     note = store.read_json(store.use("generate", result.run_id) / "use.json")
-    assert note["config"]["pipeline"] == "dense_gan"
+    assert note["config"]["pipeline"] == "temporal_gan"
 
 
 def test_the_defaults_of_generate_are_those_of_the_config() -> None:
@@ -150,14 +157,14 @@ def test_the_defaults_of_generate_are_those_of_the_config() -> None:
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
-    ("transfer", {"content": "own/x/a.wav", "style_tag": "loud"}, "style tag must be all, mix, fast"),
-    ("transfer", {"content": "own/x/a.wav"}, "exactly one of"),
+    ("transfer", {"content": "own/x/a.wav", "style_tag": "loud"}, "style_tag must be all, mix, fast"),
+    ("transfer", {"content": "own/x/a.wav"}, "exactly one of `style` and `style_tag`"),
     ("transfer", {"content": "own/x/a.wav", "style_tag": "slow", "strength": 2.0}, "strength must be 0 to 1"),
     ("interpolate", {"first": "own/x/a.wav", "second": "own/x/b.wav", "steps": 1}, "steps must be 2 to 100"),
     ("reconstruct", {"sound": "/etc/passwd"}, "sound must be a file or folder below .*, got '/etc/passwd'"),
     ("reconstruct", {"sound": "own/../../x.wav"}, "sound must be a file or folder below"),
     ("reconstruct", {"sound": "link.wav"}, r"sound must be a file or folder below .*, got 'link\.wav'"),
-    ("reconstruct", {"sound": "own/x/a.wav", "vocoder": "other"}, "vocoder must be .*, got 'other'"),
+    ("generate", {"duration_s": 1e-9}, "duration_s must be .* or more"),
     ("generate", {"count": 0}, "count .*got 0"),
     ("generate", {"condition": "x"}, "condition must be none.*got 'x'"),
     ("augment", {"dataset": "own", "strength": 2.0}, r"strength .*got 2\.0"),
@@ -176,11 +183,68 @@ def test_a_wrong_value_fails_with_one_sentence_and_leaves_nothing(
         assert not (store.base / "uses" / name / result.run_id).exists()
 
 
-def test_an_unknown_pipeline_is_refused_by_the_launchpad(
-    store: Store, definitions: dg.Definitions, instance: dg.DagsterInstance
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("generate", {"pipeline": "other"}, "other"),
+        ("reconstruct", {"sound": "own/x/a.wav", "vocoder": "other"}, "other"),
+        ("reconstruct", {}, "sound"),
+        ("augment", {"rights": "mine"}, "mine"),
+    ],
+)
+def test_an_unknown_name_is_refused_by_the_launchpad(
+    store: Store,
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    name: str,
+    config: dict[str, Any],
+    message: str,
 ) -> None:
-    with pytest.raises(dg.DagsterInvalidConfigError, match="other"):
-        run(definitions, instance, "generate", {"pipeline": "other"})
+    with pytest.raises(dg.DagsterInvalidConfigError, match=message):
+        run(definitions, instance, name, config)
+
+
+def test_the_launchpad_shows_what_the_requests_declare() -> None:
+    jobs = {job.name: config_fields(job) for job in build_jobs(["a"], GenerationConfig())}
+    requests = {"reconstruct": ReconstructConfig, "interpolate": InterpolateConfig, "transfer": TransferConfig}
+    for name, request in requests.items():
+        fields = jobs[f"{name}_job"]
+        for key, field in request.model_fields.items():
+            assert fields[key].description.startswith(field.description)
+            assert fields[key].is_required == field.is_required()
+            assert field.is_required() or fields[key].default_value == field.default
+        assert all(OWN_FILE in fields[key].description for key in fields.keys() & {"sound", "first", "style"})
+    assert "Allowed: 2 to 100." in jobs["interpolate_job"]["steps"].description
+    assert "Allowed: 0 to 1." in jobs["transfer_job"]["strength"].description
+    for name in ("generate", "reconstruct", "interpolate"):
+        vocoder = jobs[f"{name}_job"]["vocoder"]
+        assert [value.config_value for value in vocoder.config_type.enum_values] == list(VOCODERS)
+        assert not vocoder.is_required
+
+
+@pytest.mark.parametrize(("every_s", "logged"), [(0.0, [0, 1, 2]), (600.0, [0, 2])])
+def test_progress_is_logged(
+    store: Store,
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    every_s: float,
+    logged: list[int],
+) -> None:
+    monkeypatch.setattr(services, "LOG_EVERY_S", every_s)
+    jobs: dict[str, dict[str, Any]] = {
+        "generate": {"count": 2, "duration_s": 0.3, "vocoder": "griffin_lim"},
+        "interpolate": {"first": "own/x/a.wav", "second": "own/x/b.wav", "steps": 2},
+        "augment": {"dataset": "own", "copies": 1},
+    }
+    for name, config in jobs.items():
+        result = run(definitions, instance, name, {"pipeline": "temporal_gan", **config})
+        assert result.success, failure(result)
+        messages = [entry.user_message for entry in instance.all_logs(result.run_id)]
+        assert [m for m in messages if m.startswith(f"{name}: ")] == [f"{name}: {k} of 2" for k in logged]
+    # No service draws into the compute logs.
+    assert "%|" not in capfd.readouterr().err
 
 
 def test_a_pipeline_without_a_release_is_reported(

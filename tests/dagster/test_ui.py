@@ -23,8 +23,8 @@ def test_sounds_are_served_in_parts(store: Store, listener: TestClient) -> None:
     path = Path(store.raw_wav("a").path)
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(range(200)))
-    whole = listener.get("/raw/a.wav")
-    assert whole.status_code == 200 and whole.headers["content-type"].startswith("audio/")
+    full = listener.get("/raw/a.wav")
+    assert full.status_code == 200 and full.headers["content-type"].startswith("audio/")
     part = listener.get("/raw/a.wav", headers={"Range": "bytes=100-149"})
     assert part.status_code == 206 and part.content == bytes(range(100, 150))
     assert part.headers["content-range"] == "bytes 100-149/200"

@@ -1,7 +1,7 @@
 """Recognises what version 0.1 made, which named an autoencoder and a GAN together as a family.
 
-Its tracks, features, datasets and vocoders are used as they are. Its other models are kept: their releases
-still generate, and nothing continues from them.
+Its tracks, features and datasets are used as they are. Its models are kept: their releases still generate, and
+nothing continues from them.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from melodygan_core.config import DenseGanConfig
 from melodygan_core.prior.base import LatentSpace, Prior
-from melodygan_core.prior.gan.minibatch_stddev import minibatch_stddev
-from melodygan_core.prior.gan.noise import truncated_noise
+from melodygan_core.prior.gan.layers import minibatch_stddev, truncated_noise
 
 
 class _Block(nn.Module):

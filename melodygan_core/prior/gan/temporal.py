@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from melodygan_core.config import TemporalGanConfig
 from melodygan_core.prior.base import LatentSpace, Prior
-from melodygan_core.prior.gan.minibatch_stddev import minibatch_stddev
-from melodygan_core.prior.gan.noise import piece_noise
+from melodygan_core.prior.gan.layers import minibatch_stddev, piece_noise
 
 _START = 4
 _NOISE_SCALE = 0.1

@@ -17,7 +17,7 @@ from melodygan_core.errors import InputError
 from melodygan_core.latents import LatentTable
 from melodygan_core.prior.base import LatentSpace
 from melodygan_core.prior.conditions import Conditions
-from melodygan_core.prior.gan.noise import coordinates
+from melodygan_core.prior.gan.layers import coordinates
 from melodygan_core.prior.gan.temporal import Discriminator, Generator, TemporalGan
 from melodygan_core.training import Batch, distributed
 

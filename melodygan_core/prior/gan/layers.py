@@ -1,4 +1,4 @@
-"""Noise for generators: truncated noise, and a style that changes slowly through a piece."""
+"""Parts of both GANs: noise of the generators, minibatch standard deviation of the discriminators."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 
 from melodygan_core.config import TemporalGanConfig
+from melodygan_core.training import distributed
+
+# Examples per group of the minibatch standard deviation.
+GROUP = 8
 
 
 def coordinates(anchors: Tensor, tokens: int, spacing: int, offset: Tensor) -> Tensor:
@@ -61,3 +65,24 @@ def piece_noise(config: TemporalGanConfig, tokens: int, seed: int, truncation: f
     local_style = coordinates(anchors[None], total, spacing, torch.zeros(1, dtype=torch.int64))[0]
     global_style = truncated_noise((config.global_dim,), truncation, global_rng)
     return torch.cat([local_style, global_style.expand(total, -1), local], dim=1)
+
+
+def minibatch_stddev(h: Tensor) -> Tensor:
+    """Minibatch standard deviation (arXiv 1710.10196) of the whole batch, also if several processes share it.
+
+    Args:
+        h: (n, width, ...), this process's shard.
+
+    Returns:
+        (n, 1, ...): at each position the standard deviation over a group of GROUP examples, averaged over the
+        width. Examples beyond the last whole group get the mean of the groups.
+    """
+    batch = distributed.all_gather_with_grad(h)
+    group = min(GROUP, len(batch))
+    usable = len(batch) // group * group
+    grouped = batch[:usable].reshape(group, -1, *batch.shape[1:])
+    std = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=1)
+    per_example = std.repeat(group, *[1] * (std.ndim - 1))
+    mean = per_example.detach().mean(dim=0, keepdim=True)
+    rest = mean.expand(len(batch) - usable, *per_example.shape[1:])
+    return distributed.local_shard(torch.cat([per_example, rest]))[:, None]
