@@ -55,15 +55,30 @@ def pieces(pipeline: Pipeline, config: GenerationConfig) -> Iterator[Piece]:
     feature, names = pipeline.feature, pipeline.conditions
     wanted = condition_index(names, config.condition) if config.condition else None
     frames = frames_of(config.duration_s, feature)
+    together = _vocoded_together(pipeline.device)
+    waiting: list[tuple[int, str, int, Sample]] = []
     for index in range(config.count):
         seed = int(np.random.SeedSequence((config.seed, index)).generate_state(1, np.uint64)[0] >> 1)
         condition = wanted
         if names and condition is None:
             condition = int(np.random.default_rng(seed).integers(len(names)))
         sample = pipeline.sample(frames, seed, condition, config.truncation)
-        wav = pipeline.vocode(sample.log_mel[None], seed % 2**31)[0].numpy()
-        wav = wav[: round(config.duration_s * feature.sample_rate)]
-        yield Piece(index, names[condition] if condition is not None else "", sample, wav)
+        waiting.append((index, names[condition] if condition is not None else "", seed % 2**31, sample))
+        if len(waiting) < together and index + 1 < config.count:
+            continue
+        log_mel = torch.stack([sample.log_mel for *_, sample in waiting])
+        wavs = pipeline.vocode(log_mel, [phases for _, _, phases, _ in waiting]).numpy()
+        for (number, name, _, sample), wav in zip(waiting, wavs, strict=True):
+            yield Piece(number, name, sample, wav[: round(config.duration_s * feature.sample_rate)])
+        waiting.clear()
+
+
+def _vocoded_together(device: torch.device) -> int:
+    """Pieces that go through the vocoder at once.
+
+    One on the CPU, so that the bytes of a piece there do not depend on how many are wanted.
+    """
+    return 1 if device.type == "cpu" else 8
 
 
 def _write_table(path: Path, name: str, values: list[Tensor], samples: list[int]) -> None:

@@ -22,7 +22,7 @@ from melodygan_core.codec.covariance import Covariance
 from melodygan_core.config import SPLITS, STEMS, VERSIONS, config_id
 from melodygan_core.dataset import Dataset, Rows
 from melodygan_core.storage import Artifact, Store, dump_json
-from melodygan_core.training import allow_tf32
+from melodygan_core.training import allow_tf32, resolve_device
 
 FILE = "latents.parquet"
 MIN_STD = 1e-4
@@ -68,12 +68,12 @@ def encode(checkpoint: Artifact, dataset: Artifact, store: Store, device: str = 
         checkpoint: What `codec.train` returned.
         dataset: The dataset it was trained on, or a later one of the same features.
         store: Where the table goes.
-        device: `auto`, `cpu`, `cuda` or `mps`.
+        device: Where the codec runs, wherever it was trained.
     """
     version = config_id(checkpoint.version, dataset.version, VERSIONS["latents"])
 
     def build(folder: Path) -> dict[str, Any]:
-        return _run(checkpoint, Dataset(store, dataset), store, folder, device)
+        return _run(checkpoint, Dataset(store, dataset), store, resolve_device(device), folder)
 
     return store.get_or_build(
         name_of(checkpoint.group),
@@ -111,10 +111,12 @@ def _table(dataset: Dataset, split: str, rows: Rows, latents: NDArray[np.float32
     )
 
 
-def _run(checkpoint: Artifact, dataset: Dataset, store: Store, folder: Path, device: str) -> dict[str, Any]:
+def _run(
+    checkpoint: Artifact, dataset: Dataset, store: Store, device: torch.device, folder: Path
+) -> dict[str, Any]:
     with store.reading(store.at(checkpoint.uri)) as local:
         model = codec.load(local, device)
-    allow_tf32(next(model.parameters()).device)
+    allow_tf32(device)
     training, count, tokens = Covariance(), 0, 0
     with ExitStack() as stack:
         writer: pq.ParquetWriter | None = None

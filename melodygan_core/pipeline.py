@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,10 @@ from melodygan_core.training import allow_tf32, resolve_device
 # Examples that go through a model at once.
 BATCH = 64
 
-# (log_mel (batch, n_mels, frames), seed) -> wav (batch, (frames - 1) * hop_length)
-Vocoder = Callable[[Tensor, int], Tensor]
+# One for all examples of a batch, or one for each.
+Seeds = int | Sequence[int]
+# (log_mel (batch, n_mels, frames), seeds) -> wav (batch, (frames - 1) * hop_length)
+Vocoder = Callable[[Tensor, Seeds], Tensor]
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,12 @@ class Pipeline:
         return Sample(latents.cpu(), None if vectors is None else vectors.cpu(), log_mel)
 
     @torch.no_grad()
-    def vocode(self, log_mel: Tensor, seed: int = 0) -> Tensor:
+    def vocode(self, log_mel: Tensor, seed: Seeds = 0) -> Tensor:
         """log_mel (batch, n_mels, frames) -> wav (batch, (frames - 1) * hop_length).
 
         Args:
             log_mel: Natural log of magnitude.
-            seed: Of a vocoder that starts from random phases.
+            seed: Of a vocoder that starts from random phases; one for all examples, or one for each.
         """
         return self._vocoder(log_mel, seed)
 
@@ -170,8 +172,11 @@ def neural_vocoder(model: vocoders.NeuralVocoder, feature: FeatureConfig) -> Voc
 def _in_batches(vocoder: Vocoder, device: torch.device) -> Vocoder:
     """A vocoder that computes on a device, of tensors on the CPU."""
 
-    def vocode(log_mel: Tensor, seed: int) -> Tensor:
-        return torch.cat([vocoder(part.to(device), seed).cpu() for part in log_mel.split(BATCH)])
+    def vocode(log_mel: Tensor, seed: Seeds) -> Tensor:
+        starts = range(0, len(log_mel), BATCH)
+        seeds = [seed if isinstance(seed, int) else seed[k : k + BATCH] for k in starts]
+        parts = zip(log_mel.split(BATCH), seeds, strict=True)
+        return torch.cat([vocoder(part.to(device), of_part).cpu() for part, of_part in parts])
 
     return vocode
 

@@ -13,6 +13,7 @@ from melodygan_core.codec.covariance import Covariance
 from melodygan_core.codec.train import load
 from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.storage import Artifact, Store
+from melodygan_core.training import allow_tf32, resolve_device
 
 # A direction is active when it holds more than this part of an equal share of the variance.
 ACTIVE_SHARE = 0.01
@@ -63,14 +64,15 @@ def check_collapse(checkpoint: Artifact, dataset: Artifact, store: Store, device
         checkpoint: What `train` returned.
         dataset: With the test tracks.
         store: Of both.
-        device: `auto`, `cpu`, `cuda` or `mps`.
+        device: Where it is checked, wherever it was trained.
 
     Raises:
         InputError: the checkpoint is damaged or holds values that are not finite.
     """
+    where = resolve_device(device)
+    allow_tf32(where)
     with store.reading(store.at(checkpoint.uri)) as folder:
-        codec = load(folder, device)
-    where = next(codec.parameters()).device
+        codec = load(folder, where)
     spans = SpanDataset(Dataset(store, dataset), "test", codec.stems, codec.crop_frames)
     features = spans.evenly_spaced_features(max(2, MAX_TOKENS * codec.token_frames // codec.crop_frames))
     real, latents, made = [], [], []

@@ -100,7 +100,9 @@ def _chains(
     """Label and (log_mel, mfcc) -> wav: vocoders on the true log-mel, then each pipeline's codec."""
     pipelines = [entry.open(store) for entry in entries]
     first = pipelines[0]
-    griffin_lim = load_vocoder("griffin_lim", first.feature, None, entries[0].pipeline.griffin_lim)
+    griffin_lim = load_vocoder(
+        "griffin_lim", first.feature, None, entries[0].pipeline.griffin_lim, first.device
+    )
     chains: list[tuple[str, Callable[[Tensor, Tensor], Tensor]]] = [
         ("true mel, Griffin-Lim", lambda log_mel, mfcc: griffin_lim(log_mel.transpose(1, 2), 0))
     ]

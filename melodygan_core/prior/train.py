@@ -13,7 +13,15 @@ from melodygan_core.config import VERSIONS, config_id, from_dict, to_dict, train
 from melodygan_core.config.registry import prior_component
 from melodygan_core.prior.base import Health, LatentSpace, Prior
 from melodygan_core.storage import Artifact, Store
-from melodygan_core.training import MetricsCallback, fit, get_or_build, ignore, resolve_device, seed_everything
+from melodygan_core.training import (
+    MetricsCallback,
+    allow_tf32,
+    fit,
+    get_or_build,
+    ignore,
+    resolve_device,
+    seed_everything,
+)
 from melodygan_core.training.checkpoint import config_errors, load_config, load_weights, save_weights
 
 
@@ -136,12 +144,13 @@ def check_collapse(
         latent_table: That it was trained on.
         checkpoint: The codec of its latents.
         store: Of all three.
-        device: `auto`, `cpu`, `cuda` or `mps`.
+        device: Where it is checked, wherever it was trained.
 
     Raises:
         InputError: a checkpoint is damaged or holds values that are not finite.
     """
     where = resolve_device(device)
+    allow_tf32(where)
     with store.reading(store.at(checkpoint.uri)) as local:
         codec = codecs.load(local, where)
     with store.reading(store.at(prior_checkpoint.uri)) as local:

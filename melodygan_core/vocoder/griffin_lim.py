@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,12 +31,12 @@ class GriffinLim:
         self.inverse = torch.linalg.pinv(mel_filterbank(feature))
         self.window = torch.hann_window(feature.n_fft)
 
-    def __call__(self, log_mel: Tensor, seed: int = 0) -> Tensor:
+    def __call__(self, log_mel: Tensor, seed: int | Sequence[int] = 0) -> Tensor:
         """Makes sound, on the device of the log-mels.
 
         Args:
             log_mel: (batch, n_mels, frames), natural log of magnitude.
-            seed: Of the initial phases.
+            seed: Of the initial phases; one for all examples, or one for each.
 
         Returns:
             wav (batch, (frames - 1) * hop_length) float32, not normalised.
@@ -43,8 +45,11 @@ class GriffinLim:
         log_mel = pad_to_window(log_mel, f)
         mel = (log_mel.clamp(max=MAX_LOG).exp() - f.log_floor).clamp_min(0)
         magnitude = (mel.transpose(1, 2) @ self.inverse.to(device)).clamp_min(0).transpose(1, 2)
-        rng = torch.Generator().manual_seed(seed)
-        initial = torch.rand(1, *magnitude.shape[1:], dtype=torch.complex64, generator=rng).to(device)
+        rngs = [torch.Generator().manual_seed(s) for s in ([seed] if isinstance(seed, int) else seed)]
+        shape = (1, *magnitude.shape[1:])
+        initial = torch.cat([torch.rand(shape, dtype=torch.complex64, generator=rng) for rng in rngs]).to(
+            device
+        )
         return self._reconstruct(magnitude, initial)[:, : (frames - 1) * f.hop_length]
 
     def _reconstruct(self, magnitude: Tensor, phasor: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Trainings on a second device: no operation mixes devices, nothing there is float64, results are the same."""
+"""Trainings and pipelines on a second device give the same results.
+
+No operation mixes devices, and nothing there is float64.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
-from melodygan_core import codec, latents, prior, vocoder
+from melodygan_core import codec, generation, latents, prior, vocoder
 from melodygan_core.codec.covariance import Covariance
 from melodygan_core.codec.dense.model import errors, pca
 from melodygan_core.config import replace
-from melodygan_core.pipeline import load_vocoder
+from melodygan_core.dataset import Dataset
+from melodygan_core.pipeline import Pipeline, Seeds
 from melodygan_core.prior.gan.losses import R1Weight
 from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import Task, Update, fit, resolve_device
@@ -29,6 +34,7 @@ from tests.core.second_device import DEVICE, second_device
 # The name that stands for the second device in a config of these tests.
 SECOND = "mps"
 TRAININGS = [importlib.import_module(f"melodygan_core.{p}.train") for p in ("codec", "prior", "vocoder")]
+USERS = [importlib.import_module(f"melodygan_core.{p}") for p in ("codec.collapse", "latents", "pipeline")]
 
 
 def on_device(value: torch.Tensor) -> bool:
@@ -57,6 +63,16 @@ class Checked:
             # As several processes do, to average them.
             torch.stack([*update.figures.values()])
             yield update
+
+
+def name_the_second_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes SECOND the name of the second device wherever a device is given by name."""
+
+    def resolved(device: str | torch.device) -> torch.device:
+        return DEVICE if device == SECOND else resolve_device(device)
+
+    for module in (*TRAININGS, *USERS):
+        monkeypatch.setattr(module, "resolve_device", resolved)
 
 
 def quick(config: Any, device: str, **changes: Any) -> Any:
@@ -95,7 +111,6 @@ def train(name: str, data: Artifact, store: Store, device: str) -> list[Artifact
         ("temporal", [{"model", "discriminator"}, {"generator", "discriminator"}]),
     ],
 )
-@pytest.mark.slow
 def test_a_training_on_another_device_is_the_same(
     dense: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, parts: list[set[str]]
 ) -> None:
@@ -106,15 +121,12 @@ def test_a_training_on_another_device_is_the_same(
     expected = train(name, dense.dataset, stores[0], "cpu")
     tasks: list[Checked] = []
 
-    def resolved(device: str | torch.device) -> torch.device:
-        return DEVICE if device == SECOND else resolve_device(device)
-
     def fit_checked(label: str, task: Task, *args: Any) -> Any:
         tasks.append(Checked(task))
         return fit(label, cast(Task, tasks[-1]), *args)
 
+    name_the_second_device(monkeypatch)
     for module in TRAININGS:
-        monkeypatch.setattr(module, "resolve_device", resolved)
         monkeypatch.setattr(module, "fit", fit_checked)
     with second_device(float64=False):
         found = train(name, dense.dataset, stores[1], SECOND)
@@ -189,33 +201,129 @@ def test_vocoders_make_the_same_sound_on_another_device() -> None:
         assert on_device(single_pass_phase(magnitude, 4))
 
 
-def test_griffin_lim_computes_on_the_device_of_its_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    devices, vocode = [], GriffinLim.__call__
+@pytest.mark.parametrize("fixture", ["dense", "temporal_trained"])
+def test_a_pipeline_makes_the_same_on_another_device(
+    fixture: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: Trained = request.getfixturevalue(fixture)
+    data = Dataset(trained.store, trained.dataset)
+    rows = data.rows("test", ("mix",)).take(np.arange(4))
+    log_mel, mfcc = (torch.from_numpy(x) for x in (data.log_mel(rows), data.mfcc(rows)))
+    heard: list[bool] = []
 
-    def recorded(self: GriffinLim, log_mel: torch.Tensor, seed: int = 0) -> torch.Tensor:
-        devices.append(log_mel.device)
-        return vocode(self, log_mel, seed)
+    def recorded(cls: type, name: str) -> None:
+        call = getattr(cls, name)
 
-    monkeypatch.setattr(GriffinLim, "__call__", recorded)
-    log_mel = torch.randn(2, FEATURE.n_mels, 20, generator=torch.Generator().manual_seed(0)) - 3
-    with torch.no_grad(), second_device(float64=False):
-        here = load_vocoder("griffin_lim", FEATURE, None)(log_mel, 3)
-        there = load_vocoder("griffin_lim", FEATURE, None, device=DEVICE)(log_mel, 3)
-    assert devices == [torch.device("cpu"), DEVICE]
-    assert there.device == torch.device("cpu")
-    assert torch.allclose(here, there, atol=1e-5)
+        def wrapped(self: Any, log_mel: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            heard.append(on_device(log_mel))
+            return call(self, log_mel, *args, **kwargs)
+
+        monkeypatch.setattr(cls, name, wrapped)
+
+    def round_trip(device: str, vocoder_kind: str) -> tuple[Pipeline, dict[str, torch.Tensor]]:
+        artifacts = dataclasses.replace(trained.artifacts, device=device, vocoder_kind=vocoder_kind)
+        pipeline = artifacts.open(trained.store)
+        latents = pipeline.encode(log_mel, mfcc)
+        sample = pipeline.sample(70, seed=3, condition=0 if pipeline.conditions else None)
+        found = {
+            "latents": latents,
+            "decoded": pipeline.decode(latents),
+            "reconstructed": pipeline.reconstruct(log_mel, mfcc),
+            "sampled": sample.latents,
+            "log_mel": sample.log_mel,
+            "wav": pipeline.vocode(sample.log_mel[None], 5),
+        }
+        return pipeline, found if sample.vectors is None else {**found, "vectors": sample.vectors}
+
+    name_the_second_device(monkeypatch)
+    recorded(GriffinLim, "__call__")
+    recorded(NeuralVocoder, "forward")
+    for kind in ("griffin_lim", "neural"):
+        _, expected = round_trip("cpu", kind)
+        with second_device(float64=False):
+            pipeline, found = round_trip(SECOND, kind)
+            models = (pipeline.codec, pipeline.prior)
+            assert all(on_device(p) for m in models for p in [*m.parameters(), *m.buffers()])
+            assert not any(map(on_device, found.values())), "tensors come out on the CPU"
+        assert found.keys() == expected.keys()
+        for name, one in expected.items():
+            assert torch.allclose(one, found[name], atol=1e-4), name
+    assert heard == [False, True] * 2
 
 
-@torch.no_grad()
-def test_a_checkpoint_of_a_machine_with_a_gpu_is_used_without_one(dense: Trained) -> None:
-    def trained_elsewhere(artifact: Artifact) -> Artifact:
-        return dataclasses.replace(
-            artifact,
-            config={**artifact.config, "optimizer": {**artifact.config["optimizer"], "device": "cuda"}},
-        )
+def elsewhere(made: Artifact) -> Artifact:
+    """A checkpoint that was trained on a device which no machine has."""
+    optimizer = {**made.config["optimizer"], "device": "elsewhere"}
+    return dataclasses.replace(made, config={**made.config, "optimizer": optimizer})
 
-    model, generator = trained_elsewhere(dense.codec), trained_elsewhere(dense.prior)
-    parts = dataclasses.replace(dense.artifacts, codec=model, prior=generator, device="cpu")
-    assert parts.open(dense.store).device == torch.device("cpu")
-    assert codec.check_collapse(model, dense.dataset, dense.store, "cpu").finite
-    assert prior.check_collapse(generator, dense.latents, model, dense.store, "cpu").finite
+
+def test_a_checkpoint_runs_where_the_present_config_says(
+    own_dense: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, data = own_dense.store, own_dense.dataset
+    model, gan = elsewhere(own_dense.codec), elsewhere(own_dense.prior)
+    name_the_second_device(monkeypatch)
+    moved = dataclasses.replace(own_dense.artifacts, codec=model, prior=gan)
+    assert moved.open(store).device == torch.device("cpu")
+    assert moved.identity == dataclasses.replace(moved, device=SECOND).identity
+    expected = codec.check_collapse(model, data, store, "cpu")
+    healthy = prior.check_collapse(gan, own_dense.latents, model, store, "cpu")
+    store.remove(store.at(own_dense.latents.uri))
+    seen = []
+
+    def loaded(folder: Path, device: str | torch.device) -> Any:
+        seen.append(device)
+        return load(folder, device)
+
+    load = codec.load
+    for module in (latents.codec, importlib.import_module("melodygan_core.codec.collapse")):
+        monkeypatch.setattr(module, "load", loaded)
+    with second_device(float64=False):
+        table = latents.encode(model, data, store, SECOND)
+        found = codec.check_collapse(model, data, store, SECOND)
+        health = prior.check_collapse(gan, table, model, store, SECOND)
+    assert seen == [DEVICE] * 3
+    assert table.version == own_dense.latents.version
+    assert (found.active_dims, found.diversity) == (
+        expected.active_dims,
+        pytest.approx(expected.diversity, 1e-3),
+    )
+    assert health.diversity == pytest.approx(healthy.diversity, rel=1e-3)
+
+
+def test_an_opened_pipeline_allows_tf32(dense: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[torch.device] = []
+    for module in (importlib.import_module("melodygan_core.pipeline"), USERS[0], TRAININGS[1]):
+        monkeypatch.setattr(module, "allow_tf32", allowed.append)
+    made = dense.open()
+    assert allowed == [made.device]
+    Pipeline(made.name, made.codec, made.prior, made.vocode, DEVICE)
+    codec.check_collapse(dense.codec, dense.dataset, dense.store, "cpu")
+    prior.check_collapse(dense.prior, dense.latents, dense.codec, dense.store, "cpu")
+    assert allowed[1:] == [DEVICE, made.device, made.device]
+
+
+@pytest.mark.parametrize("kind", ["griffin_lim", "neural"])
+def test_pieces_are_vocoded_together_away_from_the_cpu(
+    dense: Trained, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    assert generation._vocoded_together(torch.device("cpu")) == 1
+    together = generation._vocoded_together(torch.device("cuda"))
+    assert together > 1
+    pipeline = dataclasses.replace(dense.artifacts, vocoder_kind=kind).open(dense.store)
+    config = replace(made.GENERATION, count=together + 2, duration_s=0.5)
+    expected = list(generation.pieces(pipeline, config))
+    batches, vocode = [], pipeline.vocode
+
+    def counted(log_mel: torch.Tensor, seed: Seeds = 0) -> torch.Tensor:
+        batches.append(len(log_mel))
+        return vocode(log_mel, seed)
+
+    monkeypatch.setattr(pipeline, "vocode", counted)
+    monkeypatch.setattr(generation, "_vocoded_together", lambda device: together)
+    found = list(generation.pieces(pipeline, config))
+    assert batches == [together, 2]
+    for one, other in zip(expected, found, strict=True):
+        assert (one.index, one.condition) == (other.index, other.condition)
+        assert torch.equal(one.sample.log_mel, other.sample.log_mel)
+        assert np.allclose(one.wav, other.wav, atol=1e-5)

@@ -28,9 +28,11 @@ from melodygan_core.services.generate import generate
 from melodygan_core.services.interpolate import interpolate
 from melodygan_core.services.reconstruct import reconstruct
 from melodygan_core.storage import Artifact
+from tests.conftest import PRESET
 from tests.core.made import EVALUATION, GENERATION, Trained
 from tests.core.made_temporal import put, tone
 from tests.core.toy import ToyCodecConfig, ToyPriorConfig
+from tests.dagster.conftest import execute
 
 ROOT = Path(__file__).parents[2]
 REGISTER = """
@@ -39,6 +41,22 @@ from tests.core.toy import ToyCodecConfig, ToyPriorConfig
 registry.register_codec("toy", ToyCodecConfig, "tests.core.toy:CODEC")
 registry.register_prior("toy", "gaussian", ToyPriorConfig, "tests.core.toy:PRIOR")
 """
+
+SETTINGS = """
+pipelines: {toy_gaussian: {codec: toy, prior: gaussian, vocoder: griffin_lim}}
+train: [toy_gaussian]
+generation: {count: 2, duration_s: 1.5}
+evaluation: {windows_s: [0.7], neighbours: 3, bootstrap: 20, generated_count: 4}
+griffin_lim: {iterations: 4}
+"""
+ASSETS = [
+    "toy/autoencoder_checkpoint",
+    "toy/gaussian_checkpoint",
+    "toy/latent_table",
+    "toy_gaussian/evaluation",
+    "toy_gaussian/generated_samples",
+    "toy_gaussian/release",
+]
 
 
 @pytest.fixture
@@ -136,11 +154,7 @@ def test_settings_of_a_toy_pipeline_are_read_like_any_other() -> None:
 @pytest.mark.slow
 def test_dagster_builds_the_assets_of_a_toy_pipeline(tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
-    settings.write_text(
-        "pipelines:\n  toy_gaussian: {codec: toy, prior: gaussian, vocoder: griffin_lim}\n"
-        "train: [toy_gaussian]\n",
-        "utf-8",
-    )
+    settings.write_text(SETTINGS, "utf-8")
     code = (
         f"{REGISTER}\nfrom melodygan_dagster.definitions import defs\n"
         "keys = defs().resolve_asset_graph().get_all_asset_keys()\n"
@@ -151,11 +165,38 @@ def test_dagster_builds_the_assets_of_a_toy_pipeline(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [
-        "toy/autoencoder_checkpoint",
-        "toy/gaussian_checkpoint",
-        "toy/latent_table",
-        "toy_gaussian/evaluation",
-        "toy_gaussian/generated_samples",
-        "toy_gaussian/release",
-    ]
+    assert done.stdout.split() == ASSETS
+
+
+@pytest.mark.usefixtures("toy")
+def test_dagster_executes_the_assets_of_a_toy_pipeline(
+    own_dense: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from melodygan_dagster.definitions import defs
+    from melodygan_dagster.deployment import Deployment
+    from melodygan_dagster.runner import failure_of
+
+    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if k != "DAGSTER_HOME"})
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(SETTINGS, "utf-8")
+    store = own_dense.store
+    store.write_record(own_dense.dataset)
+    deployment = Deployment(str(store.root), tmp_path / "sources.yaml", PRESET, config=settings)
+    with deployment.instance() as instance:
+        result = execute(defs(), instance, "toy_gaussian_job")
+        assert result.success, failure_of(result)
+        made = {k.to_user_string() for k in instance.get_asset_keys()}
+        checks = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
+    assert made >= set(ASSETS)
+    assert checks["no_collapse"] and checks["no_mode_collapse"] and checks["not_memorised"]
+    records = {name: store.record(name) for name in ASSETS}
+    assert all(records.values()), records
+    codec_record, evaluated = records["toy/autoencoder_checkpoint"], records["toy_gaussian/evaluation"]
+    assert codec_record is not None and evaluated is not None
+    assert codec_record.inputs == {"feature_table": own_dense.dataset.version}
+    assert evaluated.inputs["toy/autoencoder_checkpoint"] == codec_record.version
+    published = records["toy_gaussian/release"]
+    assert published is not None
+    opened = release.load(Path(str(store.at(published.uri))), device="cpu")
+    result_of = generate(opened, changed(GENERATION, count=1, duration_s=0.5), tmp_path / "out")
+    assert np.abs(read_wav(tmp_path / "out" / result_of.sounds[0].file)[0]).max() > 0.01

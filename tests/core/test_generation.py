@@ -17,7 +17,7 @@ from melodygan_core.config import GenerationConfig, replace
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
 from melodygan_core.generation import pieces
-from melodygan_core.pipeline import Pipeline, Sample, frames_of
+from melodygan_core.pipeline import Pipeline, Sample, Seeds, frames_of
 from melodygan_core.prior.gan.layers import truncated_noise
 from melodygan_core.progress import ProgressEvent
 from tests.core.made import FEATURE, GENERATION, HOSTILE, Trained
@@ -171,7 +171,7 @@ class _Loud(Pipeline):
     def sample(self, frames: int, seed: int, condition: int | None = None, truncation: float = 0.0) -> Sample:
         return Sample(torch.zeros(1, 2), None, torch.zeros(FEATURE.n_mels, frames))
 
-    def _next(self, log_mel: torch.Tensor, seed: int) -> torch.Tensor:
+    def _next(self, log_mel: torch.Tensor, seed: Seeds) -> torch.Tensor:
         return torch.from_numpy(next(self._wavs))[None]
 
 

@@ -23,7 +23,7 @@ from melodygan_core.config import (
     replace,
 )
 from melodygan_core.errors import InputError
-from melodygan_core.pipeline import Pipeline
+from melodygan_core.pipeline import Pipeline, Seeds
 from melodygan_core.progress import Progress, ProgressEvent
 from melodygan_core.release import Release, styles
 from melodygan_core.sandbox import ffmpeg
@@ -220,7 +220,7 @@ def test_the_level_goes_evenly_from_one_end_to_the_other(
 ) -> None:
     log_mels: list[torch.Tensor] = []
 
-    def vocode(log_mel: torch.Tensor, seed: int) -> torch.Tensor:
+    def vocode(log_mel: torch.Tensor, seed: Seeds) -> torch.Tensor:
         log_mels.append(log_mel[0])
         return torch.zeros(1, (log_mel.shape[2] - 1) * FEATURE.hop_length)
 

@@ -48,3 +48,18 @@ def default_executor() -> dg.JobDefinition:
 def in_process_one_pool() -> dg.JobDefinition:
     """Two steps of the pool `gpu` in the process of the run."""
     return _job(dg.in_process_executor, "gpu")
+
+
+def waiting_training() -> dg.JobDefinition:
+    """A `training_job` on the executor of the code location; it ends when the file `go` is there."""
+
+    @dg.asset(pool="gpu")
+    def model() -> None:
+        folder, deadline = Path(os.environ[FOLDER]), time.monotonic() + 120
+        (folder / "waits").touch()
+        while not (folder / "go").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    jobs = [dg.define_asset_job("training_job", "*")]
+    return dg.Definitions([model], jobs=jobs, executor=one_step_at_a_time).resolve_job_def("training_job")

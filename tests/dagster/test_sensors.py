@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from pathlib import Path
+
 import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +25,7 @@ from melodygan_dagster.defs.environment import from_environment
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import TRACKS
 from tests.conftest import Site
+from tests.dagster import pool_steps
 from tests.dagster.conftest import execute, write_sources
 
 CATALOGUE = dg.AssetKey("catalogue")
@@ -212,3 +217,32 @@ def test_a_run_that_trains_nothing_does_not_hold_back_training(datasets: Dataset
     datasets.check(passed=True)
     datasets.add("v1", 6)
     assert datasets.requested()
+
+
+@pytest.mark.slow
+def test_while_a_training_runs_in_the_real_executor_none_is_requested_and_then_one(
+    datasets: Datasets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(pool_steps.FOLDER, str(tmp_path))
+    ended: list[bool] = []
+
+    def run() -> None:
+        with dg.execute_job(dg.reconstructable(pool_steps.waiting_training), datasets.instance) as result:
+            ended.append(result.success)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "waits").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    datasets.check(passed=True)
+    for version in ("v1", "v2", "v3"):
+        datasets.add(version, 6)
+        assert not datasets.requested()
+    assert ended == []
+    (tmp_path / "go").touch()
+    thread.join(120)
+    assert ended == [True]
+    assert datasets.requested()
+    assert not datasets.requested()
