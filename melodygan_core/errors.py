@@ -1,4 +1,4 @@
-"""What can go wrong, told apart by what to do about it."""
+"""The errors of this package, classified by what the caller can do about them."""
 
 from __future__ import annotations
 
