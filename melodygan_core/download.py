@@ -193,7 +193,7 @@ def _own_file(track: Track, config: DownloadConfig) -> Path:
     if not path.is_file() or path.resolve() != path:
         raise TransientError(f"{path} no longer exists, or is a link now")
     if not 0 < path.stat().st_size <= config.max_bytes:
-        raise TrackError(f"{path.name} has {path.stat().st_size} bytes; allowed: 1 to {config.max_bytes}")
+        raise TrackError(f"{path.name} must have 1 to {config.max_bytes} bytes, got {path.stat().st_size}")
     return path
 
 
@@ -269,7 +269,7 @@ def _write_wav(raw: Path, wav: Path, config: DownloadConfig) -> tuple[int, dict[
     duration_s = math.floor(100 * frames / config.sample_rate) / 100
     if not config.min_duration_s <= frames / config.sample_rate <= config.max_duration_s:
         allowed = f"{config.min_duration_s:g} to {config.max_duration_s:g} s"
-        raise TrackError(f"it lasts {duration_s:.2f} s; allowed: {allowed}")
+        raise TrackError(f"it must last {allowed}, got {duration_s:.2f} s")
     peak, clipped, not_finite = 0.0, 0, 0
     with (
         raw.open("rb") as source,

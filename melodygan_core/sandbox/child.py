@@ -26,7 +26,7 @@ _PERMANENT_STATUS = frozenset({400, 401, 402, 404, 405, 406, 410, 414, 451})
 _LATER = re.compile(r"not a bot|rate.?limit|try again|too many requests|temporar|premieres? in", re.IGNORECASE)
 _NEVER = re.compile(
     r"is refused: |did not get any data blocks|no (video|audio) formats|unusual and will be skipped|"
-    r"File too large|leads to .*; allowed",
+    r"File too large|redirect must lead to",
     re.IGNORECASE,
 )
 _PAGE_BYTES = 32 << 20
@@ -78,7 +78,7 @@ def _bounded(response: Any) -> Any:
         while block := read(1 << 20):
             size += len(block)
             if size > _PAGE_BYTES:
-                raise TrackError(f"its page has {size} bytes or more; allowed: at most {_PAGE_BYTES}")
+                raise TrackError(f"its page must have at most {_PAGE_BYTES} bytes, got {size} or more")
             blocks.append(block)
         return b"".join(blocks)
 
@@ -169,14 +169,14 @@ def _check_info(info: dict[str, Any], job: dict[str, Any]) -> None:
     if info.get("playlist") or info.get("playlist_index"):
         raise TrackError("it is a playlist now, not a single track")
     if info.get("is_live") or info.get("live_status") in ("is_live", "is_upcoming"):
-        raise TrackError("it is a live stream; allowed: finished recordings")
+        raise TrackError("it must be a finished recording, got a live stream")
     duration_s = info.get("duration")
     if not isinstance(duration_s, int | float):
         return
     if duration_s > job["max_duration_s"]:
-        raise TrackError(f"it lasts {duration_s:.0f} s; allowed: at most {job['max_duration_s']:g} s")
+        raise TrackError(f"it must last at most {job['max_duration_s']:g} s, got {duration_s:.0f} s")
     if 0 < duration_s < job["min_duration_s"] - 1:
-        raise TrackError(f"it lasts {duration_s:.1f} s; allowed: at least {job['min_duration_s']:g} s")
+        raise TrackError(f"it must last at least {job['min_duration_s']:g} s, got {duration_s:.1f} s")
 
 
 def download(job: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def download(job: dict[str, Any]) -> dict[str, Any]:
     def watch(progress: dict[str, Any]) -> None:
         size = max(progress.get("downloaded_bytes") or 0, progress.get("total_bytes") or 0)
         if size > most:
-            raise TrackError(f"it has {size} bytes or more; allowed: at most {most}")
+            raise TrackError(f"it must have at most {most} bytes, got {size} or more")
 
     with _downloader(
         format=f"bestaudio{_PROTOCOLS}/best{_PROTOCOLS}",
@@ -220,7 +220,7 @@ def _sentence(error: Exception) -> str:
     # The message of requests for an unknown scheme.
     text = re.sub(
         r"No connection adapters were found for (.{1,200}).*",
-        r"a redirect leads to \1; allowed: http:// and https://",
+        r"a redirect must lead to http:// or https://, got \1",
         text,
         flags=re.DOTALL,
     )

@@ -20,7 +20,7 @@ _REASONS = (
     (r"matches no streams", "it has no audio stream"),
     (
         r"not on whitelist",
-        "it is not audio, or a playlist that names other files; allowed: sound and video files",
+        "it must be a sound or video file, got something else, or a playlist that names other files",
     ),
     (r"Cannot allocate memory", "it needs more memory than a decoder gets"),
     (r"Too many channels|enough info.*remix|[Rr]ematrix|0 channels", "its channels cannot be mixed to two"),

@@ -90,7 +90,7 @@ def check_address(ip: str, *, allow_private: bool) -> None:
     for inner in _embedded(address):
         reason = _refusal(inner, allow_private)
         if reason:
-            raise AddressError(f"address {ip} is refused: {reason}; allowed: public addresses")
+            raise AddressError(f"address {ip} is refused: {reason}; it must be public")
 
 
 def check_url(url: str) -> None:
@@ -158,7 +158,7 @@ def guard(*, allow_private: bool, allowed: Collection[tuple[str, int]] = ()) -> 
             if Path(os.fsdecode(program)).stem not in _JS_RUNTIMES:
                 raise PermissionError(f"starting {program!r} is refused: it could connect anywhere")
         elif event in _OTHER_PROTOCOLS:
-            raise AddressError(f"{event} is refused; allowed: http and https")
+            raise AddressError(f"the protocol must be http or https, got {event}")
 
     for name in ("curl_cffi", "pycurl"):
         # They connect in C and bypass Python's sockets; None makes their import fail.

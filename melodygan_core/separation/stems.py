@@ -120,8 +120,8 @@ def _read_mix(path: Path, track_id: str) -> Wav:
     wav, sample_rate = read_wav(path)
     if wav.shape[0] not in (1, 2) or wav.shape[1] == 0 or not np.isfinite(wav).all():
         raise TrackError(
-            f"the raw wav of {track_id} has {wav.shape[0]} channels of {wav.shape[1]} samples; allowed: one or "
-            "two channels, not empty, all finite"
+            f"the raw wav of {track_id} must have one or two channels, samples, and only finite ones, "
+            f"got {wav.shape[0]} channels of {wav.shape[1]} samples"
         )
     wav = resample(wav, sample_rate, SAMPLE_RATE)
     return np.repeat(wav, 2, axis=0) if wav.shape[0] == 1 else wav
@@ -146,8 +146,8 @@ def _write(
     residual_db = peak_db((mix - (stems["vocals"] + stems["instrumental"])) / peak)
     if not residual_db <= RESIDUAL_LIMIT_DB:
         raise MelodyGANError(
-            f"the stems of {model.config.model} miss the mix by {residual_db:.0f} dB; "
-            f"allowed: {RESIDUAL_LIMIT_DB:.0f} dB"
+            f"the stems of {model.config.model} must miss the mix by at most {RESIDUAL_LIMIT_DB:.0f} dB, "
+            f"got {residual_db:.0f} dB"
         )
     described = {}
     for name, wav in stems.items():

@@ -244,7 +244,7 @@ def test_raised_limits_fetch_a_failed_track(store: Store, tmp_path: Path, tone: 
     (tmp_path / "s.txt").write_text("a.wav\n", "utf-8")
     (track_id,) = catalogue.expand(tmp_path / "s.txt", store, CatalogueConfig()).new
     short = DownloadConfig(max_duration_s=1.5)
-    assert "allowed: 1 to 1.5 s" in download.fetch([track_id], store, short).outcomes[0].error
+    assert "must last 1 to 1.5 s, got " in download.fetch([track_id], store, short).outcomes[0].error
     reason = store.read_json(store.raw_error(track_id))["reason"]
     store.write_json(store.raw_error(track_id), store.read_json(store.raw_error(track_id)) | {"reason": "then"})
     assert download.fetch([track_id], store, short).outcomes[0].error == "then" != reason

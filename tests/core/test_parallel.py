@@ -19,7 +19,7 @@ def work(track_id: str) -> dict[str, Any]:
     if kind == "track":
         raise TrackError("404, gone")
     if kind == "input":
-        raise InputError("n is 1; allowed: 2")
+        raise InputError("n must be 2, got 1")
     if kind == "later":
         raise TransientError("503")
     if kind == "bug":
