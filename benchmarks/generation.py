@@ -59,7 +59,7 @@ def write_release(folder: Path) -> None:
         ),
         "prior": (
             f"{row.codec}/{row.prior}",
-            dict(prior.named_children()),
+            {"": prior},
             {"codec": row.codec, "prior": row.prior, "config": to_dict(prior_config), **statistics},
         ),
         "vocoder": (

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from melodygan_core import audio
 from melodygan_core.catalogue import load
 from melodygan_core.demo import songs
-from melodygan_core.demo.instruments import Note, Score
+from melodygan_core.demo.instruments import Score
+from melodygan_core.demo.voice import Note
 from melodygan_core.storage import Store
 
 SONGS, SONG_S, WIDTH = 48, 40.0, 0.7

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from melodygan_core.config import ConfigModel, from_dict, to_dict
 from melodygan_core.config.messages import note
 from melodygan_core.errors import InputError
+from melodygan_dagster.private import OneSentenceFailure
 
 C = TypeVar("C", bound=ConfigModel)
 
@@ -70,4 +71,4 @@ def config_of(context: dg.AssetExecutionContext, cls: type[C]) -> C:
     try:
         return from_dict(cls, context.op_execution_context.op_config)
     except InputError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+        raise OneSentenceFailure(str(error)) from None

@@ -62,7 +62,9 @@ class Deployment:
             return config
         for name in self.pipelines:
             allowed = f"names of pipelines: {', '.join(config.pipelines)}"
-            require(name in config.pipelines, "--pipelines", name, allowed)
+            require(name in config.pipelines, "pipelines", name, allowed)
+        different = len(set(self.pipelines)) == len(self.pipelines)
+        require(different, "pipelines", ",".join(self.pipelines), "all different")
         return replace(config, train=self.pipelines)
 
     @property

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from melodygan_core.storage import Artifact
+from melodygan_dagster import private
 from melodygan_dagster.resources import StoreResource
 
 RECORD = dg.PythonObjectDagsterType(Artifact, name="Artifact", description="A finished folder of the store.")
@@ -27,7 +28,5 @@ class ArtifactRecords(dg.ConfigurableIOManager):
         name = context.asset_key.to_user_string()
         artifact = self.store.open().record(name)
         if artifact is None:
-            raise dg.Failure(
-                f"{name} is not in {self.store.root} yet: materialize it first", allow_retries=False
-            )
+            raise private.OneSentenceFailure(f"{name} is not in {self.store.root} yet: materialize it first")
         return artifact

@@ -13,6 +13,8 @@ Dagster may change these names in any release, so no other module imports from `
   asset checks.
 - `worker_processes`: the process of a run is recorded in engine events only.
 - `failure_reason`: a step's error, without the sentences that Dagster wraps around it.
+- `OneSentenceFailure`: Dagster stores the traceback of every exception of a step, of a `dg.Failure` too. It
+  makes one exception, whose error comes from another process and is stored as it is.
 - `free_pool_slots`: a killed run keeps its place in a pool until somebody frees it.
 """
 
@@ -33,6 +35,7 @@ from dagster._core.definitions.data_version import (
     get_input_event_pointer_tag,
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.errors import DagsterUserCodeProcessError
 from dagster._core.events import EngineEventData
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.tags import (
@@ -41,6 +44,7 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
     REPOSITORY_LABEL_TAG,
 )
+from dagster._utils.error import SerializableErrorInfo
 
 AssetJob: TypeAlias = UnresolvedAssetJobDefinition
 AssetGraph: TypeAlias = BaseAssetGraph
@@ -51,6 +55,35 @@ REPOSITORY = REPOSITORY_LABEL_TAG
 
 _EVALUATED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
 _PROCESS_EVENTS = (dg.DagsterEventType.RUN_START, dg.DagsterEventType.STEP_START)
+
+
+class OneSentenceFailure(dg.Failure):
+    """A `dg.Failure` that the UI shows as its description, without a stack trace or a cause.
+
+    It is a `DagsterUserCodeProcessError` for `isinstance` only, as unittest.mock does it. With that class as a
+    base, an `except DagsterError` of Dagster would catch it before the asset's retry policy is asked.
+
+    Args:
+        description: What went wrong, in one sentence.
+        metadata: Shown beside it.
+        allow_retries: Whether the asset's retry policy applies, if it has one. Dagster then says that the
+            retries are used up, and shows a stack trace under it.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        metadata: Mapping[str, dg.MetadataValue] | None = None,
+        *,
+        allow_retries: bool = False,
+    ) -> None:
+        super().__init__(description, metadata, allow_retries)
+        # Dagster stores the only entry in place of the exception's traceback.
+        self.user_code_process_error_infos = [SerializableErrorInfo(description, [], "Failure")]
+
+    @property
+    def __class__(self) -> type[Exception]:
+        return DagsterUserCodeProcessError
 
 
 def data_version_tags(version: str) -> dict[str, str]:

@@ -34,13 +34,14 @@ DIGITS = 3
 def one_sentence_errors() -> Iterator[None]:
     """Turns an error of the core into a `dg.Failure` whose description is the error's sentence.
 
-    The UI shows the sentence without the core's traceback, which explains nothing to whoever mistyped a value.
-    Other exceptions are bugs and keep theirs.
+    The UI shows the sentence without a traceback, which explains nothing to whoever mistyped a value. Other
+    exceptions are bugs and keep theirs.
     """
     try:
         yield
     except MelodyGANError as error:
-        raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from None
+        retried = isinstance(error, TransientError)
+        raise private.OneSentenceFailure(str(error), allow_retries=retried) from None
 
 
 def image(store: StoreResource, name: str, render: Callable[[], bytes]) -> dg.MarkdownMetadataValue:
@@ -151,11 +152,9 @@ def tracks(
     )
     if report.failed:
         named = "\n".join(f"{o.track_id}: {o.error}" for o in report.failed[:NAMED])
-        raise dg.Failure(
-            description=f"{len(report.failed)} of {len(report.outcomes)} tracks failed:\n{named}",
-            metadata={FAILED: table(rows)},
-            # The core has retried transient errors already, track by track.
-            allow_retries=False,
+        # The core has retried transient errors already, track by track.
+        raise private.OneSentenceFailure(
+            f"{len(report.failed)} of {len(report.outcomes)} tracks failed:\n{named}", {FAILED: table(rows)}
         )
 
 

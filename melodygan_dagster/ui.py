@@ -55,7 +55,7 @@ def listening_app(store: Store) -> Starlette:
 def _listening(store: Store, port: int) -> Iterator[None]:
     import uvicorn
 
-    with _bound(port, "--listen-port") as listener:
+    with _bound(port, "listen_port") as listener:
         server = uvicorn.Server(uvicorn.Config(listening_app(store), log_level="warning"))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
@@ -90,7 +90,7 @@ def serve(deployment: Deployment, port: int, listen_port: int) -> int:
             " but these, with DAGSTER_HOME, MELODYGAN_STORE and MELODYGAN_SOURCES set"
         )
     os.environ["MELODYGAN_LISTEN_URL"] = f"http://{HOST}:{listen_port}"
-    _bound(port, "--port").close()
+    _bound(port, "port").close()
     with _listening(store, listen_port):
         # Creates the database before webserver and daemon race for it.
         deployment.instance().dispose()

@@ -213,6 +213,7 @@ def augment(
     rest continue, and the exit status is 1.
     """
     from melodygan_core.config import AugmentConfig, from_dict
+    from melodygan_core.services.labelled import check_labelled
     from melodygan_core.services.output import check_resumable
     from melodygan_core.services.releases import check_release
 
@@ -220,6 +221,7 @@ def augment(
     config = from_dict(AugmentConfig, settings)
     check_release(release)
     check_resumable(out)
+    check_labelled(dataset, out)
     opened = _open(release, "griffin_lim", device)
     from melodygan_core.services.augment import augment as service
 
@@ -286,14 +288,10 @@ def _run(folder: Path, service: Service, opened: Release, config: Any, overwrite
     with _drawn() as progress:
         result = service(opened, config, folder, overwrite=overwrite, progress=progress)
     for sound in result.sounds:
-        figures = "".join(f"  {name} {_short(value)}" for name, value in sound.figures.items())
+        figures = "".join(f"  {name} {value:.3g}" for name, value in sound.figures.items())
         line = f"{folder / sound.file}  {sound.duration_s:g} s  {sound.loudness_lufs:g} LUFS{figures}"
         click.echo(line)
     _report_licences(result.licences)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}"
 
 
 def _report_licences(licences: list[str]) -> None:

@@ -49,7 +49,7 @@ def train(asset: str, store: str, preset: str, config: Path | None) -> None:
     opened.require_exists()
     table = opened.record("feature_table")
     if table is None:
-        raise InputError(f"--store must have a feature_table, which `melodygan run` makes; got {store!r}")
+        raise InputError(f"store must have a feature_table, which `melodygan run` makes; got {store!r}")
     from melodygan_core.training import distributed
 
     with distributed.process_group():

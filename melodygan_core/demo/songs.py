@@ -12,7 +12,8 @@ import numpy as np
 
 from melodygan_core.audio import Wav, write_wav
 from melodygan_core.config import require
-from melodygan_core.demo.instruments import Note, Score, Track, at_rms, compose_melody, instruments, sing
+from melodygan_core.demo.instruments import Score, Track, at_rms, instruments
+from melodygan_core.demo.voice import Note, compose_melody, sing
 
 # Sings notes, transposed by some octaves, as mono of score.samples.
 Singer = Callable[[Score, list[Note], int, np.random.Generator], Track]

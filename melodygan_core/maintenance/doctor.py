@@ -1,4 +1,4 @@
-"""What `melodygan doctor` tells the user about a store: its findings, the repair, and a summary."""
+"""What `melodygan doctor` prints about a store: its findings, the repair, and a summary."""
 
 from __future__ import annotations
 

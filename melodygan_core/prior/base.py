@@ -44,7 +44,7 @@ class LatentSpace:
 class Prior(nn.Module, ABC):
     """noise (and a condition) -> latents as the codec's encoder makes them.
 
-    Its child modules are what a checkpoint holds.
+    A checkpoint holds its whole state: parameters, persistent buffers and child modules.
 
     Args:
         config: The prior's config.

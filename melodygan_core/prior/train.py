@@ -49,7 +49,7 @@ def from_config(stored: dict[str, Any], folder: Path, device: str | torch.device
         space = LatentSpace(mean, std, tuple(str(c) for c in stored["conditions"]))
         with torch.device("meta"):
             model: Prior = component.load().model(config, space)
-    load_weights(folder, dict(model.named_children()))
+    load_weights(folder, {"": model})
     return model.to(resolve_device(device)).eval()
 
 
@@ -119,7 +119,7 @@ def _run(
         "std": table.std.tolist(),
         "step": result.best_step,
     }
-    save_weights(folder, dict(prior.named_children()), stored)
+    save_weights(folder, {"": prior}, stored)
     return {
         **result.metrics,
         "finite": all(bool(p.isfinite().all()) for p in prior.parameters()),

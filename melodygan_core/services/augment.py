@@ -24,7 +24,7 @@ from melodygan_core.progress import Progress, tracked
 from melodygan_core.release import Release, styles
 from melodygan_core.services.audiofolder import OWN_COLUMNS, card_of, table_of
 from melodygan_core.services.content_similarity import content_similarity
-from melodygan_core.services.labelled import Labelled, is_store, read_labelled
+from melodygan_core.services.labelled import Labelled, check_labelled, read_labelled
 from melodygan_core.services.output import STATE
 from melodygan_core.services.sound import Samples, encode_sound, filtered, load_sound, log_mel_of
 from melodygan_core.services.transfer import gain_towards
@@ -78,9 +78,8 @@ def augment(
         InputError: no sound in the set, a folder with something else in it, or one
             that another call is filling.
     """
+    check_labelled(dataset, out)
     items = read_labelled(dataset, config.licence, config.rights)
-    if not is_store(dataset) and out.resolve().is_relative_to(dataset.resolve()):
-        raise InputError(f"out must be a folder outside of {dataset}, got {str(out)!r}")
     _claim(out, release, config)
     try:
         with FileLock(out / STATE / "lock", timeout=0):

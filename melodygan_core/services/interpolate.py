@@ -11,16 +11,17 @@ from torch import Tensor
 
 from melodygan_core.config import InterpolateConfig
 from melodygan_core.pipeline import Pipeline
-from melodygan_core.progress import Progress, tracked
+from melodygan_core.progress import Progress
 from melodygan_core.release import Release
-from melodygan_core.services.output import ServiceResult, output_folder
+from melodygan_core.services.output import ServiceResult
 from melodygan_core.services.sound import (
+    MadeSound,
     Samples,
     describe_input,
     encode_sound,
     load_sound,
     vocode,
-    write_sound,
+    write_sounds,
 )
 
 
@@ -84,14 +85,13 @@ def interpolate(
         for path, name in zip(paths, ("first", "second"), strict=True)
     ]
     samples = min(map(len, wavs))
-    made = interpolate_wavs(release.pipeline, wavs[0], wavs[1], steps)
-    facts = {"service": "interpolate", "inputs": [describe_input(path) for path in paths]}
-    sounds = []
-    with output_folder(out, overwrite=overwrite) as folder:
-        for k, wav in enumerate(tracked(made, steps, "interpolate", progress)):
+
+    def make() -> Iterator[MadeSound]:
+        for k, wav in enumerate(interpolate_wavs(release.pipeline, wavs[0], wavs[1], steps)):
             share = k / (steps - 1)
             # As loud as the end that it is nearer to.
             like = (wavs[0] if share < 0.5 else wavs[1])[:samples]
-            name, figures = f"interpolation-{k:02d}", {"share_of_second": share}
-            sounds.append(write_sound(release, folder, name, wav, like, facts, figures))
-    return ServiceResult(sounds, release.manifest.sources["licences"])
+            yield MadeSound(f"interpolation-{k:02d}", wav, like, {"share_of_second": share})
+
+    facts = {"service": "interpolate", "inputs": [describe_input(path) for path in paths]}
+    return write_sounds(release, make(), steps, facts, out, overwrite=overwrite, progress=progress)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from melodygan_core.dataset.assemble import NAME as DATASET
 from melodygan_core.errors import InputError
 from melodygan_core.sandbox.net import plain_text
 from melodygan_core.storage import Store
@@ -49,6 +48,20 @@ def is_store(dataset: Path) -> bool:
     return (dataset / "records").is_dir() and (dataset / "catalogue.parquet").is_file()
 
 
+def check_labelled(dataset: Path, out: Path) -> None:
+    """Checks a set and the folder that its variations go to; loads no model.
+
+    Raises:
+        InputError: see read_labelled; or the folder lies in the set, whose sounds its own would become.
+    """
+    # What a store holds is read with the models.
+    if is_store(dataset):
+        return
+    read_labelled(dataset)
+    if out.resolve().is_relative_to(dataset.resolve()):
+        raise InputError(f"out must be a folder outside of {dataset}, got {str(out)!r}")
+
+
 def read_labelled(dataset: Path, licence: str = "", rights: str = "") -> list[Labelled]:
     """The sounds of a set, sorted by name.
 
@@ -75,6 +88,9 @@ def read_labelled(dataset: Path, licence: str = "", rights: str = "") -> list[La
 
 
 def _of_store(store: Store) -> Iterator[Labelled]:
+    # Imports torch, which a check of a folder need not wait for.
+    from melodygan_core.dataset.assemble import NAME as DATASET
+
     record = store.record(DATASET)
     if record is None or not store.is_local:
         raise InputError(f"dataset must be a folder or a local store that has a dataset, got {store.root!r}")

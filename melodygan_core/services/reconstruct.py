@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from melodygan_core.config import ReconstructConfig
 from melodygan_core.pipeline import Pipeline
-from melodygan_core.progress import Progress, tracked
+from melodygan_core.progress import Progress
 from melodygan_core.release import Release
 from melodygan_core.services.content_similarity import content_similarity
-from melodygan_core.services.output import ServiceResult, output_folder
+from melodygan_core.services.output import ServiceResult
 from melodygan_core.services.sound import (
+    MadeSound,
     Samples,
     describe_input,
     encode_sound,
     load_sound,
     safe_name,
     vocode,
-    write_sound,
+    write_sounds,
 )
 
 
@@ -52,14 +54,12 @@ def reconstruct(
     Raises:
         InputError: no sound, or a folder that is not empty.
     """
-    path = Path(config.sound)
-    wav = load_sound(path, release.pipeline.feature, "sound")
-    with output_folder(out, overwrite=overwrite) as folder:
-        sounds = []
-        for source in tracked([wav], 1, "reconstruct", progress):
-            made = reconstruct_wav(release.pipeline, source)
-            figures = content_similarity(source, made, release.pipeline.feature)
-            facts = {"service": "reconstruct", "inputs": [describe_input(path)]}
-            name = f"{safe_name(path)}-reconstructed"
-            sounds.append(write_sound(release, folder, name, made, source, facts, figures))
-    return ServiceResult(sounds, release.manifest.sources["licences"])
+    path, feature = Path(config.sound), release.pipeline.feature
+    wav = load_sound(path, feature, "sound")
+
+    def make() -> Iterator[MadeSound]:
+        made = reconstruct_wav(release.pipeline, wav)
+        yield MadeSound(f"{safe_name(path)}-reconstructed", made, wav, content_similarity(wav, made, feature))
+
+    facts = {"service": "reconstruct", "inputs": [describe_input(path)]}
+    return write_sounds(release, make(), 1, facts, out, overwrite=overwrite, progress=progress)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from melodygan_core.config import DownloadConfig, FeatureConfig, require
 from melodygan_core.errors import InputError, TrackError
 from melodygan_core.features import FeatureExtractor, mel_filterbank
 from melodygan_core.pipeline import Pipeline
+from melodygan_core.progress import Progress, tracked
 from melodygan_core.release import Release
-from melodygan_core.services.output import SoundFile
+from melodygan_core.services.output import ServiceResult, SoundFile, output_folder
 from melodygan_core.storage import dump_json, replacing, sha256_of
 
 Samples = NDArray[np.float32]
@@ -95,29 +97,67 @@ def describe_input(path: Path) -> dict[str, str]:
     return {"file": path.name, "sha256": sha256_of(path)}
 
 
-def write_sound(
+class MadeSound(NamedTuple):
+    """A sound that a service made and that is not written yet.
+
+    Attributes:
+        name: Of the file, without suffix.
+        wav: (samples,) at the pipeline's rate.
+        like: (samples,) of the sound whose loudness it gets.
+        figures: What the service measured of it.
+    """
+
+    name: str
+    wav: Samples
+    like: Samples
+    figures: dict[str, float]
+
+
+def write_sounds(
     release: Release,
-    folder: Path,
-    name: str,
-    wav: Samples,
-    like: Samples,
+    made: Iterable[MadeSound],
+    total: int,
     facts: dict[str, Any],
-    figures: dict[str, float],
-) -> SoundFile:
-    """Writes a wav as loud as another one, with its provenance as JSON beside it."""
+    out: Path,
+    *,
+    overwrite: bool,
+    progress: Progress | None,
+) -> ServiceResult:
+    """Writes sounds as they are made, each with its provenance as JSON beside it.
+
+    Args:
+        release: Release that made them.
+        made: The sounds.
+        total: Number of sounds.
+        facts: What the provenance of each says of the call; `service` is its name.
+        out: A new or empty folder.
+        overwrite: Replace a folder that holds something.
+        progress: Called at the start and after every sound.
+
+    Raises:
+        InputError: a folder that is not empty.
+    """
+    with output_folder(out, overwrite=overwrite) as folder:
+        sounds = [
+            _write(release, folder, sound, facts) for sound in tracked(made, total, facts["service"], progress)
+        ]
+    return ServiceResult(sounds, release.manifest.sources["licences"])
+
+
+def _write(release: Release, folder: Path, made: MadeSound, facts: dict[str, Any]) -> SoundFile:
     rate = release.pipeline.feature.sample_rate
-    wav = audio.normalise_loudness(wav, rate, audio.loudness_lufs(like, rate))
-    with replacing(folder / f"{name}.wav") as temporary:
+    wav = audio.normalise_loudness(made.wav, rate, audio.loudness_lufs(made.like, rate))
+    with replacing(folder / f"{made.name}.wav") as temporary:
         audio.write_wav(temporary, wav, rate)
     sound = SoundFile(
-        file=f"{name}.wav",
+        file=f"{made.name}.wav",
         duration_s=round(len(wav) / rate, 3),
         sample_rate=rate,
         peak_db=round(audio.peak_db(wav), 2),
         loudness_lufs=round(audio.loudness_lufs(wav, rate), 2),
-        figures={k: round(float(v), 4) for k, v in figures.items()},
+        figures={k: round(float(v), 4) for k, v in made.figures.items()},
     )
-    with replacing(folder / f"{name}.json") as temporary:
+    with replacing(folder / f"{made.name}.json") as temporary:
         dump_json(temporary, {**sound.to_dict(), **facts, **release.provenance})
     return sound
 

@@ -7,6 +7,7 @@ statistics of the latents, was measured and is worse at both ends: docs/usage.md
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +16,20 @@ from torch import Tensor
 
 from melodygan_core.catalogue.tracks import slug
 from melodygan_core.config import FeatureConfig, TransferConfig
-from melodygan_core.progress import Progress, tracked
+from melodygan_core.progress import Progress
 from melodygan_core.release import Release, styles
 from melodygan_core.release.styles import Style
 from melodygan_core.services.content_similarity import content_similarity
-from melodygan_core.services.output import ServiceResult, output_folder
+from melodygan_core.services.output import ServiceResult
 from melodygan_core.services.sound import (
+    MadeSound,
     Samples,
     describe_input,
     filtered,
     load_sound,
     log_mel_of,
     safe_name,
-    write_sound,
+    write_sounds,
 )
 
 # Contrasts of bands are stretched or squeezed by at most this factor.
@@ -125,9 +127,9 @@ def transfer(
         "style_tag": tag,
         "strength": config.strength,
     }
-    sounds = []
-    with output_folder(out, overwrite=overwrite) as folder:
-        for source in tracked([wav], 1, "transfer", progress):
-            made = transfer_wav(source, wanted, feature, config.strength)
-            sounds.append(write_sound(release, folder, name, made.wav, source, facts, made.figures))
-    return ServiceResult(sounds, release.manifest.sources["licences"])
+
+    def make() -> Iterator[MadeSound]:
+        made = transfer_wav(wav, wanted, feature, config.strength)
+        yield MadeSound(name, made.wav, wav, made.figures)
+
+    return write_sounds(release, make(), 1, facts, out, overwrite=overwrite, progress=progress)

@@ -93,7 +93,7 @@ class Layout:
         return self.path(kinds.FORGOTTEN)
 
     def mark(self, name: str, version: str) -> UPath:
-        """Inputs of an artifact that was removed with a track: tells which models were made from it."""
+        """Inputs of an artifact that was removed with a track: they show which models were made from it."""
         return self.path(kinds.MARK, asset=name, version=version)
 
     def raw_wav(self, track_id: str) -> UPath:

@@ -20,13 +20,18 @@ MAX_CONFIG_BYTES = 4_000_000
 
 
 def save_weights(folder: Path, modules: dict[str, torch.nn.Module], config: dict[str, Any]) -> None:
-    """Writes `weights.safetensors` (keys prefixed by the module's name) and `config.json` into a folder.
+    """Writes `weights.safetensors` and `config.json` into a folder.
+
+    Args:
+        folder: Of the checkpoint.
+        modules: Name to module. The name and a dot stand before the module's keys; an empty name adds nothing.
+        config: What `load_config` returns.
 
     Raises:
         StorageError: the weights could not be written.
     """
     tensors = {
-        f"{name}.{key}": value.detach().contiguous().cpu().clone()
+        _prefix(name) + key: value.detach().contiguous().cpu().clone()
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
@@ -88,7 +93,7 @@ def load_weights(folder: Path, modules: dict[str, torch.nn.Module]) -> None:
     try:
         tensors = load_file(path)
         for name, module in modules.items():
-            prefix = f"{name}."
+            prefix = _prefix(name)
             state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             _check_values(state, module)
             module.load_state_dict(state, assign=True)
@@ -96,6 +101,10 @@ def load_weights(folder: Path, modules: dict[str, torch.nn.Module]) -> None:
         # torch lists every tensor that does not fit on a line of its own.
         reason = " ".join(str(error).split())
         raise InputError(f"{path} does not fit its config: {reason}") from error
+
+
+def _prefix(name: str) -> str:
+    return f"{name}." if name else ""
 
 
 def _check_values(tensors: Mapping[str, torch.Tensor], module: torch.nn.Module) -> None:

@@ -105,7 +105,7 @@ def run(deployment: Deployment) -> None:
     from melodygan_core.config import require
 
     allowed = "an existing file with your URLs, one per line"
-    require(deployment.sources.is_file(), "--sources", str(deployment.sources), allowed)
+    require(deployment.sources.is_file(), "sources", str(deployment.sources), allowed)
     if not _run(deployment):
         sys.exit(1)
 

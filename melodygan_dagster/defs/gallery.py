@@ -4,7 +4,7 @@ import dagster as dg
 
 from melodygan_core.config import VERSIONS
 from melodygan_core.storage import Artifact
-from melodygan_dagster import reporting
+from melodygan_dagster import private, reporting
 from melodygan_dagster.conditions import GALLERY
 from melodygan_dagster.io_managers import RECORD
 from melodygan_dagster.pipelines import DeployedPipeline, deployed_pipelines
@@ -34,7 +34,8 @@ def build_asset(pipelines: list[DeployedPipeline]) -> dg.AssetsDefinition:
         entries = [entry for entry in found.values() if entry is not None]
         missing = [name for name, entry in found.items() if entry is None]
         if not entries:
-            raise dg.Failure(f"no pipeline has samples and an evaluation yet: {', '.join(missing)}")
+            reason = f"no pipeline has samples and an evaluation yet: {', '.join(missing)}"
+            raise private.OneSentenceFailure(reason)
         made = core.render(feature_table, entries, core_store)
         page = f"{made.uri}/{made.metrics['page']}"
         metadata = {

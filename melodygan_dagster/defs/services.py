@@ -26,15 +26,13 @@ from melodygan_core.config.use import SOUND
 from melodygan_core.errors import InputError
 from melodygan_core.progress import Progress, ProgressEvent
 from melodygan_core.storage import Artifact, dump_json
-from melodygan_dagster import configs, reporting
+from melodygan_dagster import configs, private, reporting
 from melodygan_dagster.resources import Settings, StoreResource, deployed_config
 
 if TYPE_CHECKING:
     from melodygan_core.release import Release
     from melodygan_core.services.output import ServiceResult
 
-# Of what a run made this much is shown in the UI; all of it lies in its folder.
-UI_SAMPLES = 6
 OWN_FILE = (
     "A wav, flac, ogg, mp3, ... of the machine that runs this, in the folder of sources.yaml or below one of"
     " MELODYGAN_ALLOW_ROOTS."
@@ -147,7 +145,8 @@ def _show(
 ) -> None:
     """Players, pictures and figures as metadata of the op's output, and on the page of the release."""
     core_store = store.open()
-    metadata: dict[str, Any] = dict(reporting.samples(store, uri, [row["file"] for row in rows[:UI_SAMPLES]]))
+    files = [row["file"] for row in rows[: reporting.SHOWN_ROWS]]
+    metadata: dict[str, Any] = dict(reporting.samples(store, uri, files))
     metadata |= {"made": reporting.first_rows(rows), "folder": dg.MetadataValue.path(str(core_store.at(uri)))}
     metadata["release"] = version
     context.add_output_metadata(metadata)
@@ -251,10 +250,9 @@ def build_jobs(names: list[str], generation: GenerationConfig) -> list[dg.JobDef
             _show(context, store, core_store.uri(target), rows, release.version)
             if result.failed:
                 failed = [{"sound": k, "reason": v} for k, v in result.failed.items()]
-                raise dg.Failure(
+                raise private.OneSentenceFailure(
                     f"{len(failed)} sounds could not be varied; the others were",
-                    metadata={reporting.FAILED: reporting.first_rows(failed)},
-                    allow_retries=False,
+                    {reporting.FAILED: reporting.first_rows(failed)},
                 )
 
     return [_job(op) for op in (generate, reconstruct, interpolate, transfer, augment)]

@@ -83,6 +83,8 @@ def test_an_unknown_pipeline_is_one_sentence_with_the_table(
     assert result.exit_code == 2
     assert result.stderr == (f"Error: --pipelines must be names of pipelines: {PIPELINES}, got 'waves'\n")
     assert melodygan("ui", "--pipelines", "waves").exit_code == 2
+    twice = melodygan("run", "--sources", sources, "--pipelines", "dense_gan,dense_gan")
+    assert twice.stderr == "Error: --pipelines must be all different, got 'dense_gan,dense_gan'\n"
     assert deployed == []
 
 
@@ -134,6 +136,20 @@ def test_a_wrong_port_names_its_option(melodygan: Melodygan) -> None:
     result = melodygan("ui", "--port", "70000")
     assert result.exit_code == 2
     assert "'--port': 70000 is not in the range 1<=x<=65535" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--port", "--listen-port"])
+def test_a_taken_port_of_the_ui_names_its_option(
+    option: str, tmp_path: Path, melodygan: Melodygan, environment_is_restored: None
+) -> None:
+    with server.serve(tmp_path) as url:
+        taken = url.rsplit(":", 1)[1]
+        free = server.site_port(tmp_path)
+        ports = {"--port": free, "--listen-port": free} | {option: taken}
+        given = [part for pair in ports.items() for part in pair]
+        result = melodygan("ui", "--store", tmp_path / "store", *given)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {option} must be a free port, got {taken} ")
 
 
 def test_a_taken_port_names_itself(tmp_path: Path) -> None:

@@ -152,6 +152,8 @@ WRONG = [
         ("augment", "{release}", "{set}", "--out", "{set}/x"),
         "--out must be a new or empty folder or one",
     ),
+    (("augment", "{release}", "{set}", "--out", "{set}/new"), "--out must be a folder outside of"),
+    (("augment", "{release}", "{empty}"), "must have a sound"),
     (("augment", "{empty}", "{set}"), "release must be a release folder"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,13 @@ def violations(source: str, path: str, concrete: dict[str, str]) -> list[str]:
     ]
 
 
+def sources() -> Iterator[tuple[str, str]]:
+    """Path and text of every module of the packages."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), path.read_text("utf-8")
+
+
 def test_the_concrete_classes_are_known() -> None:
     assert {
         "DenseCodec",
@@ -75,13 +83,55 @@ def test_the_concrete_classes_are_known() -> None:
 
 
 def test_nothing_asks_which_codec_prior_or_vocoder_it_was_given() -> None:
-    concrete, checked = concrete_names(), 0
+    concrete = concrete_names()
+    assert len(list(sources())) > 100
+    found = [v for path, source in sources() for v in violations(source, path, concrete)]
+    assert found == []
+
+
+def reads_environment(source: str) -> bool:
+    """Whether a file uses `os.environ` or `os.getenv` other than to set a variable."""
+    tree = ast.parse(source)
+    setting = {
+        id(target.value if isinstance(target, ast.Subscript) else target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AugAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    }
+    used = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr in ("environ", "getenv")]
+    return any(id(node) not in setting for node in used)
+
+
+def test_one_module_reads_the_environment() -> None:
+    reading = {path for path, source in sources() if reads_environment(source)}
+    # The sandbox hands PATH, the locale and certificates on to its children; it reads no setting.
+    assert {p for p in reading if not p.startswith("melodygan_core/sandbox/")} == {"melodygan_core/settings.py"}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("os.environ.get('A')", True),
+        ("os.environ['A']", True),
+        ("os.getenv('A')", True),
+        ("a = os.environ['A']", True),
+        ("os.environ['A'] = 'b'", False),
+        ("os.environ |= {'A': 'b'}", False),
+    ],
+)
+def test_reading_the_environment_is_found(source: str, expected: bool) -> None:
+    assert reads_environment(source) is expected
+
+
+def test_only_the_command_lines_name_options() -> None:
     found = []
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            checked += 1
-            found += violations(path.read_text("utf-8"), path.relative_to(ROOT).as_posix(), concrete)
-    assert checked > 100
+    for path, source in sources():
+        for node in ast.walk(ast.parse(source)):
+            text = node.value if isinstance(node, ast.Constant) else None
+            # An error names a field; the command line turns it into the option that sets it.
+            named = re.search(r"^--[a-z][a-z-]+( must |$)", text) if isinstance(text, str) else None
+            if named and (named[1] or "/cli/" not in path):
+                found.append(f"{path}: {text}")
     assert found == []
 
 

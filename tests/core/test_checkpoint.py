@@ -56,6 +56,25 @@ def test_the_same_weights_are_the_same_bytes(folder: Path, tmp_path: Path) -> No
         assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_a_module_without_a_name_is_saved_whole(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            self.body = model(seed)
+            self.scale = nn.Parameter(torch.full((2,), float(seed)))
+            self.register_buffer("count", torch.tensor(seed))
+            self.register_buffer("scratch", torch.zeros(1), persistent=False)
+
+    save_weights(tmp_path, {"": Scaled(7)}, {})
+    fresh = Scaled(2)
+    load_weights(tmp_path, {"": fresh})
+    assert fresh.state_dict().keys() == Scaled(7).state_dict().keys()
+    assert all(torch.equal(value, Scaled(7).state_dict()[key]) for key, value in fresh.state_dict().items())
+    # Nothing of the file is left over, as in a checkpoint of another model.
+    with pytest.raises(InputError, match="does not fit its config"):
+        load_weights(tmp_path, {"": fresh.body})
+
+
 def test_weights_that_share_memory_are_saved_twice(tmp_path: Path) -> None:
     one, two, fresh = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
     two.weight = one.weight

@@ -100,13 +100,13 @@ class ToyPrior(Prior):
 
     def __init__(self, config: ToyPriorConfig, space: LatentSpace) -> None:
         super().__init__(config, space)
-        self.noise = nn.Linear(1, space.latent_dim)
+        self.width = nn.Parameter(torch.ones(space.latent_dim))
 
     @torch.no_grad()
     def sample(self, tokens: int, seed: int, condition: int | None = None, truncation: float = 0.0) -> Tensor:
         rng = torch.Generator().manual_seed(seed)
         noise = torch.randn(tokens, self.latent_dim, generator=rng).to(self.device)
-        return noise * self.noise.bias.abs() * self.latent_std + self.latent_mean
+        return noise * self.width.abs() * self.latent_std + self.latent_mean
 
 
 class ToyPriorTask:
@@ -135,7 +135,7 @@ class ToyPriorTask:
 
     def prior(self, space: LatentSpace) -> Prior:
         made = ToyPrior(self.config, space).to(self.device)
-        made.noise.load_state_dict(self.eval_model.state_dict())
+        made.width.data.copy_(self.eval_model.bias)
         return made.eval()
 
     def report(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from melodygan_core.errors import InputError
+from melodygan_core.errors import InputError, TransientError
 from melodygan_dagster import private, reporting
 from melodygan_dagster.track_scheduling import NOT_FINISHED_STATUSES
 
@@ -133,6 +133,57 @@ def test_an_error_that_is_not_caught_loses_dagsters_sentences() -> None:
     result = job.execute_in_process(raise_on_error=False)
     [event] = [e for e in result.all_events if e.is_step_failure]
     assert private.failure_reason(event) == "seed must be positive, got -1"
+
+
+def _failure(error: Exception, retries: int | None = None) -> tuple[dg.ExecuteInProcessResult, dg.DagsterEvent]:
+    policy = None if retries is None else dg.RetryPolicy(max_retries=retries)
+
+    @dg.asset(retry_policy=policy)
+    def fails() -> None:
+        with reporting.one_sentence_errors():
+            raise error
+
+    result = dg.materialize([fails], raise_on_error=False)
+    [event] = [e for e in result.all_events if e.is_step_failure]
+    return result, event
+
+
+@pytest.mark.parametrize("error_class", [InputError, TransientError])
+def test_an_error_of_the_core_is_one_sentence_without_a_stack_trace(error_class: type[Exception]) -> None:
+    result, event = _failure(error_class("hop_length must be positive, got -1"))
+    [run] = [e for e in result.all_events if e.event_type == dg.DagsterEventType.RUN_FAILURE]
+    for error in (event.step_failure_data.error, run.job_failure_data.error):
+        assert error is not None
+        assert error.to_string() == "hop_length must be positive, got -1"
+        assert (error.stack, error.cause, error.context) == ([], None, None)
+
+
+def test_a_failure_keeps_its_description_and_metadata() -> None:
+    failure = private.OneSentenceFailure("2 tracks failed", {"tracks": dg.MetadataValue.int(2)})
+    _, event = _failure(failure)
+    data = event.step_failure_data.user_failure_data
+    assert data is not None
+    assert (data.description, data.metadata) == ("2 tracks failed", {"tracks": dg.MetadataValue.int(2)})
+    assert isinstance(failure, dg.Failure)
+
+
+@pytest.mark.parametrize(("error_class", "attempts"), [(TransientError, 3), (InputError, 1)])
+def test_a_retry_policy_applies_to_transient_errors_only(error_class: type[Exception], attempts: int) -> None:
+    result, event = _failure(error_class("the server does not answer"), retries=2)
+    starts = (dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_RESTARTED)
+    assert len([e for e in result.all_events if e.event_type in starts]) == attempts
+    assert private.failure_reason(event) == "the server does not answer"
+
+
+def test_every_failure_of_the_package_is_one_sentence() -> None:
+    raising = [p.name for p in PACKAGE.rglob("*.py") if "raise dg.Failure" in p.read_text("utf-8")]
+    assert raising == []
+
+
+def test_a_bug_keeps_its_stack_trace() -> None:
+    _, event = _failure(KeyError("name"))
+    error = event.step_failure_data.error
+    assert error is not None and error.cause is not None and error.cause.stack
 
 
 def test_a_place_in_a_pool_is_given_back(instance: dg.DagsterInstance) -> None:

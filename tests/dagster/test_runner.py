@@ -160,6 +160,9 @@ def test_the_input_of_an_asset_that_was_never_made_is_one_sentence(
     )
     reason, _ = runner.failure_of(result)
     assert "is not in" in reason and "materialize it first" in reason
+    [failed] = [e for e in result.all_events if e.is_step_failure]
+    error = failed.step_failure_data.error
+    assert error is not None and error.to_string() == reason
 
 
 def test_the_catalogue_is_empty_before_the_first_run(deployment: Deployment) -> None:

@@ -20,6 +20,7 @@ from melodygan_core.config import (
 )
 from melodygan_core.maintenance.check import check_store
 from melodygan_core.storage import Store
+from melodygan_dagster import reporting
 from melodygan_dagster.defs import services
 from melodygan_dagster.defs.services import OWN_FILE, build_jobs
 from melodygan_dagster.deployment import Deployment
@@ -136,10 +137,14 @@ def test_a_job_shows_what_it_made(
 def test_the_first_trained_pipeline_is_the_default(
     store: Store, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    result = run(definitions, instance, "generate", {"count": 1, "duration_s": 0.3})
+    result = run(definitions, instance, "generate", {"count": 9, "duration_s": 0.3})
     assert result.success, failure(result)
     note = store.read_json(store.use("generate", result.run_id) / "use.json")
     assert note["config"]["pipeline"] == "temporal_gan"
+    # Every sample has a link, the first ones a picture.
+    metadata = output_metadata(result, "generate")
+    assert [k for k in metadata if k.startswith("listen ")] == [f"listen sample-{i:03}.wav" for i in range(9)]
+    assert len([k for k in metadata if k.startswith("picture ")]) == reporting.PICTURES
 
 
 def test_the_defaults_of_generate_are_those_of_the_config() -> None:

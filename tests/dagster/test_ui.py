@@ -63,10 +63,12 @@ def test_another_name_for_this_machine_is_refused(listener: TestClient) -> None:
     assert listener.get("/", headers={"Host": "rebound.example"}).status_code == 400
 
 
-def test_a_port_in_use_is_named(deployment: Deployment, site: Site) -> None:
-    port = int(site.base_url.rsplit(":", 1)[1])
-    with pytest.raises(InputError, match=f"--port .*{port}"):
-        ui.serve(deployment, port, 0)
+@pytest.mark.parametrize("name", ["port", "listen_port"])
+def test_a_port_in_use_is_named(deployment: Deployment, site: Site, name: str) -> None:
+    taken = int(site.base_url.rsplit(":", 1)[1])
+    ports = {"port": 0, "listen_port": 0} | {name: taken}
+    with pytest.raises(InputError, match=f"^{name} must be a free port, got {taken} "):
+        ui.serve(deployment, **ports)
 
 
 def test_a_remote_store_cannot_be_listened_to(tmp_path: Path) -> None:

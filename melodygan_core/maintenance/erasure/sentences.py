@@ -1,4 +1,4 @@
-"""What `melodygan forget` tells the user: what is gone for good, what stays, and what `--undo` restores."""
+"""What `melodygan forget` prints: what is gone for good, what stays, and what `--undo` restores."""
 
 from __future__ import annotations
 
