@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import math
 import re
@@ -22,23 +23,14 @@ from melodygan_core.catalogue import Track
 from melodygan_core.config import DownloadConfig, to_dict
 from melodygan_core.errors import InputError, TrackError, TransientError
 from melodygan_core.sandbox import ffmpeg, net
+from melodygan_core.sandbox.decoder import CHANNELS, decode
 from melodygan_core.storage import Store, kinds, sha256_of
 
-# Audio, and video with audio. Demuxers that open other files (hls, dash, concat, ...) are left out.
-DEMUXERS = (
-    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,tta,w64,wav,wv"
-)
-CHANNELS = 2
-# Mono is copied to both channels (`-ac 2` attenuates by 3 dB); more channels are mixed without clipping.
-_TO_STEREO = "aresample=rematrix_maxval=1.0,aformat=channel_layouts=mono|stereo,pan=stereo|FL<FL+FC|FR<FR+FC"
 _CLIPPED_FRACTION = 0.005
 _BACKOFF_S = 1.0
 # Time of the last request of this worker; a worker is a thread or a process.
 _last_request = threading.local()
 _BLOCK_FRAMES = 1 << 20
-# Share of the time-out that a decoder may compute. A file that keeps a core busy reaches this limit first: the
-# file is at fault. A decoder that waits for a busy machine reaches the time-out first: it is tried again.
-_CPU_SHARE = 0.75
 _REPORTED = (
     "title",
     "uploader",
@@ -83,6 +75,7 @@ def provenance(store: Store, track_id: str) -> dict[str, Any]:
 
     Raises:
         InputError: the wav of the track is not in the store.
+        DamagedError: the file of its provenance cannot be read.
     """
     path = store.raw_json(track_id)
     if not path.exists():
@@ -223,46 +216,6 @@ def _download(track: Track, config: DownloadConfig, scratch: Path) -> dict[str, 
     raise AssertionError("unreachable: attempts is at least 1")
 
 
-def decode(original: Path, scratch: Path, config: DownloadConfig) -> tuple[Path, str]:
-    """Decodes an audio or video file by ffmpeg, in a child with limits on memory, time and output size.
-
-    Args:
-        original: An absolute path; a playlist that names other files is refused.
-        scratch: A folder that the caller removes.
-        config: Sample rate, longest duration (the output may be a second longer), time-out.
-
-    Returns:
-        A file of headerless little-endian float32, CHANNELS interleaved at config.sample_rate, and the log of
-        ffmpeg.
-
-    Raises:
-        TrackError: ffmpeg reads no sound in it, or needs too much processor time for it.
-        TransientError: the time-out passed on a busy machine.
-        StorageError: the disk is full.
-    """
-    # Headerless float32 has no size limit, and keeps samples that are not finite apart from silence.
-    raw = scratch / "decoded.f32"
-    command = [
-        str(ffmpeg.executable()),
-        *("-nostdin", "-hide_banner", "-v", "info", "-nostats", "-threads", "1"),
-        *("-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS, "-i", f"file:{original}"),
-        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-t", str(config.max_duration_s + 1), "-af", _TO_STEREO),
-        *("-ar", str(config.sample_rate), "-f", "f32le", f"file:{raw}"),
-    ]
-    size = int((config.max_duration_s + 2) * config.sample_rate * CHANNELS * 4)
-    limits = net.Limits(
-        config.timeout_s, file_bytes=size, memory_bytes=1 << 30, cpu_s=_CPU_SHARE * config.timeout_s
-    )
-    try:
-        status, _, log = net.run_child({"task": "convert", "command": command}, limits, scratch)
-    except TransientError as error:
-        raise TransientError(f"decoding {error}") from error
-    log = "\n".join(net.plain_text(line.replace(str(scratch), "")) for line in log.splitlines())
-    if status != 0 or not raw.exists():
-        raise ffmpeg.failure(status, log)
-    return raw, log
-
-
 def _write_wav(raw: Path, wav: Path, config: DownloadConfig) -> tuple[int, dict[str, Any]]:
     frames = raw.stat().st_size // (4 * CHANNELS)
     # Rounded down, so that a duration just below the minimum does not read like the minimum.
@@ -285,6 +238,13 @@ def _write_wav(raw: Path, wav: Path, config: DownloadConfig) -> tuple[int, dict[
             not_finite += int(np.count_nonzero(~np.isfinite(block)))
             clipped += int(np.count_nonzero(np.abs(values) > 32768))
             sink.write(samples)
+    # libsndfile reports no error of the last write, which completes the header.
+    try:
+        written = soundfile.info(wav).frames
+    except soundfile.LibsndfileError:
+        written = 0
+    if written != frames:
+        raise OSError(errno.EIO, "the file cannot be written", str(wav))
     level = audio.peak_db(np.array([[peak]], dtype=np.float32))
     return frames, {"peak_db": level, "clipped_samples": clipped, "not_finite_samples": not_finite}
 

@@ -17,11 +17,17 @@ from torch import Tensor
 
 from melodygan_core import audio
 from melodygan_core.config import VERSIONS, GenerationConfig, config_id, to_dict
-from melodygan_core.errors import InputError
+from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_core.pipeline import Pipeline, PipelineArtifacts, Sample, frames_of
 from melodygan_core.prior import condition_index
 from melodygan_core.progress import Progress, drawn, tracked
 from melodygan_core.storage import Artifact, Store, dump_json, replacing
+from melodygan_core.storage.files import named_errors
+
+# Music lies around full scale at the vocoder's output; what is far above is noise at the vocoder's limit.
+MAX_PEAK_DB = 40.0
+# Less than half the smallest step of 16 bits.
+MIN_PEAK_DB = -96.0
 
 
 def name_of(pipeline: str) -> str:
@@ -51,6 +57,7 @@ def pieces(pipeline: Pipeline, config: GenerationConfig) -> Iterator[Piece]:
 
     Raises:
         InputError: an unknown condition.
+        MelodyGANError: a piece is not finite, clipped noise or silent.
     """
     feature, names = pipeline.feature, pipeline.conditions
     wanted = condition_index(names, config.condition) if config.condition else None
@@ -69,8 +76,33 @@ def pieces(pipeline: Pipeline, config: GenerationConfig) -> Iterator[Piece]:
         log_mel = torch.stack([sample.log_mel for *_, sample in waiting])
         wavs = pipeline.vocode(log_mel, [phases for _, _, phases, _ in waiting]).numpy()
         for (number, name, _, sample), wav in zip(waiting, wavs, strict=True):
+            check_sound(wav, f"piece {number} of seed {config.seed}")
             yield Piece(number, name, sample, wav[: round(config.duration_s * feature.sample_rate)])
         waiting.clear()
+
+
+def check_sound(wav: NDArray[np.float32], name: str, *, silence: bool = False) -> None:
+    """Checks that a sound of a vocoder can be music.
+
+    Args:
+        wav: Of any shape, as the vocoder gave it.
+        name: What it is, for the error.
+        silence: Whether it may be silent.
+
+    Raises:
+        MelodyGANError: it is not finite, clipped noise, or silent.
+    """
+    advice = "its models are damaged or diverged: take another seed or release"
+    if not np.isfinite(wav).all():
+        raise MelodyGANError(f"{name} must be finite, got NaN or infinite samples; {advice}")
+    peak_db = audio.peak_db(wav)
+    if peak_db > MAX_PEAK_DB:
+        raise MelodyGANError(
+            f"{name} must peak at {MAX_PEAK_DB:g} dB of full scale or below, got {peak_db:.0f} dB: noise;"
+            f" {advice}"
+        )
+    if peak_db < MIN_PEAK_DB and not silence:
+        raise MelodyGANError(f"{name} must be audible, got silence; {advice}")
 
 
 def _vocoded_together(device: torch.device) -> int:
@@ -120,7 +152,8 @@ def write_pieces(
         # The level of all is known when the last one is made: until then sounds wait on disk, not in memory.
         for piece in tracked(pieces(pipeline, config), config.count, "generate", progress):
             levels.append((audio.loudness_lufs(piece.wav, rate), audio.peak_db(piece.wav)))
-            np.save(Path(scratch) / f"{piece.index}.npy", piece.wav)
+            with named_errors(Path(scratch)):
+                np.save(Path(scratch) / f"{piece.index}.npy", piece.wav)
             made.append(replace(piece, wav=piece.wav[:0]))
         loudness, peaks = ([level[k] for level in levels] for k in (0, 1))
         gains = audio.matched_gains(loudness, peaks, config.loudness_lufs)

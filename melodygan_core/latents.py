@@ -21,6 +21,7 @@ from melodygan_core.codec.collapse import active_dims, shares
 from melodygan_core.codec.covariance import Covariance
 from melodygan_core.config import SPLITS, STEMS, VERSIONS, config_id
 from melodygan_core.dataset import Dataset, Rows
+from melodygan_core.errors import damage_errors
 from melodygan_core.storage import Artifact, Store, dump_json
 from melodygan_core.training import allow_tf32, resolve_device
 
@@ -147,12 +148,21 @@ def _run(
 
 
 def load(artifact: Artifact, store: Store) -> LatentTable:
-    """The latent table, standardised. The latents lie in a nameless file that goes with them, not in memory."""
+    """The latent table, standardised. The latents lie in a nameless file that goes with them, not in memory.
+
+    Raises:
+        DamagedError: a file of the table cannot be read.
+    """
     folder = store.at(artifact.uri)
     statistics = store.read_json(folder / "statistics.json")
-    mean = np.asarray(statistics["mean"], dtype=np.float32)
-    std = np.asarray(statistics["std"], dtype=np.float32)
-    with store.reading(folder / FILE) as path, tempfile.TemporaryFile(dir=store.work("scratch")) as file:
+    with damage_errors(folder / "statistics.json"):
+        mean = np.asarray(statistics["mean"], dtype=np.float32)
+        std = np.asarray(statistics["std"], dtype=np.float32)
+    with (
+        store.reading(folder / FILE) as path,
+        tempfile.TemporaryFile(dir=store.work("scratch")) as file,
+        damage_errors(folder / FILE),
+    ):
         table = pq.read_table(path, columns=["split", "stem", "index", "track_id", "tags"])
         source = pq.ParquetFile(path)
         shape = len(table), source.schema_arrow.field("latents").type.list_size // len(mean), len(mean)

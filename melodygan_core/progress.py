@@ -9,6 +9,8 @@ from typing import NamedTuple, TypeVar
 
 from tqdm.auto import tqdm
 
+from melodygan_core.text import terminal_text
+
 T = TypeVar("T")
 
 
@@ -87,9 +89,10 @@ class _Drawing:
         self._timer: threading.Timer | None = None
 
     def __call__(self, event: ProgressEvent) -> None:
-        if self._bar is None or self._bar.desc != event.stage:
+        stage = terminal_text(event.stage)
+        if self._bar is None or self._bar.desc != stage:
             self.close()
-            self._bar = tqdm(total=event.total, desc=event.stage, delay=self._delay_s)
+            self._bar = tqdm(total=event.total, desc=stage, delay=self._delay_s)
             # One long item has no event between its start and its end; tqdm refuses to draw before its delay.
             self._timer = threading.Timer(self._delay_s + 0.05, self._bar.update, [0])
             self._timer.daemon = True

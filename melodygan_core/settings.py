@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_origin
+from typing import Annotated, get_origin
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from melodygan_core.errors import InputError
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
+Text = Annotated[str, Field(max_length=65_536)]
 
 
 class EnvironmentSettings(ConfigModel):
@@ -26,22 +27,22 @@ class EnvironmentSettings(ConfigModel):
     Each field is read from MELODYGAN_<FIELD IN CAPITALS>; an unset or empty variable leaves the default.
     """
 
-    store: str = Field(
+    store: Text = Field(
         "data", description="Root of everything made: a folder, or any fsspec URI such as s3://bucket/prefix."
     )
-    sources: str = Field("sources.yaml", description="What to ingest: sources.yaml, or a plain list of URLs.")
-    preset: str = Field("small", description="Preset of settings: demo, small, base or large.")
-    config: str = Field("", description="A YAML file of settings that differ from the preset's.")
-    pipelines: tuple[str, ...] = Field(
+    sources: Text = Field("sources.yaml", description="What to ingest: sources.yaml, or a plain list of URLs.")
+    preset: Text = Field("small", description="Preset of settings: demo, small, base or large.")
+    config: Text = Field("", description="A YAML file of settings that differ from the preset's.")
+    pipelines: tuple[Text, ...] = Field(
         (),
         max_length=100,
         description="Pipelines that are trained, separated by commas; empty for the config's `train`.",
     )
-    separation_model: str = Field(
+    separation_model: Text = Field(
         "", description="A model that audio-separator knows, or `centre`; empty for the preset's."
     )
-    model_dir: str = Field("", description="Folder of separation models; empty for a cache of the user's.")
-    allow_roots: str = Field(
+    model_dir: Text = Field("", description="Folder of separation models; empty for a cache of the user's.")
+    allow_roots: Text = Field(
         "", description="More folders that `path:` sources may lie in, separated as in PATH."
     )
     allow_private: bool = Field(
@@ -57,12 +58,9 @@ class EnvironmentSettings(ConfigModel):
     tick_s: int = Field(
         30, ge=1, le=86_400, description="Seconds between two evaluations of a sensor of the automation."
     )
-    ray: str = Field(
+    ray: Text = Field(
         "",
         description="Where tracks are processed: `local`, or a Ray cluster's address; empty for this process.",
-    )
-    listen_url: str = Field(
-        "http://127.0.0.1:3030", description="URL at which `melodygan ui` serves the store's sounds."
     )
 
     def load_config(self) -> Config:

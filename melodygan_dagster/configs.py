@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from melodygan_core.config import ConfigModel, from_dict, to_dict
 from melodygan_core.config.messages import note
 from melodygan_core.errors import InputError
+from melodygan_core.text import terminal_text
 from melodygan_dagster.private import OneSentenceFailure
 
 C = TypeVar("C", bound=ConfigModel)
@@ -71,4 +72,4 @@ def config_of(context: dg.AssetExecutionContext, cls: type[C]) -> C:
     try:
         return from_dict(cls, context.op_execution_context.op_config)
     except InputError as error:
-        raise OneSentenceFailure(str(error)) from None
+        raise OneSentenceFailure(terminal_text(error)) from None

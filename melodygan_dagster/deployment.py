@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from melodygan_core.config import Config, replace, require
 from melodygan_core.config.presets import load
 from melodygan_core.settings import dagster_home
-from melodygan_core.storage import Store
+from melodygan_core.storage import Store, replacing
+from melodygan_dagster import database
+from melodygan_dagster.database import database_errors
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -88,7 +90,9 @@ class Deployment:
         home = self.home
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():
-            shutil.copy(Path(__file__).with_name("dagster.yaml"), home / "dagster.yaml")
+            # At once: half a file would stay for ever.
+            with replacing(home / "dagster.yaml") as temporary:
+                shutil.copy(Path(__file__).with_name("dagster.yaml"), temporary)
         store = self.opened
         os.environ |= {
             "DAGSTER_HOME": str(home.absolute()),
@@ -105,8 +109,15 @@ class Deployment:
         }
 
     def instance(self) -> dg.DagsterInstance:
-        """Returns the Dagster instance; creates its database if it is new."""
+        """Returns the Dagster instance; creates its database if it is new.
+
+        Raises:
+            StorageError: the database cannot be opened or written.
+        """
         import dagster as dg
 
-        self.activate()
-        return dg.DagsterInstance.get()
+        with database_errors(self.home):
+            self.activate()
+            # Dagster would wait longer, once for each statement.
+            database.check(self.home)
+            return dg.DagsterInstance.get()

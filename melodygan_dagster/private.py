@@ -15,13 +15,16 @@ Dagster may change these names in any release, so no other module imports from `
 - `failure_reason`: a step's error, without the sentences that Dagster wraps around it.
 - `OneSentenceFailure`: Dagster stores the traceback of every exception of a step, of a `dg.Failure` too. It
   makes one exception, whose error comes from another process and is stored as it is.
+- `webserver`: `dagster-webserver` can only bind a port of its own, where nothing guards it.
 - `free_pool_slots`: a killed run keeps its place in a pool until somebody frees it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
@@ -46,6 +49,9 @@ from dagster._core.storage.tags import (
 )
 from dagster._utils.error import SerializableErrorInfo
 
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
 AssetJob: TypeAlias = UnresolvedAssetJobDefinition
 AssetGraph: TypeAlias = BaseAssetGraph
 
@@ -54,6 +60,10 @@ PARTITION = PARTITION_NAME_TAG
 REPOSITORY = REPOSITORY_LABEL_TAG
 
 _EVALUATED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
+# Limits of `dagster-webserver` for its connections to Postgres: milliseconds, seconds, connections.
+_STATEMENT_TIMEOUT_MS, _POOL_RECYCLE_S, _MAX_OVERFLOW = 15_000, 3_600, 20
+# Milliseconds between two requests of an open page for what changed.
+_POLL_MS = 2_000
 _PROCESS_EVENTS = (dg.DagsterEventType.RUN_START, dg.DagsterEventType.STEP_START)
 
 
@@ -178,3 +188,23 @@ def free_pool_slots(instance: dg.DagsterInstance, run_id: str) -> None:
     """Gives back the places in pools that a run holds or waits for."""
     if instance.event_log_storage.supports_global_concurrency_limits:
         instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+
+
+@contextmanager
+def webserver(instance: dg.DagsterInstance, workspace: Path) -> Iterator[ASGIApp]:
+    """Yields Dagster's web app, as `dagster-webserver` serves it.
+
+    Args:
+        instance: What the app shows.
+        workspace: A workspace.yaml with the code locations.
+    """
+    # Costs a second, which only `melodygan ui` has to pay.
+    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.load_target import WorkspaceFileTarget
+    from dagster_webserver.app import create_app_from_workspace_process_context
+    from dagster_webserver.version import __version__
+
+    instance.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _POOL_RECYCLE_S, _MAX_OVERFLOW)
+    target = WorkspaceFileTarget([str(workspace)])
+    with WorkspaceProcessContext(instance, target, version=__version__) as context:
+        yield create_app_from_workspace_process_context(context, live_data_poll_rate=_POLL_MS)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from melodygan_core.errors import MelodyGANError, TransientError
+from melodygan_core.errors import MelodyGANError, TransientError, storage_errors
+from melodygan_core.text import terminal_text
 from melodygan_dagster import private
 from melodygan_dagster.partitions import PER_TRACK, keys_by_track
 from melodygan_dagster.resources import StoreResource
@@ -32,16 +33,17 @@ DIGITS = 3
 
 @contextmanager
 def one_sentence_errors() -> Iterator[None]:
-    """Turns an error of the core into a `dg.Failure` whose description is the error's sentence.
+    """Turns an error of the core, the disk or SQLite into a `dg.Failure` with one sentence.
 
     The UI shows the sentence without a traceback, which explains nothing to whoever mistyped a value. Other
     exceptions are bugs and keep theirs.
     """
     try:
-        yield
+        with storage_errors():
+            yield
     except MelodyGANError as error:
         retried = isinstance(error, TransientError)
-        raise private.OneSentenceFailure(str(error), allow_retries=retried) from None
+        raise private.OneSentenceFailure(terminal_text(error), allow_retries=retried) from None
 
 
 def image(store: StoreResource, name: str, render: Callable[[], bytes]) -> dg.MarkdownMetadataValue:
@@ -151,7 +153,7 @@ def tracks(
         metadata={"tracks": len(report.outcomes), FAILED: table(rows)},
     )
     if report.failed:
-        named = "\n".join(f"{o.track_id}: {o.error}" for o in report.failed[:NAMED])
+        named = "\n".join(terminal_text(f"{o.track_id}: {o.error}") for o in report.failed[:NAMED])
         # The core has retried transient errors already, track by track.
         raise private.OneSentenceFailure(
             f"{len(report.failed)} of {len(report.outcomes)} tracks failed:\n{named}", {FAILED: table(rows)}

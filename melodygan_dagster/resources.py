@@ -1,7 +1,9 @@
 """Where things are and how the deployment is set, each by one environment variable."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import dagster as dg
 from pydantic import Field
@@ -22,6 +24,8 @@ from melodygan_core.settings import environment
 from melodygan_core.storage import Store
 
 OWNER = "team:melodygan"
+# Path at which `melodygan ui` serves the store.
+STORE_PATH = "/store"
 
 
 def deployed_config() -> Config:
@@ -33,17 +37,14 @@ class StoreResource(dg.ConfigurableResource):
     """The root that every artifact lies under."""
 
     root: str = Field(description="A folder, or any fsspec URI such as s3://bucket/prefix (MELODYGAN_STORE).")
-    listen_url: str = Field(
-        description="Where `melodygan ui` serves the store to listen to (MELODYGAN_LISTEN_URL)."
-    )
 
     def open(self) -> Store:
         """The core's Store."""
         return Store(self.root)
 
     def url(self, uri: str) -> dg.UrlMetadataValue:
-        """A link that plays a file of the store, while `melodygan ui` runs."""
-        return dg.MetadataValue.url(f"{self.listen_url.rstrip('/')}/{uri}")
+        """A link that plays a file of the store in `melodygan ui`, at whatever host and port it is opened."""
+        return dg.MetadataValue.url(f"{STORE_PATH}/{quote(uri)}")
 
 
 class Settings(dg.ConfigurableResource):
@@ -105,6 +106,24 @@ class Settings(dg.ConfigurableResource):
         """Config of dataset.assemble."""
         config = self._preset().dataset
         return replace(config, train_on_unknown=self.train_on_unknown or config.train_on_unknown)
+
+
+def without_config(resource: dg.ConfigurableResource | dg.ConfigurableIOManager) -> dg.ResourceDefinition:
+    """Returns a resource whose fields a run cannot set.
+
+    Dagster lets the config of a run replace every field of a resource. Whoever can launch a run could then
+    fetch private addresses, read other folders or write into another store.
+    """
+
+    def initialize(context: dg.InitResourceContext) -> Iterator[object]:
+        # A resource may keep its state, such as a connection: each run has one of its own, as Dagster does it.
+        fresh = type(resource)(**{name: getattr(resource, name) for name in type(resource).model_fields})
+        with fresh.yield_for_execution(context) as initialized:
+            yield initialized
+
+    io_manager = isinstance(resource, dg.IOManager)
+    kind: type[dg.ResourceDefinition] = dg.IOManagerDefinition if io_manager else dg.ResourceDefinition
+    return kind(initialize, config_schema={}, description=type(resource).__doc__)
 
 
 class Workers(dg.ConfigurableResource):

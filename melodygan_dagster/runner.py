@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from melodygan_dagster import dead_runs, private, source_versions, track_scheduling
+from melodygan_dagster.database import database_errors
 from melodygan_dagster.deployment import Deployment
 from melodygan_dagster.partitions import PER_TRACK
 from melodygan_dagster.reporting import FAILED
@@ -71,8 +72,11 @@ def run(deployment: Deployment) -> Iterator[StageResult]:
 
     Failed tracks are reported; the rest continue. A failed catalogue or dataset ends the run. A failed
     pipeline takes nothing from the others.
+
+    Raises:
+        StorageError: Dagster's database cannot be written.
     """
-    with deployment.instance() as instance:
+    with database_errors(deployment.home), deployment.instance() as instance:
         # Imported after the environment is set: defaults of the training assets are the preset's.
         from melodygan_dagster.definitions import defs
         from melodygan_dagster.pipelines import deployed_pipelines

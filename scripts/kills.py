@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.conftest import serving
 from tests.contents import contents
 from tests.kill_plans import SHARES, kill_stage
-from tests.killing import Results, make_reference
+from tests.reference import Results, make_reference
 
 
 def report(results: Results, command: str, duration_s: float) -> str:
@@ -45,21 +45,22 @@ def report(results: Results, command: str, duration_s: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--in-succession", type=int, default=3, help="Most kills of one episode.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", type=Path, help="File for the report; rewritten after each stage.")
     parser.add_argument("--stages", nargs="*", choices=[*SHARES], default=[*SHARES])
     options = parser.parse_args()
     started, text = time.monotonic(), ""
     command = f"python -m scripts.kills --kills {options.kills} --seed {options.seed}"
+    command += f" --in-succession {options.in_succession}"
     with serving() as site, tempfile.TemporaryDirectory(prefix="melodygan-kills-") as folder:
         reference = make_reference(Path(folder), site)
         rest = options.kills
         for i, stage in enumerate(options.stages):
             shares = sum(SHARES[s] for s in options.stages[i:])
-            kill_stage(
-                reference, stage, round(rest * SHARES[stage] / shares), random.Random(f"{options.seed} {stage}")
-            )
+            rng = random.Random(f"{options.seed} {stage}")
+            kill_stage(reference, stage, round(rest * SHARES[stage] / shares), rng, options.in_succession)
             rest = options.kills - reference.results.kills.total()
             text = report(reference.results, command, time.monotonic() - started)
             if options.report:

@@ -97,7 +97,7 @@ PRESETS[PRESET] = replace(
         },
     },
     generation=GenerationConfig(count=2, duration_s=2.0),
-    evaluation=EvaluationConfig(windows_s=(2.0,), neighbours=2, generated_count=4, bootstrap=20),
+    evaluation=EvaluationConfig(windows_s=(2.0,), neighbours=2, generated_count=4, bootstrap=20, music_s=1.0),
 )
 os.environ["MELODYGAN_PRESET"] = PRESET
 # On a busy machine an example may take any time.
@@ -288,6 +288,7 @@ def copied(trained: Trained, root: Path) -> Trained:
 # Files with tests that take long. They begin first, so that no core waits for them at the end.
 FIRST = (
     "test_daemon.py",
+    "test_front_door.py",
     "test_kills.py",
     "test_pipeline.py",
     "test_several_processes.py",

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from tests.killing import (
     RUN_COMMAND,
     Kill,
-    Reference,
     kill_one_of_two,
     kill_run_command,
     kill_stage_repeatedly,
 )
+from tests.reference import Reference
 
 MOST_PROBLEMS = 20
 # Of a hundred kills; cheap stages are killed more often.
@@ -25,24 +25,26 @@ SHARES = {
 }  # fmt: skip
 
 
-def plans(reference: Reference, stage: str, rng: random.Random) -> Iterator[list[Kill]]:
-    """Endless plans: a kill at each change of a file, in random order, and up to two at random moments."""
+def plans(reference: Reference, stage: str, rng: random.Random, most: int) -> Iterator[list[Kill]]:
+    """Endless plans of up to `most` kills: two thirds before changes, each as often, then at random moments."""
     duration_s, changes = reference.duration_s[stage], list(range(1, reference.changes[stage] + 1))
+    share = -(-most * 2 // 3)
     while True:
         rng.shuffle(changes)
-        for change in changes:
+        for start in range(0, len(changes), share):
+            # What a killed run has done is not done again: a late change would not come any more.
+            before = [Kill(before_change=change) for change in sorted(changes[start : start + share])]
+            # Rather early, because the run that is not hit any more is the last one.
             moments = [
-                Kill(after_s=rng.uniform(0, duration_s), children=rng.random() < 0.3)
-                for _ in range(rng.randint(0, 2))
+                Kill(after_s=rng.uniform(0, duration_s) * rng.random(), children=rng.random() < 0.3)
+                for _ in range(rng.randint(0, most - len(before)))
             ]
-            plan = [Kill(before_change=change), *moments]
-            rng.shuffle(plan)
-            yield plan
+            yield moments + before if rng.random() < 0.3 else before + moments
 
 
-def kill_stage(reference: Reference, stage: str, kills: int, rng: random.Random) -> None:
-    """Runs episodes until a stage has been killed so many times."""
-    plan, results = plans(reference, stage, rng), reference.results
+def kill_stage(reference: Reference, stage: str, kills: int, rng: random.Random, most: int = 3) -> None:
+    """Runs episodes of up to `most` kills until a stage has been killed so many times."""
+    plan, results = plans(reference, stage, rng, most), reference.results
     while results.kills_of(stage) < kills:
         try:
             if stage == RUN_COMMAND:

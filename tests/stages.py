@@ -108,7 +108,7 @@ SETTINGS = PRESETS[PRESET] = replace(
     train=("dense_gan", "temporal_gan"),
     griffin_lim=GriffinLimConfig(iterations=4),
     generation=GenerationConfig(count=2, duration_s=1.5),
-    evaluation=EvaluationConfig(windows_s=(0.7,), neighbours=3, bootstrap=20, generated_count=4),
+    evaluation=EvaluationConfig(windows_s=(0.7,), neighbours=3, bootstrap=20, generated_count=4, music_s=1.0),
 )
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
 _FORK = multiprocessing.get_context("forkserver")
@@ -118,8 +118,13 @@ ROOT = Path(__file__).parents[1]
 # The stages: what the assets do, without Dagster.
 
 
+class TracksFailedError(Exception):
+    """A stage has failed for some tracks or sources; its arguments are their reasons."""
+
+
 def _require_success(report: parallel.Report) -> None:
-    assert not report.failed, report.failed
+    if report.failed:
+        raise TracksFailedError(*(outcome.error for outcome in report.failed))
 
 
 def _tracks(store: Store) -> list[str]:
@@ -147,7 +152,8 @@ def _artifacts(store: Store, name: str) -> PipelineArtifacts:
 
 def _expand(store: Store, sources: Path) -> None:
     report = catalogue.expand(sources, store, SETTINGS.catalogue)
-    assert not report.failed_sources, report.failed_sources
+    if report.failed_sources:
+        raise TracksFailedError(*report.failed_sources.values())
 
 
 def _separation(sources: Path) -> SeparationConfig:
@@ -241,6 +247,18 @@ TRAININGS: dict[str, Any] = {
 }
 
 
+def run(name: str, store: Store, sources: Path) -> None:
+    """Runs a stage in this process.
+
+    Raises:
+        TracksFailedError: it failed for some tracks or sources.
+    """
+    if name in _BY_TRACK:
+        _BY_TRACK[name](store, sources)
+    else:
+        store.write_record(_ARTIFACTS[name](store))
+
+
 # The process that is killed.
 
 
@@ -267,12 +285,17 @@ class _Watch:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _run(name: str, root: str, sources: Path, folder: Path, kill_before: int) -> None:
+def start_in(folder: Path) -> None:
+    """Prepares a forked process: a session of its own, one thread, and a log in a folder."""
     os.setsid()
     torch.set_num_threads(1)
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+
+
+def _run(name: str, root: str, sources: Path, folder: Path, kill_before: int) -> None:
+    start_in(folder)
     load = TrainState.load
 
     def recording_load(self: TrainState, *args: Any) -> int:
@@ -284,15 +307,16 @@ def _run(name: str, root: str, sources: Path, folder: Path, kill_before: int) ->
     watch, store = _Watch(root, kill_before), Store(root)
     sys.addaudithook(watch)
     with mock.patch.object(TrainState, "load", recording_load):
-        if name in _BY_TRACK:
-            _BY_TRACK[name](store, sources)
-        else:
-            store.write_record(_ARTIFACTS[name](store))
+        run(name, store, sources)
     (folder / "changes").write_text(str(watch.count))
 
 
-def start_server() -> None:
-    """Starts the process that forks all others, with everything imported and one thread."""
+def start_server(**environment: str) -> None:
+    """Starts the process that forks all others, with everything imported and one thread.
+
+    Args:
+        environment: More environment variables of it.
+    """
     # What the stages import on first use; before anything has started a thread, so that forking is safe.
     lazy = (
         "audio_separator.separator.architectures.mdx_separator",
@@ -306,7 +330,7 @@ def start_server() -> None:
         "torch._dynamo",
     )
     _FORK.set_forkserver_preload(["__main__", "tests.stages", *lazy])
-    with mock.patch.dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT)):
+    with mock.patch.dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), **environment):
         forkserver.ensure_running()
 
 
@@ -319,6 +343,16 @@ def process(stage: str, root: Path, sources: Path, kill_before: int = 0) -> Fork
         sources: The sources file; separation models are kept beside it.
         kill_before: It kills itself before this change of a file of the store, counted from 1; 0 for never.
     """
-    made = _FORK.Process(target=_run, args=(stage, str(root), sources, root.parent, kill_before), daemon=False)
+    return fork(_run, stage, str(root), sources, root.parent, kill_before)
+
+
+def fork(function: Callable[..., None], *arguments: object) -> ForkServerProcess:
+    """Starts a process that calls a function of a module, forked from one that has imported everything."""
+    made = _FORK.Process(target=function, args=arguments, daemon=False)
     made.start()
     return made
+
+
+def log_of(root: Path) -> str:
+    """The end of what the stages of a store have printed."""
+    return (root.parent / "log").read_text("utf-8", "replace")[-3000:]

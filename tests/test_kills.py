@@ -20,12 +20,11 @@ from tests.kill_plans import SHARES, kill_stage
 from tests.killing import (
     RUN_COMMAND,
     Kill,
-    Reference,
     kill_one_of_two,
     kill_run_command,
     kill_stage_repeatedly,
-    make_reference,
 )
+from tests.reference import Reference, make_reference
 from tests.stages import ROOT, STAGES, TRAININGS
 
 pytestmark = pytest.mark.slow
@@ -155,8 +154,13 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_a_file_is_on_disk_before_its_name_is(store: Store, order: list[int]) -> None:
     store.write_json(store.raw_json("a"), {})
-    file = Path(store.raw_json("a").path)
-    assert order == [file.stat().st_ino, 0, file.parent.stat().st_ino]
+    file, root = Path(store.raw_json("a").path), Path(store.root)
+    # The names of new folders first.
+    assert order == [
+        *(p.stat().st_ino for p in (root.parent, root, file)),
+        0,
+        file.parent.stat().st_ino,
+    ]
 
 
 def test_a_folder_is_on_disk_before_its_name_is(store: Store, order: list[int]) -> None:
@@ -167,6 +171,7 @@ def test_a_folder_is_on_disk_before_its_name_is(store: Store, order: list[int]) 
     made = Path(store.gallery("v").path)
     inside = {p.stat().st_ino for p in (made, *made.rglob("*"))}
     assert len(inside) == 4
+    assert order[:2] == [p.stat().st_ino for p in (Path(store.root).parent, Path(store.root))]
     renamed = order.index(0)
-    assert set(order[:renamed]) == inside
+    assert set(order[2:renamed]) == inside
     assert order[renamed + 1 :] == [made.parent.stat().st_ino]

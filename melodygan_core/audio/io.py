@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from melodygan_core.errors import TrackError
+from melodygan_core.storage.files import named_errors
 
 Wav = NDArray[np.float32]
 
@@ -51,22 +53,27 @@ def write_wav(path: Path, wav: Wav, sample_rate: int, subtype: str | None = None
         sample_rate: In Hz.
         subtype: `PCM_16`, `PCM_24`, `FLOAT` (wav only); PCM_16 by default, which clips at full scale.
     """
-    with system_errors(path):
-        soundfile.write(path, np.atleast_2d(wav).T, sample_rate, subtype=subtype or "PCM_16")
+    # Encoded in memory: on a full or broken disk libsndfile leaves a damaged FLAC, and reports no error.
+    encoded = io.BytesIO()
+    form = path.suffix.lstrip(".").upper()
+    soundfile.write(encoded, np.atleast_2d(wav).T, sample_rate, subtype=subtype or "PCM_16", format=form)
+    with named_errors(path):
+        path.write_bytes(encoded.getbuffer())
 
 
 @contextmanager
 def system_errors(path: Path) -> Iterator[None]:
-    """Raises the OSError behind libsndfile's "System error", such as a full disk, inside the block."""
+    """Raises the OSError behind an error of libsndfile inside the block, which writes a file: a full disk."""
     try:
         yield
     except soundfile.LibsndfileError as error:
-        if error.code != _SYSTEM_ERROR:
-            raise
-        # A second write gives the cause; the file is of no use any more.
-        with path.open("ab") as file:
+        # A second write gives the cause; the file is of no use any more. Of a FLAC, libsndfile says that a
+        # decoder could not be initialised.
+        with named_errors(path), path.open("ab") as file:
             file.write(bytes(1 << 20))
             os.fsync(file.fileno())
+        if error.code != _SYSTEM_ERROR:
+            raise
         raise OSError(errno.EIO, "the file cannot be written", str(path)) from error
 
 

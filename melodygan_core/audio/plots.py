@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -144,6 +144,37 @@ def intervals_png(rows: Sequence[tuple[str, float, float, float]], label: str) -
     axes.set_xlabel(label)
     axes.grid(axis="x", alpha=0.25)
     return _png(figure, dpi=60)
+
+
+def distributions_png(values: Mapping[str, Mapping[str, Sequence[float]]], units: Mapping[str, str]) -> bytes:
+    """Returns a plot of histograms: one small panel per quantity, one row per set, with a line at its median.
+
+    Args:
+        values: Quantity to set to values; sets without a value are left out.
+        units: Quantity to unit, where it has one.
+    """
+    columns = 3
+    figure = Figure(figsize=(9, 1.5 * -(-len(values) // columns)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(-(-len(values) // columns), columns)).ravel()
+    for axes in panels[len(values) :]:
+        axes.set_axis_off()
+    for axes, (name, sets) in zip(panels, values.items(), strict=False):
+        found = {k: np.asarray(v, np.float64) for k, v in sets.items() if len(v)}
+        joined = np.concatenate(list(found.values()))
+        low, high = float(joined.min()), float(joined.max())
+        edges = np.linspace(low, high if high > low else low + 1.0, 21)
+        for row, (label, colour) in enumerate(zip(found, COLOURS, strict=False)):
+            counts = np.histogram(found[label], edges)[0]
+            base = len(found) - 1 - row
+            axes.stairs(
+                base + 0.9 * counts / counts.max(), edges, baseline=base, fill=True, color=colour, alpha=0.6
+            )
+            median = float(np.median(found[label]))
+            axes.plot([median, median], [base, base + 0.9], color="black", lw=1.2)
+        axes.set_yticks([len(found) - 0.7 - k for k in range(len(found))], list(found), fontsize=7)
+        axes.tick_params(axis="x", labelsize=7)
+        axes.set_title(f"{name} ({units[name]})" if units.get(name) else name, fontsize=8)
+    return _png(figure)
 
 
 def stems_png(segments: Sequence[NDArray[np.float16]], names: Sequence[str], frame_rate: float) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -25,12 +26,15 @@ from melodygan_core.config import CatalogueConfig
 from melodygan_core.errors import InputError, MelodyGANError, storage_errors, storage_reason
 from melodygan_core.sandbox import net
 from melodygan_core.storage import Store, kinds
+from melodygan_core.text import plain_text
 
 _LOG = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma")
 # Each worker runs a child process with yt-dlp (about 100 MB, and a core for a second or two).
 _WORKERS = 4
+# Nobody sorts music deeper; paths that exceed what the system takes are far below.
+_MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,10 @@ def expand(sources_file: Path, store: Store, config: CatalogueConfig) -> Catalog
         StorageError: the catalogue cannot be written.
     """
     sources = read_sources(sources_file)
-    roots = [Path(root).resolve() for root in config.allowed_roots] or [sources_file.parent.resolve()]
+    try:
+        roots = [_resolved(Path(r)) for r in config.allowed_roots] or [_resolved(sources_file.parent)]
+    except OSError as error:
+        raise InputError(f"allowed_roots must be folders, got {error.filename!r} ({error.strerror})") from error
 
     def expand_one(source: Source) -> _Found:
         try:
@@ -120,9 +127,9 @@ def _track(source: Source, url: str, extractor: str, site_id: str, *, title: str
     return Track(
         track_id=track_id(extractor, site_id, url),
         url=url,
-        title=net.plain_text(title),
-        uploader=net.plain_text(known.get("uploader")),
-        licence=source.licence or net.plain_text(known.get("licence")),
+        title=plain_text(title),
+        uploader=plain_text(known.get("uploader")),
+        licence=source.licence or plain_text(known.get("licence")),
         rights=source.rights,
         tags=source.tags,
         duration_s=float(duration_s) if isinstance(duration_s, int | float) else None,
@@ -159,13 +166,46 @@ def _remote(source: Source, store: Store, config: CatalogueConfig) -> _Found:
     return _Found(source, tuple(tracks.values()))
 
 
-def _audio_files(path: Path) -> Iterator[Path]:
+def _audio_files(path: Path, unreadable: list[str]) -> Iterator[Path]:
+    """Yields the audio files below a path in a fixed order; what cannot be read is added to `unreadable`."""
     if path.is_file():
         yield path
         return
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        yield from (Path(folder) / n for n in sorted(names) if Path(n).suffix.lower() in AUDIO_SUFFIXES)
+    # A list, not recursion: folders may be nested deeper than Python's stack.
+    pending = [(path, 0)]
+    while pending:
+        folder, depth = pending.pop()
+        if depth > _MAX_DEPTH:
+            unreadable.append(
+                f"folders must be nested at most {_MAX_DEPTH} deep, got {_relative_name(folder, path)}"
+            )
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                inside = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in entries)
+        except OSError as error:
+            unreadable.append(f"{_relative_name(folder, path)}: {error.strerror}")
+            continue
+        pending += [(folder / name, depth + 1) for name, is_folder in reversed(inside) if is_folder]
+        yield from (folder / n for n, d in inside if not d and Path(n).suffix.lower() in AUDIO_SUFFIXES)
+
+
+def _relative_name(path: Path, base: Path) -> str:
+    """The path below a source as a short text; a name may be no valid text."""
+    return repr(plain_text(os.fsencode(path.relative_to(base)).decode("utf-8", "replace"), 60))
+
+
+def _resolved(path: Path) -> Path:
+    """The path without links.
+
+    Raises:
+        OSError: a link that leads back to itself.
+    """
+    try:
+        return path.resolve()
+    except RuntimeError as error:
+        # Before Python 3.13, pathlib raises RuntimeError for ELOOP.
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
 
 
 def _local(source: Source, base: Path, roots: Sequence[Path], config: CatalogueConfig) -> _Found:
@@ -178,16 +218,29 @@ def _local(source: Source, base: Path, roots: Sequence[Path], config: CatalogueC
         raise InputError(f"path must be below {allowed}, got {source.path!r}, which is {path}")
     tracks: dict[str, Track] = {}
     outside: list[str] = []
-    for file in _audio_files(path):
-        # A link inside the folder may point out of it.
-        real = file.resolve()
-        if not real.is_file() or not any(real.is_relative_to(root) for root in roots):
+    unreadable: list[str] = []
+    for file in _audio_files(path, unreadable):
+        try:
+            # A link inside the folder may point out of it, to itself, or nowhere.
+            real = _resolved(file)
+            is_file = real.is_file()
+        except OSError as error:
+            unreadable.append(f"{_relative_name(file, path)}: {error.strerror}")
+            continue
+        if not any(real.is_relative_to(root) for root in roots):
             outside.append(file.name)
+        elif not is_file:
+            reason = "a link that leads nowhere or back to itself" if file.is_symlink() else "not a file"
+            unreadable.append(f"{_relative_name(file, path)}: {reason}")
         elif len(tracks) < (source.max_items or config.max_items):
             url = real.as_uri()
             tracks.setdefault(url, _track(source, url, "local", real.stem, title=real.stem))
-    reason = f"{len(outside)} links lead out of {allowed}, such as {outside[0]!r}" if outside else ""
-    return _Found(source, tuple(tracks.values()), reason or ("" if tracks else "the folder has no audio files"))
+    reasons = [f"{len(outside)} links lead out of {allowed}, such as {outside[0]!r}"] if outside else []
+    if unreadable:
+        reasons.append(f"{len(unreadable)} files or folders cannot be read, such as {unreadable[0]}")
+    if not tracks and not reasons:
+        reasons.append("the folder has no audio files")
+    return _Found(source, tuple(tracks.values()), "; ".join(reasons))
 
 
 def _joined(first: Track, second: Track) -> Track:

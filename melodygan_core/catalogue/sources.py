@@ -11,7 +11,7 @@ from typing import Any
 from melodygan_core.catalogue.tracks import canonical_url, slug
 from melodygan_core.config import RIGHTS, plain_yaml
 from melodygan_core.errors import InputError
-from melodygan_core.sandbox import net
+from melodygan_core.text import plain_text
 
 _SOURCE_FIELDS = ("url", "path", "licence", "rights", "tags", "max_items")
 
@@ -113,8 +113,8 @@ def _source(value: Any) -> Source:
     return Source(
         url=value.get("url", ""),
         path=value.get("path", ""),
-        licence=net.plain_text(value.get("licence", "")),
+        licence=plain_text(value.get("licence", "")),
         rights=value.get("rights") or "unknown",
-        tags=tuple(dict.fromkeys(net.plain_text(t, 60) for t in tags)),
+        tags=tuple(dict.fromkeys(plain_text(t, 60) for t in tags)),
         max_items=int(most) if most else None,
     )

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from melodygan_core.errors import InputError
+from melodygan_core.errors import InputError, damage_errors
 from melodygan_core.sandbox import net
 from melodygan_core.storage import Store
 
@@ -116,15 +116,19 @@ def track_id(extractor: str, site_id: str, url: str) -> str:
 
 
 def load(store: Store) -> list[Track]:
-    """Returns all rows of the catalogue, oldest first; an empty list if there is no catalogue yet."""
+    """Returns all rows of the catalogue, oldest first; an empty list if there is no catalogue yet.
+
+    Raises:
+        DamagedError: the table cannot be read.
+    """
     if not store.catalogue().exists():
         return []
-    with store.reading(store.catalogue()) as path:
+    with store.reading(store.catalogue()) as path, damage_errors(store.catalogue()):
         rows = pq.read_table(path, schema=SCHEMA).to_pylist()
-    return [
-        Track(**row | {"tags": tuple(row["tags"]), "first_seen": row["first_seen"].astimezone(UTC)})
-        for row in rows
-    ]
+        return [
+            Track(**row | {"tags": tuple(row["tags"]), "first_seen": row["first_seen"].astimezone(UTC)})
+            for row in rows
+        ]
 
 
 def save(store: Store, tracks: Sequence[Track]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from melodygan_core.cli import options
+from melodygan_core.cli.terminal import echo
 
 if TYPE_CHECKING:
     from melodygan_core.config import Config, ConfigModel
@@ -40,7 +41,7 @@ def show(preset: str, config: Path | None, form: str) -> None:
     from melodygan_core.settings import environment
 
     resolved = replace(environment(), preset=preset, config=str(config or "")).load_config()
-    click.echo(json.dumps(to_dict(resolved), indent=2) if form == "json" else as_yaml(resolved))
+    echo(json.dumps(to_dict(resolved), indent=2) if form == "json" else as_yaml(resolved), lines=True)
 
 
 @config.command()
@@ -48,7 +49,7 @@ def schema() -> None:
     """Prints the JSON schema of the config, for editors that check and complete YAML."""
     from melodygan_core.config.config import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    echo(json.dumps(json_schema(), indent=2), lines=True)
 
 
 def as_yaml(config: Config) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
 import click
 
+from melodygan_core.cli.terminal import print_traceback
 from melodygan_core.errors import INSTALL, InputError, MelodyGANError, storage_errors
+from melodygan_core.text import terminal_text
 
 # Packages add commands in this group of entry points. The core imports none of them.
 ENTRY_POINTS = "melodygan.commands"
@@ -23,6 +26,9 @@ INSTALL_DAGSTER = f"{INSTALL} ."
 
 class Failure(click.ClickException):
     """One sentence on stderr, and exit status 1."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(terminal_text(message))
 
 
 class InputFailure(Failure):
@@ -57,9 +63,18 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; an error of the package is one sentence, not a traceback."""
+        if sys.excepthook is sys.__excepthook__:
+            sys.excepthook = print_traceback
         try:
             with storage_errors():
                 return super().invoke(ctx)
+        except Failure:
+            raise
+        except click.ClickException as error:
+            # A value of the command line, such as the name of a stranger's file.
+            # click calls the attribute final; a copy would lose the context of its usage line.
+            vars(error)["message"] = terminal_text(error.message, lines=True)
+            raise
         except MelodyGANError as error:
             raise failure(error, self._options(ctx)) from error
         except ModuleNotFoundError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from melodygan_core.cli import options
+from melodygan_core.cli.terminal import echo
 
 if TYPE_CHECKING:
     from melodygan_core.progress import Progress
@@ -227,11 +228,11 @@ def augment(
 
     with _drawn() as progress:
         result = service(opened, dataset, out, config, progress=progress)
-    click.echo(f"{out / 'metadata.csv'}  {len(result.rows)} variations, {result.made} of them new")
+    echo(f"{out / 'metadata.csv'}  {len(result.rows)} variations, {result.made} of them new")
     for name, reason in list(result.failed.items())[:FAILED_SHOWN]:
-        click.echo(f"{name}: {reason}", err=True)
+        echo(f"{name}: {reason}", err=True)
     if len(result.failed) > FAILED_SHOWN:
-        click.echo(f"and {len(result.failed) - FAILED_SHOWN} more", err=True)
+        echo(f"and {len(result.failed) - FAILED_SHOWN} more", err=True)
     _report_licences(opened.manifest.sources["licences"])
     if result.failed:
         sys.exit(1)
@@ -260,14 +261,14 @@ def _open(name: str, vocoder: str | None, device: str) -> Release:
         opened = open_release(name, vocoder or "", device)
     if opened.erased:
         tracks = ", ".join(opened.erased)
-        click.echo(f"Warning: the release was trained on {tracks}, forgotten since: train again", err=True)
+        echo(f"Warning: the release was trained on {tracks}, forgotten since: train again", err=True)
     return opened.release
 
 
 @contextmanager
 def _announced(message: str) -> Iterator[None]:
     """Prints a line to stderr if the block takes longer than SLOW_S."""
-    timer = threading.Timer(SLOW_S, click.echo, [message], {"err": True})
+    timer = threading.Timer(SLOW_S, echo, [message], {"err": True})
     timer.daemon = True
     timer.start()
     try:
@@ -290,9 +291,9 @@ def _run(folder: Path, service: Service, opened: Release, config: Any, overwrite
     for sound in result.sounds:
         figures = "".join(f"  {name} {value:.3g}" for name, value in sound.figures.items())
         line = f"{folder / sound.file}  {sound.duration_s:g} s  {sound.loudness_lufs:g} LUFS{figures}"
-        click.echo(line)
+        echo(line)
     _report_licences(result.licences)
 
 
 def _report_licences(licences: list[str]) -> None:
-    click.echo(f"Licences of the training tracks: {', '.join(licences)}")
+    echo(f"Licences of the training tracks: {', '.join(licences)}")

@@ -7,6 +7,7 @@ import sys
 import click
 
 from melodygan_core.cli import options
+from melodygan_core.cli.terminal import echo
 
 
 @click.command()
@@ -38,10 +39,10 @@ def doctor(ctx: click.Context, store: str, model_dir: str, quick: bool, repair: 
         mark, colour = (
             ("ok", "green") if finding.good else ("missing", "red") if finding.needed else ("note", "yellow")
         )
-        click.echo(f"{click.style(f'{mark:8}', fg=colour)}{finding.what}: {finding.found}")
+        echo(f"{finding.what}: {finding.found}", mark=f"{mark:8}", colour=colour)
     lines, healthy = verify(store, quick=quick, repair=repair) if exists else ([], True)
     for line in lines:
-        click.echo(line)
+        echo(line)
     if not healthy or not all(f.good or not f.needed for f in findings):
         sys.exit(1)
 
@@ -63,6 +64,6 @@ def retry(tracks: tuple[str, ...], store: str, every: bool) -> None:
     Store(store).require_exists()
     track_ids = retry_tracks(Store(store), tracks)
     for track_id in track_ids:
-        click.echo(f"{track_id} will be tried again")
+        echo(f"{track_id} will be tried again")
     if not track_ids:
-        click.echo("No track has failed for good")
+        echo("No track has failed for good")

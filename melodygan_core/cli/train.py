@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from melodygan_core.cli import options
+from melodygan_core.cli.terminal import echo
 
 if TYPE_CHECKING:
     from melodygan_core.config import Config
@@ -55,7 +56,7 @@ def train(asset: str, store: str, preset: str, config: Path | None) -> None:
     with distributed.process_group():
         made = _train(asset, table, opened, settings)
         if distributed.is_main_process():
-            click.echo(f"{made.name} {made.version}: {made.uri}")
+            echo(f"{made.name} {made.version}: {made.uri}")
 
 
 def _train(asset: str, table: Artifact, store: Store, config: Config) -> Artifact:

@@ -11,7 +11,7 @@ from melodygan_core.codec.base import Codec
 from melodygan_core.config import VERSIONS, FeatureConfig, config_id, from_dict, to_dict, training_id
 from melodygan_core.config.registry import codec_component
 from melodygan_core.dataset import Dataset
-from melodygan_core.storage import Artifact, Store
+from melodygan_core.storage import Artifact, Store, check_hashes
 from melodygan_core.training import MetricsCallback, fit, get_or_build, ignore, resolve_device, seed_everything
 from melodygan_core.training.checkpoint import config_errors, load_config, load_weights, save_weights
 
@@ -25,8 +25,9 @@ def load(folder: Path, device: str | torch.device = "cpu") -> Codec:
     """The codec of a checkpoint folder, in evaluation mode.
 
     Raises:
-        InputError: missing or damaged, or of a codec that is not registered.
+        InputError: missing, changed since it was written, or damaged, or of a codec that is not registered.
     """
+    check_hashes(folder)
     return from_config(load_config(folder, "codec", "config", "feature"), folder, device)
 
 

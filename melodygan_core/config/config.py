@@ -18,6 +18,7 @@ from melodygan_core.config.data import (
 )
 from melodygan_core.config.messages import ConfigError, prefixed, require
 from melodygan_core.config.registry import (
+    MAX_NAME,
     check_name,
     codec_component,
     codec_names,
@@ -29,13 +30,14 @@ from melodygan_core.config.values import Vocoder
 from melodygan_core.config.vocoder import GriffinLimConfig, VocoderConfig
 
 _MAX_PIPELINES = 100
+Name = Annotated[str, Field(max_length=MAX_NAME)]
 
 
 class PipelineConfig(ConfigModel):
     """A pipeline: one codec, one prior over its latents and one vocoder, by name."""
 
-    codec: str = Field(description="Name of a codec, such as `temporal`.")
-    prior: str = Field(description="Name of a prior over the codec's latents, such as `gan`.")
+    codec: Name = Field(description="Name of a codec, such as `temporal`.")
+    prior: Name = Field(description="Name of a prior over the codec's latents, such as `gan`.")
     vocoder: Vocoder = Field(
         "neural", description="`neural`, which is trained, or `griffin_lim`, which needs no training."
     )
@@ -139,7 +141,7 @@ class Config(ConfigModel):
         default_factory=lambda: _pipelines({}),
         description="Codec, prior and vocoder of each pipeline, by name.",
     )
-    train: tuple[str, ...] = Field(
+    train: tuple[Name, ...] = Field(
         ("temporal_gan",),
         min_length=1,
         max_length=_MAX_PIPELINES,

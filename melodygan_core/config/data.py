@@ -44,7 +44,7 @@ class CatalogueConfig(ConfigModel):
 class DownloadConfig(ConfigModel):
     """Limits of a track's download."""
 
-    sample_rate: int = Field(44_100, ge=8_000, le=192_000, description="Sample rate of the raw wav, in Hz.")
+    sample_rate: int = Field(44_100, ge=8_000, le=96_000, description="Sample rate of the raw wav, in Hz.")
     min_duration_s: float = Field(
         1.0, gt=0, le=_DAY_S, description="Duration below which a track is refused, in seconds."
     )
@@ -95,16 +95,16 @@ class FeatureConfig(ConfigModel):
     """Log-mel and MFCC from one STFT."""
 
     sample_rate: int = Field(
-        22_050, ge=1_000, le=192_000, description="Sample rate of the analysed mono wav, in Hz."
+        22_050, ge=8_000, le=96_000, description="Sample rate of the analysed mono wav, in Hz."
     )
     n_fft: int = Field(
         1024,
         ge=64,
-        le=32_768,
+        le=8192,
         multiple_of=2,
         description="STFT size, in samples; the Hann window has the same length.",
     )
-    hop_length: int = Field(256, ge=1, le=32_768, description="Samples between two frames.")
+    hop_length: int = Field(256, ge=1, le=8192, description="Samples between two frames.")
     n_mels: int = Field(80, ge=1, le=1024, description="Mel bands (HTK scale, no normalisation).")
     n_mfcc: int = Field(20, ge=1, le=1024, description="Cepstral coefficients.")
     segment_frames: int = Field(128, ge=8, le=16_384, description="Frames per row of the feature table.")

@@ -53,11 +53,11 @@ class TemporalGanConfig(ConfigModel):
     )
     anchor_patches: int = Field(3, ge=1, le=256, description="Patches between two anchors of the local style.")
     style_dim: int = Field(
-        64, ge=1, le=4096, description="Values of the style that changes from anchor to anchor."
+        64, ge=1, le=1024, description="Values of the style that changes from anchor to anchor."
     )
-    global_dim: int = Field(64, ge=1, le=4096, description="Values of the style that a whole piece shares.")
+    global_dim: int = Field(64, ge=1, le=1024, description="Values of the style that a whole piece shares.")
     local_dim: int = Field(
-        16, ge=1, le=4096, description="Values of the noise that is drawn anew for every `margin` tokens."
+        16, ge=1, le=1024, description="Values of the noise that is drawn anew for every `margin` tokens."
     )
     width: int = Field(192, ge=1, le=8192, description="Channels of the generator and the discriminator.")
     loss: Loss = Field("hinge", description="Adversarial loss.")

@@ -15,7 +15,7 @@ from melodygan_core.config.codec import DenseCodecConfig, TemporalCodecConfig
 from melodygan_core.config.messages import require
 from melodygan_core.config.prior import DenseGanConfig, TemporalGanConfig
 
-_MAX_NAME = 40
+MAX_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def check_name(what: str, name: Any) -> None:
         InputError: other characters than lower-case letters, digits and `_`, or too long.
     """
     good = isinstance(name, str) and name.isascii() and name.isidentifier() and name == name.lower()
-    allowed = f"1 to {_MAX_NAME} lower-case letters, digits and _, a letter first"
-    require(good and len(name) <= _MAX_NAME and name[0] != "_", what, name, allowed)
+    allowed = f"1 to {MAX_NAME} lower-case letters, digits and _, a letter first"
+    require(good and len(name) <= MAX_NAME and name[0] != "_", what, name, allowed)
 
 
 def codec_component(name: str) -> Component:

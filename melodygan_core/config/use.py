@@ -116,4 +116,14 @@ class EvaluationConfig(ConfigModel):
     generated_count: int = Field(
         80, ge=2, le=10_000, description="Pieces that are generated for the comparison."
     )
+    music_s: float = Field(
+        15.0,
+        ge=1,
+        le=60,
+        description="Length of the excerpts whose pulse, harmony, melody and form are measured, in seconds;"
+        " pieces are at least that long.",
+    )
+    music_excerpts: int = Field(
+        40, ge=5, le=1000, description="Most excerpts per set whose music is measured, evenly over its tracks."
+    )
     seed: Seed = Field(1, description="Random seed of the generated pieces and the resampling.")

@@ -46,9 +46,9 @@ VERSIONS = {
     "vocoder": "2",
     "prior": "3",
     "generation": "3",
-    "evaluation": "3",
+    "evaluation": "4",
     "release": "3",
-    "gallery": "3",
+    "gallery": "4",
 }
 
 

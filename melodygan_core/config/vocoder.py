@@ -42,7 +42,7 @@ class VocoderConfig(ConfigModel):
 class GriffinLimConfig(ConfigModel):
     """Phase reconstruction from mel magnitudes; needs no training."""
 
-    iterations: int = Field(32, ge=1, le=10_000, description="Iterations of fast Griffin-Lim.")
+    iterations: int = Field(32, ge=1, le=1000, description="Iterations of fast Griffin-Lim.")
     momentum: float = Field(
         0.99, ge=0, lt=1, description="Momentum; 0 is the original algorithm, 0.99 the fast one."
     )

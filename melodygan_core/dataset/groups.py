@@ -15,6 +15,7 @@ from melodygan_core import parallel
 from melodygan_core.audio import fingerprint
 from melodygan_core.audio.fingerprint import Print
 from melodygan_core.dataset.index import Entry
+from melodygan_core.errors import StorageError, storage_reason
 from melodygan_core.storage import Store
 
 
@@ -44,17 +45,29 @@ def fingerprints(store: Store, sounds: dict[str, str]) -> tuple[dict[str, Print]
 
     Returns:
         Track to fingerprint, and track to the reason of a failure.
+
+    Raises:
+        StorageError: the disk is at fault and not a track. Its near-duplicates would get splits of their own,
+            which are kept for ever.
     """
     if not sounds:
         return {}, {}
     # Without a suitable ffmpeg no track can succeed: that is raised once, here.
     fingerprint.require_ffmpeg()
 
+    disk: list[str] = []
+
     def one(track_id: str) -> dict[str, Any]:
-        return {"print": fingerprint.of_track(store, track_id, sounds[track_id])}
+        try:
+            return {"print": fingerprint.of_track(store, track_id, sounds[track_id])}
+        except OSError as error:
+            disk.append(storage_reason(error))
+            raise
 
     threads = parallel.Backend("threads", min(8, os.cpu_count() or 1))
     report = parallel.map_tracks("fingerprints", one, list(sounds), threads)
+    if any(disk):
+        raise StorageError(next(filter(None, disk)))
     return {o.track_id: o.metadata["print"] for o in report.good}, {o.track_id: o.error for o in report.failed}
 
 

@@ -20,7 +20,7 @@ from upath import UPath
 
 from melodygan_core import catalogue, features
 from melodygan_core.config import STEMS, VERSIONS, DatasetConfig, FeatureConfig, SeparationConfig, config_id
-from melodygan_core.errors import InputError, MelodyGANError
+from melodygan_core.errors import DamagedError, InputError, MelodyGANError, damage_errors, storage_reason
 from melodygan_core.storage import Store, list_files
 
 
@@ -195,8 +195,11 @@ def update(
             except InputError:
                 raise  # Features of another config: leaving these out would hide the mistake.
             except (MelodyGANError, OSError, KeyError, ValueError, pa.ArrowException) as error:
-                # A damaged file excludes its own track only.
-                unreadable[track_id] = f"{type(error).__name__}: {error}"
+                if storage_reason(error):
+                    raise  # Not the track's fault: the next run can read the file.
+                # A damaged file excludes its own track only; the report names the track and not the file.
+                cause = error.__cause__ if isinstance(error, DamagedError) else error
+                unreadable[track_id] = f"{type(cause).__name__}: {cause}"
         if batch:
             pack(store, folder, batch)
         entries.update({e.track_id: e for e, _ in batch})
@@ -204,20 +207,24 @@ def update(
 
 
 def load(store: Store, folder: UPath) -> dict[str, Entry]:
-    """Returns the saved index; empty before the first save."""
+    """Returns the saved index; empty before the first save.
+
+    Raises:
+        DamagedError: the index cannot be read.
+    """
     path = folder / "index.parquet"
     if not path.exists():
         return {}
-    with store.reading(path) as local:
+    with store.reading(path) as local, damage_errors(path):
         table = pq.read_table(local)
-    # Hundreds of sums per track: as Python numbers, thousands of tracks would take seconds.
-    column = table["sums"].combine_chunks()
-    figures, ends = column.flatten().to_numpy(), column.value_lengths().to_numpy().cumsum()
-    rows = table.drop_columns(["sums"]).to_pylist()
-    return {
-        row["track_id"]: Entry(**row, sums=figures[start:end])
-        for row, start, end in zip(rows, [0, *ends[:-1]], ends, strict=True)
-    }
+        # Hundreds of sums per track: as Python numbers, thousands of tracks would take seconds.
+        column = table["sums"].combine_chunks()
+        figures, ends = column.flatten().to_numpy(), column.value_lengths().to_numpy().cumsum()
+        rows = table.drop_columns(["sums"]).to_pylist()
+        return {
+            row["track_id"]: Entry(**row, sums=figures[start:end])
+            for row, start, end in zip(rows, [0, *ends[:-1]], ends, strict=True)
+        }
 
 
 def save(store: Store, folder: UPath, entries: dict[str, Entry]) -> None:

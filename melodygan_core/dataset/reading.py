@@ -19,7 +19,7 @@ from upath import UPath
 from melodygan_core import features
 from melodygan_core.config import STEMS, FeatureConfig
 from melodygan_core.dataset.vectors import MIN_STD, Statistics, moments
-from melodygan_core.errors import InputError
+from melodygan_core.errors import InputError, damage_errors
 from melodygan_core.storage import Artifact, Store, replacing
 
 
@@ -53,22 +53,26 @@ class Dataset:
     Args:
         store: Holds the dataset.
         artifact: The result of `assemble`.
+
+    Raises:
+        DamagedError: a file of the dataset cannot be read.
     """
 
     def __init__(self, store: Store, artifact: Artifact) -> None:
         folder = store.at(artifact.uri)
         manifest = store.read_json(folder / "manifest.json")
         self.version = artifact.version
-        self.feature = FeatureConfig(**manifest["feature"])
-        self.separation_id: str = manifest["separation"]
-        # Manifests without it are of versions that were split by recording.
-        self.split_by: str = manifest.get("split_by", "recording")
-        self.artists_in_several_splits: int | None = manifest.get("artists_in_several_splits")
-        self._statistics: dict[str, list[float]] = manifest["statistics"]
-        with store.reading(folder / "tracks.parquet") as path:
+        with damage_errors(folder / "manifest.json"):
+            self.feature = FeatureConfig(**manifest["feature"])
+            self.separation_id: str = manifest["separation"]
+            # Manifests without it are of versions that were split by recording.
+            self.split_by: str = manifest.get("split_by", "recording")
+            self.artists_in_several_splits: int | None = manifest.get("artists_in_several_splits")
+            self._statistics: dict[str, list[float]] = manifest["statistics"]
+            shards = store.at(manifest["shards"])
+        with store.reading(folder / "tracks.parquet") as path, damage_errors(folder / "tracks.parquet"):
             self.tracks: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        self._shard_names = sorted({t["shard"] for t in self.tracks})
-        shards = store.at(manifest["shards"])
+            self._shard_names = sorted({t["shard"] for t in self.tracks})
         self._tables = [self._open(store, shards / name) for name in self._shard_names]
 
     def _open(self, store: Store, path: UPath) -> pa.Table:
@@ -80,7 +84,8 @@ class Dataset:
                 with replacing(copy) as temporary:
                     path.fs.get_file(path.path, str(temporary))
             local = str(copy)
-        return pa.ipc.open_file(pa.memory_map(local)).read_all()
+        with damage_errors(path):
+            return pa.ipc.open_file(pa.memory_map(local)).read_all()
 
     @cached_property
     def _values(self) -> list[tuple[NDArray[np.float16], NDArray[np.float16]]]:

@@ -13,6 +13,7 @@ from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
 from melodygan_core.evaluation.distances import compare, measurement_setup, to_table
 from melodygan_core.evaluation.memorisation import memorisation
+from melodygan_core.evaluation.music import music_figures
 from melodygan_core.evaluation.pitch import pitch_figures
 from melodygan_core.evaluation.seams import seams
 from melodygan_core.evaluation.sets import pitch_pairs, windows_of
@@ -60,7 +61,7 @@ def evaluate(
     generation: GenerationConfig,
     progress: Progress | None = None,
 ) -> Artifact:
-    """Generates a set of its own and compares it with test tracks; writes `table.parquet` and the figures.
+    """Generates a set of its own and compares it with test tracks; writes tables and the figures.
 
     Args:
         artifacts: The pipeline's checkpoints.
@@ -77,7 +78,7 @@ def evaluate(
         generation,
         count=config.generated_count,
         seed=config.seed,
-        duration_s=max(generation.duration_s, max(config.windows_s) + 0.1),
+        duration_s=max(generation.duration_s, max(config.windows_s) + 0.1, config.music_s),
     )
     version = config_id(
         config,
@@ -115,6 +116,7 @@ def evaluate(
         for name, pairs in pitch_pairs(data, store, pipeline).items():
             found = pitch_figures(pairs, pipeline.feature.sample_rate)
             figures |= {f"{name}/{k}": v for k, v in found.items()}
+        figures |= music_figures(data, store, pipeline.stems[0], made, config, folder)
         return {
             **figures,
             **memorisation(data, pipeline.stems, pipeline.reconstruct, [p.sample.log_mel.T for p in made]),

@@ -126,6 +126,27 @@ def mel_filterbank(config: FeatureConfig) -> Tensor:
     )
 
 
+def check_spectrum_bytes(frames: int, config: FeatureConfig, what: str, gib: int = 2) -> None:
+    """Checks that the complex spectrum of a sound fits the memory that one sound may take.
+
+    A release chooses the STFT and its user the sound; together they could need more than a machine has.
+
+    Args:
+        frames: Of the sound.
+        config: STFT.
+        what: The sound, as the error names it.
+        gib: Most memory of the spectrum in GiB. 20 minutes at 44.1 kHz, n_fft 4096 and hop_length 512 need 1.6.
+
+    Raises:
+        InputError: it needs more. The computation needs three to five times what the spectrum does.
+    """
+    frame_bytes = 8 * (config.n_fft // 2 + 1)
+    most = (gib << 30) // frame_bytes
+    stft = f"at sample_rate = {config.sample_rate}, n_fft = {config.n_fft}, hop_length = {config.hop_length}"
+    length_s, most_s = (n * config.hop_length / config.sample_rate for n in (frames, most))
+    require(frames <= most, f"length of {what} in seconds", round(length_s, 1), f"at most {most_s:.1f} {stft}")
+
+
 class FeatureExtractor:
     """Log-mel and MFCC of one wav from one STFT, computed in blocks that fit the cache.
 

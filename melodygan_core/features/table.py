@@ -14,6 +14,7 @@ from torch import Tensor
 from upath import UPath
 
 from melodygan_core.config import VERSIONS, FeatureConfig, feature_id, require
+from melodygan_core.errors import damage_errors
 from melodygan_core.features.segments import Sound, levels
 from melodygan_core.features.spectral import FeatureExtractor
 
@@ -87,10 +88,13 @@ def footer(path: Path | UPath) -> dict[str, str]:
     Returns:
         `version`, `feature_id`, `config` (JSON), `stems_sha256` (hash of the stems.json of its stems) and
         `summary` (JSON: segments, usable_segments, duration_s, mix_loudness_lufs, unusable).
+
+    Raises:
+        DamagedError: the file is no Parquet.
     """
-    with path.open("rb") as file:
+    with path.open("rb") as file, damage_errors(path):
         pairs = pq.read_metadata(file).metadata or {}
-    return {key.decode(): value.decode() for key, value in pairs.items() if key != b"ARROW:schema"}
+        return {key.decode(): value.decode() for key, value in pairs.items() if key != b"ARROW:schema"}
 
 
 def read(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -99,8 +103,12 @@ def read(path: Path, columns: list[str] | None = None) -> pa.Table:
     Args:
         path: A local Parquet file of `extract`.
         columns: Names of columns; all by default.
+
+    Raises:
+        DamagedError: the file cannot be read.
     """
-    return pq.ParquetFile(path).read(columns).combine_chunks()
+    with damage_errors(path):
+        return pq.ParquetFile(path).read(columns).combine_chunks()
 
 
 def log_mel_of(table: pa.Table, config: FeatureConfig) -> NDArray[np.float16]:

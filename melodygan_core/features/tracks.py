@@ -78,8 +78,9 @@ def _present(path: UPath, facts: dict[str, str]) -> dict[str, Any] | None:
 def _extract_track(
     track_id: str, store: Store, config: FeatureConfig, separation: SeparationConfig, workers: int
 ) -> dict[str, Any]:
-    # A Ray actor has no such parent: torch starts there with as many threads as the actor has CPUs.
-    if multiprocessing.parent_process() is not None:
+    # In a worker of this stage only: another process may train next, and the last digits of weights depend on
+    # the number of threads. A Ray actor starts with as many threads as it has CPUs.
+    if workers and multiprocessing.parent_process() is not None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     this = feature_id(config, separation)
     path, stems = store.features(this, track_id), store.stems(separation.model_id, track_id)
@@ -126,7 +127,6 @@ def extract(
     # Other processes cannot see a store in the memory of this one.
     several: parallel.BackendName = "threads" if store.in_memory else "processes"
     backend = backend or parallel.Backend(several if config.workers > 1 else "serial", config.workers)
-    function = partial(
-        _extract_track, store=store, config=config, separation=separation, workers=backend.workers
-    )
+    workers = backend.workers if backend.name == "processes" else 0
+    function = partial(_extract_track, store=store, config=config, separation=separation, workers=workers)
     return parallel.map_tracks("features", function, track_ids, backend)

@@ -14,6 +14,7 @@ from melodygan_core.config import VERSIONS, config_id
 from melodygan_core.dataset import Dataset
 from melodygan_core.gallery import sounds
 from melodygan_core.gallery.sounds import GalleryEntry
+from melodygan_core.metrics.music import UNITS
 from melodygan_core.storage import Artifact, Store
 
 NAME = "gallery"
@@ -35,7 +36,18 @@ def curve_groups(history: Sequence[dict[str, float]]) -> list[list[str]]:
     return [group for group in groups if group]
 
 
-def _figures(entry: GalleryEntry, out: sounds.Folder) -> dict[str, Any]:
+def _music(entry: GalleryEntry, out: sounds.Folder, store: Store) -> dict[str, Any]:
+    figures, values = entry.evaluation.metrics, evaluation.music_values(entry.evaluation, store)
+    png = plots.distributions_png(values, UNITS) if values else None
+    return {
+        "table": evaluation.music_table(figures.get("music", [])),
+        "excerpt_s": figures.get("music/excerpt_s"),
+        "note": figures.get("music/note", ""),
+        "picture": out.picture(f"{entry.name}-music", png) if png else None,
+    }
+
+
+def _figures(entry: GalleryEntry, out: sounds.Folder, store: Store) -> dict[str, Any]:
     codec_metrics = entry.pipeline.codec.metrics
     curves = []
     for part, artifact in entry.pipeline.parts.items():
@@ -47,6 +59,7 @@ def _figures(entry: GalleryEntry, out: sounds.Folder) -> dict[str, Any]:
         "explained_variance": codec_metrics.get("test/explained_variance"),
         "explained_variance_pca": codec_metrics.get("test/explained_variance_pca"),
         "pitch": {k: v for k, v in entry.evaluation.metrics.items() if "pitch/" in k},
+        "music": _music(entry, out, store),
         "curves": curves,
     }
 
@@ -93,7 +106,7 @@ def render(dataset: Artifact, entries: Sequence[GalleryEntry], store: Store) -> 
                 {
                     "name": entry.name,
                     "generated": sounds.generated(store, entry, out),
-                    "figures": _figures(entry, out),
+                    "figures": _figures(entry, out, store),
                 }
                 for entry in entries
             ],

@@ -14,6 +14,7 @@ from melodygan_core.codec import Codec
 from melodygan_core.errors import InputError
 from melodygan_core.latents import LatentTable
 from melodygan_core.training import Task
+from melodygan_core.training.checkpoint import MAX_VALUE
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class LatentSpace:
     """What a prior knows of the latents it makes.
 
     Attributes:
-        mean: (latent_dim,) of the training latents, before standardisation.
-        std: (latent_dim,), above 0.
+        mean: (latent_dim,) of the training latents, before standardisation; at most MAX_VALUE.
+        std: (latent_dim,), above 0, at most MAX_VALUE.
         conditions: Names of the conditions it was trained with, in the order of its embedding; empty for none.
     """
 
@@ -31,9 +32,17 @@ class LatentSpace:
     conditions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        finite = bool((self.mean.isfinite() & self.std.isfinite() & (self.std > 0)).all())
-        if self.mean.ndim != 1 or self.mean.shape != self.std.shape or not finite:
-            raise InputError("mean and std must be lists of one length, finite, std above 0")
+        if self.mean.ndim != 1 or self.mean.shape != self.std.shape:
+            raise InputError(
+                "mean and std must be lists of one length, got shapes"
+                f" {tuple(self.mean.shape)} and {tuple(self.std.shape)}"
+            )
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            # Not `> MAX_VALUE`, which NaN would pass.
+            if not bool((values.abs() <= MAX_VALUE).all()):
+                raise InputError(f"{name} must be finite and at most {MAX_VALUE:g}, got {values.abs().max():g}")
+        if not bool((self.std > 0).all()):
+            raise InputError(f"std must be above 0, got {self.std.min():g}")
 
     @property
     def latent_dim(self) -> int:

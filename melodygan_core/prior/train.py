@@ -12,7 +12,7 @@ from melodygan_core import latents
 from melodygan_core.config import VERSIONS, config_id, from_dict, to_dict, training_id
 from melodygan_core.config.registry import prior_component
 from melodygan_core.prior.base import Health, LatentSpace, Prior
-from melodygan_core.storage import Artifact, Store
+from melodygan_core.storage import Artifact, Store, check_hashes
 from melodygan_core.training import (
     MetricsCallback,
     allow_tf32,
@@ -34,8 +34,9 @@ def load(folder: Path, device: str | torch.device = "cpu") -> Prior:
     """The prior of a checkpoint folder, in evaluation mode.
 
     Raises:
-        InputError: missing or damaged, or of a prior that is not registered.
+        InputError: missing, changed since it was written, or damaged, or of a prior that is not registered.
     """
+    check_hashes(folder)
     stored = load_config(folder, "codec", "prior", "config", "conditions", "mean", "std")
     return from_config(stored, folder, device)
 
@@ -154,6 +155,7 @@ def check_collapse(
     with store.reading(store.at(checkpoint.uri)) as local:
         codec = codecs.load(local, where)
     with store.reading(store.at(prior_checkpoint.uri)) as local:
+        check_hashes(local)
         stored = load_config(local, "codec", "prior", "config", "conditions", "mean", "std")
         prior = from_config(stored, local, where)
     kind = prior_component(stored["codec"], stored["prior"]).load()

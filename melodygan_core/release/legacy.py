@@ -11,9 +11,9 @@ from melodygan_core import codec as codecs
 from melodygan_core import prior as priors
 from melodygan_core import vocoder as vocoders
 from melodygan_core.codec import Codec
-from melodygan_core.config import require
+from melodygan_core.config import require, to_dict
 from melodygan_core.prior import Prior
-from melodygan_core.release.manifest import Component, Manifest, checked_sources
+from melodygan_core.release.manifest import MAX_BYTES, Component, Manifest, checked_provenance
 from melodygan_core.training.checkpoint import config_errors, load_config
 from melodygan_core.vocoder import NeuralVocoder
 
@@ -33,27 +33,29 @@ def is_legacy(folder: Path) -> bool:
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest that a release of version 0.1 would have; its folders were not hashed.
+    """The manifest that a release of version 0.1 would have; the hashes are in `artifact.json` alone.
 
     Raises:
         InputError: damaged, or of a family that version 0.1 did not have.
     """
-    stored = load_config(folder, "family", "version", "models", "sources", "generation", file=FILE)
+    keys = ("family", "version", "models", "sources", "generation")
+    stored = load_config(folder, *keys, file=FILE, max_bytes=MAX_BYTES)
     codec = stored["family"]
     require(codec in FAMILIES, f"family in {folder / FILE}", codec, ", ".join(FAMILIES))
+    provenance = checked_provenance(folder / FILE, {**stored, "pipeline": f"{codec}_gan"})
     with config_errors(folder):
         generation = dict(stored["generation"])
         kind, griffin_lim = generation.pop("vocoder", "neural"), generation.pop("griffin_lim", {})
         return Manifest(
-            pipeline=f"{codec}_gan",
-            version=str(stored["version"]),
+            pipeline=provenance.pipeline,
+            version=provenance.version,
             components={
                 "codec": Component(codec, "autoencoder", ""),
                 "prior": Component(f"{codec}/gan", "gan", ""),
                 "vocoder": Component(kind, "vocoder", ""),
             },
-            models=dict(stored["models"]),
-            sources=checked_sources(stored["sources"]),
+            models=dict(provenance.models),
+            sources=to_dict(provenance.sources),
             generation=generation,
             evaluation=dict(stored.get("evaluation") or {}),
             griffin_lim=dict(griffin_lim),

@@ -11,9 +11,10 @@ from melodygan_core import prior as priors
 from melodygan_core.config import FeatureConfig, GenerationConfig, GriffinLimConfig, from_dict, require
 from melodygan_core.errors import InputError
 from melodygan_core.pipeline import Pipeline, Vocoder, load_vocoder, neural_vocoder
-from melodygan_core.release import legacy, manifest, styles
-from melodygan_core.release.manifest import Manifest
+from melodygan_core.release import fit, legacy, manifest, styles
+from melodygan_core.release.manifest import CARD, Manifest
 from melodygan_core.release.styles import Style
+from melodygan_core.storage import check_hashes
 from melodygan_core.training import resolve_device
 from melodygan_core.training.checkpoint import CONFIG_FILE, config_errors, load_config
 
@@ -69,11 +70,13 @@ def load(folder: Path, vocoder: str = "", device: str = "auto") -> Release:
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
-        InputError: no release, or damaged.
+        InputError: no release, changed since it was published, or damaged.
     """
     old = legacy.is_legacy(folder)
     if not old and not (folder / manifest.FILE).is_file():
         raise InputError(f"release must be a folder with a {manifest.FILE}, got {str(folder)!r}")
+    # The manifest has the hashes of its components, and version 0.1 had no manifest.
+    check_hashes(folder, lambda name: name in (manifest.FILE, styles.FILE) or (old and name != CARD))
     described = legacy.read(folder) if old else manifest.read(folder)
     with config_errors(folder):
         generation = from_dict(GenerationConfig, described.generation)
@@ -81,11 +84,13 @@ def load(folder: Path, vocoder: str = "", device: str = "auto") -> Release:
     where = resolve_device(device)
     paths = {name: folder / part.path for name, part in described.components.items()}
     _check_kinds(described, paths, old)
+    kind, there = vocoder or described.components["vocoder"].kind, described.components["vocoder"].path
+    if not old:
+        fit.check_parts(paths, kind if there else "", generation)
     if old:
         codec, prior = legacy.load_codec(paths["codec"], where), legacy.load_prior(paths["prior"], where)
     else:
         codec, prior = codecs.load(paths["codec"], where), priors.load(paths["prior"], where)
-    kind, there = vocoder or described.components["vocoder"].kind, described.components["vocoder"].path
 
     def sound(feature: FeatureConfig) -> Vocoder:
         if kind == "neural" and old:

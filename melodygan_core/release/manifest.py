@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from melodygan_core.config import require
+from pydantic import Field
+
+from melodygan_core.config import from_dict, require, to_dict
+from melodygan_core.config.base import ConfigModel, Rule
 from melodygan_core.errors import InputError
 from melodygan_core.storage import sha256_of
 from melodygan_core.training.checkpoint import load_config
 
 FILE = "manifest.json"
+# Written for people; who passes a release on may edit it.
+CARD = "MODEL_CARD.md"
 # Raised when an older version could not read the folder any more.
 FORMAT = 2
 COMPONENTS = ("codec", "prior", "vocoder")
+# A release of 100,000 tracks has a manifest of some 30 MB.
+MAX_BYTES = 64_000_000
+_LONGEST, _NAMED = 1000, 5
 _KEYS = ("format", "pipeline", "version", "components", "models", "sources", "generation", "evaluation")
+
+# A title, licence or name; the catalogue cuts titles at 300 characters.
+Line = Annotated[str, Field(max_length=_LONGEST)]
+
+
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST
+
+
+def _are_texts(values: dict[str, Any]) -> bool:
+    return all(_is_line(k) and _is_line(v) for k, v in values.items())
+
+
+def _are_figures(values: object) -> bool:
+    if not isinstance(values, dict):
+        return False
+    return all(_is_line(k) and (isinstance(v, int | float) or _is_line(v)) for k, v in values.items())
 
 
 @dataclass(frozen=True)
@@ -72,43 +98,84 @@ def folder_sha256(folder: Path) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
-def checked_sources(sources: Any) -> dict[str, Any]:
-    """The training tracks of a manifest, as `generation.sources` describes them.
+class TrainingTrack(ConfigModel):
+    """A track that a release was trained on."""
+
+    track_id: Line
+    title: Line
+    url: Annotated[str, Field(max_length=10_000)]
+    licence: Line
+    rights: Line
+
+
+class Sources(ConfigModel):
+    """What a release was trained on, as `generation.sources` describes it; every sound carries it."""
+
+    dataset: Line
+    stems: tuple[Line, ...]
+    tracks: tuple[TrainingTrack, ...]
+    licences: tuple[Line, ...]
+    rights: tuple[Line, ...] = ()
+
+
+class Provenance(ConfigModel):
+    """What of a release goes into every sound that is made with it."""
+
+    pipeline: Line
+    version: Line
+    models: Annotated[dict[str, Any], Rule("names with their versions, each text", _are_texts)]
+    sources: Sources
+
+
+def checked_provenance(path: Path, stored: Mapping[str, Any]) -> Provenance:
+    """The provenance among the values of a manifest.
+
+    Args:
+        path: Of the manifest, for errors.
+        stored: Values by name; others than those of Provenance are ignored.
 
     Raises:
-        TypeError: they are something else.
+        InputError: a value is missing, of another type or too long.
     """
-    named = {"dataset": str, "stems": list, "tracks": list, "licences": list}
-    for key, kind in named.items():
-        if type(sources.get(key)) is not kind:
-            raise TypeError(f"sources must have {', '.join(named)}, got {key} of {sources.get(key)!r:.100}")
-    if not all(type(name) is str for key in ("stems", "licences") for name in sources[key]):
-        raise TypeError("stems and licences of sources must be lists of names")
-    return dict(sources)
+    try:
+        return from_dict(Provenance, {k: stored[k] for k in Provenance.model_fields if k in stored})
+    except InputError as error:
+        # A damaged list may have thousands of wrong items.
+        problems = [str(problem) for problem in error.args]
+        more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise InputError(f"{path}: {'; '.join(problems[:_NAMED])}{more}") from error
 
 
 def read(folder: Path) -> Manifest:
     """The manifest of a release folder; its components are as hashed.
 
     Raises:
-        InputError: no release, another format, or a component that is missing or has changed.
+        InputError: no release, another format, a value of a wrong type, or a component that is missing or has
+            changed.
     """
-    stored = load_config(folder, *_KEYS, file=FILE)
+    stored = load_config(folder, *_KEYS, file=FILE, max_bytes=MAX_BYTES)
     require(stored["format"] == FORMAT, f"format of {folder / FILE}", stored["format"], str(FORMAT))
+    provenance = checked_provenance(folder / FILE, stored)
+    require(
+        _are_figures(stored["evaluation"]),
+        f"evaluation of {folder / FILE}",
+        stored["evaluation"],
+        "names with their figures, each a number or text",
+    )
     try:
         components = {name: Component(**stored["components"][name]) for name in COMPONENTS}
         manifest = Manifest(
-            pipeline=str(stored["pipeline"]),
-            version=str(stored["version"]),
+            pipeline=provenance.pipeline,
+            version=provenance.version,
             components=components,
-            models={str(k): str(v) for k, v in stored["models"].items()},
-            sources=checked_sources(stored["sources"]),
+            models=dict(provenance.models),
+            sources=to_dict(provenance.sources),
             generation=dict(stored["generation"]),
             evaluation=dict(stored["evaluation"]),
             griffin_lim=dict(stored.get("griffin_lim") or {}),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{folder / FILE} must be a release manifest: {error!r}") from error
+        raise InputError(f"{folder / FILE} must be a release manifest: {error!r:.200}") from error
     for name, part in components.items():
         _check(folder, name, part)
     return manifest

@@ -12,7 +12,7 @@ from melodygan_core.dataset import Dataset
 from melodygan_core.generation import sources
 from melodygan_core.pipeline import PipelineArtifacts
 from melodygan_core.release import gate, styles
-from melodygan_core.release.manifest import FILE, Component, Manifest, folder_sha256
+from melodygan_core.release.manifest import CARD, FILE, Component, Manifest, folder_sha256
 from melodygan_core.release.model_card import model_card
 from melodygan_core.storage import ARTIFACT_FILE, Artifact, Store, dump_json
 
@@ -81,7 +81,7 @@ def publish(
             griffin_lim=to_dict(artifacts.griffin_lim or GriffinLimConfig()),
         )
         dump_json(folder / FILE, manifest.to_dict())
-        (folder / "MODEL_CARD.md").write_text(model_card(manifest), "utf-8")
+        (folder / CARD).write_text(model_card(manifest), "utf-8")
         return {**figures, gate.HISTORY: gate.to_figures(decision.history)}
 
     artifact = store.get_or_build(

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from melodygan_core.errors import InputError, TrackError, TransientError, storage_reason
 from melodygan_core.sandbox import net
+from melodygan_core.text import plain_text
 
 _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
@@ -133,9 +134,9 @@ def _entry(ydl: Any, info: dict[str, Any], page_url: str, alone: bool) -> dict[s
         "url": url,
         "extractor": extractor,
         "site_id": site_id,
-        "title": net.plain_text(title),
-        "uploader": net.plain_text(info.get("uploader") or info.get("channel") or info.get("artist")),
-        "licence": net.plain_text(info.get("license")),
+        "title": plain_text(title),
+        "uploader": plain_text(info.get("uploader") or info.get("channel") or info.get("artist")),
+        "licence": plain_text(info.get("license")),
         "duration_s": float(duration_s) if isinstance(duration_s, int | float) and duration_s > 0 else None,
     }
 
@@ -208,10 +209,10 @@ def download(job: dict[str, Any]) -> dict[str, Any]:
         raise TrackError("nothing was downloaded: an empty file, or no audio")
     return {
         "file": files[0].name,
-        "title": net.plain_text(info.get("title")),
-        "uploader": net.plain_text(info.get("uploader") or info.get("channel") or info.get("artist")),
-        "licence": net.plain_text(info.get("license")),
-        "ext": net.plain_text(info.get("ext"), 20),
+        "title": plain_text(info.get("title")),
+        "uploader": plain_text(info.get("uploader") or info.get("channel") or info.get("artist")),
+        "licence": plain_text(info.get("license")),
+        "ext": plain_text(info.get("ext"), 20),
     }
 
 
@@ -226,7 +227,7 @@ def _sentence(error: Exception) -> str:
     )
     if isinstance(error, ValueError | LookupError | TypeError | AttributeError):
         text = f"yt-dlp could not parse the answer: {type(error).__name__}: {text}"
-    return net.plain_text(text)
+    return plain_text(text)
 
 
 def _classify(error: Exception) -> tuple[str, str]:
@@ -237,7 +238,7 @@ def _classify(error: Exception) -> tuple[str, str]:
     text = _sentence(error)
     known = next((e for e in chain if isinstance(e, TrackError | InputError | TransientError)), None)
     if known is not None:
-        return "transient" if isinstance(known, TransientError) else "permanent", net.plain_text(known)
+        return "transient" if isinstance(known, TransientError) else "permanent", plain_text(known)
     # A failure of the disk, not of the site; yt-dlp reports it in the text only.
     full = storage_reason(text) if "unable to write" in text or "unable to open" in text else ""
     status = next((e.status for e in chain if isinstance(e, HTTPError)), None)

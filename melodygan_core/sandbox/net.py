@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import re
 import resource
 import signal
 import socket
@@ -23,74 +22,12 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from melodygan_core.errors import InputError, TrackError, TransientError
+from melodygan_core.sandbox.addresses import AddressError, check_address
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 # Started by yt-dlp to solve a site's challenge, without network permission (deno's default).
 _JS_RUNTIMES = ("deno", "node", "bun", "qjs", "quickjs")
 _STARTS_A_PROCESS = ("subprocess.Popen", "os.posix_spawn", "os.system", "os.exec", "os.spawn", "pty.spawn")
 _OTHER_PROTOCOLS = ("ftplib.connect", "smtplib.connect", "imaplib.open", "poplib.connect", "nntplib.connect")
-
-
-class AddressError(TrackError, OSError):
-    """A refused address. It is an OSError, so that a client tries the next address of the host."""
-
-
-def _embedded(address: IPAddress) -> list[IPAddress]:
-    # The addresses that receive the packet: tunnels and translators deliver to the embedded IPv4 address.
-    if isinstance(address, ipaddress.IPv4Address):
-        return [address]
-    if address.ipv4_mapped is not None:
-        return [address.ipv4_mapped]
-    if address in _NAT64:
-        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
-    if address.sixtofour is not None:
-        return [address, address.sixtofour]
-    if address.teredo is not None:
-        return [address, *address.teredo]
-    return [address]
-
-
-def _refusal(address: IPAddress, allow_private: bool) -> str:
-    this_network = isinstance(address, ipaddress.IPv4Address) and address in _THIS_NETWORK
-    site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
-    # The first kind that holds counts. Link-local is refused even where private addresses are allowed, because
-    # cloud metadata services are there. Loopback comes first, because Python counts ::1 as reserved too.
-    kinds = {
-        "loopback": address.is_loopback,
-        "unspecified": address.is_unspecified or this_network,
-        "multicast": address.is_multicast,
-        "link-local": address.is_link_local,
-        "reserved": address.is_reserved,
-        "private": site_local or not address.is_global,
-    }
-    kind = next((k for k, holds in kinds.items() if holds), "")
-    return "" if allow_private and kind in ("loopback", "private") else kind
-
-
-def check_address(ip: str, *, allow_private: bool) -> None:
-    """Raises AddressError for an address that is not on the public internet.
-
-    Args:
-        ip: A numeric IPv4 or IPv6 address; a zone (`%eth0`) is ignored.
-        allow_private: Also allow loopback, private and carrier-grade NAT addresses. Link-local, multicast,
-            unspecified and reserved addresses are always refused.
-
-    Raises:
-        InputError: `ip` is not numeric.
-        AddressError: a TrackError; the address, or the IPv4 address embedded in it (mapped, 6to4, Teredo,
-            NAT64), is refused.
-    """
-    try:
-        address = ipaddress.ip_address(ip.partition("%")[0])
-    except ValueError as error:
-        raise InputError(f"ip must be a numeric IPv4 or IPv6 address, got {ip!r}") from error
-    for inner in _embedded(address):
-        reason = _refusal(inner, allow_private)
-        if reason:
-            raise AddressError(f"address {ip} is refused: {reason}; it must be public")
 
 
 def check_url(url: str) -> None:
@@ -305,10 +242,3 @@ def causes(error: BaseException) -> Iterator[BaseException]:
                 getattr(one, "reason", None),
             ]
             pending += list(getattr(one, "exc_info", None) or ())[1:2]
-
-
-def plain_text(value: object, length: int = 300) -> str:
-    """Returns untrusted text on one line, without control, bidirectional and surrogate characters, capped."""
-    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(value if value is not None else ""))
-    text = re.sub(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]", "", text)
-    return " ".join(text.split())[:length].strip()

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from melodygan_core import audio
 from melodygan_core.config import AugmentConfig, to_dict
 from melodygan_core.errors import InputError
+from melodygan_core.generation import check_sound
 from melodygan_core.pipeline import Pipeline
 from melodygan_core.progress import Progress, tracked
 from melodygan_core.release import Release, styles
@@ -221,6 +222,7 @@ class _Work:
         rng = np.random.default_rng([config.seed, copy, *key[:16]])
         other = self._other(item, rng)
         made = variation(self.release.pipeline, wav, other, config.strength, rng)
+        check_sound(made, f"copy {copy} of {item.name} with seed {config.seed}", silence=True)
         with replacing(file) as temporary:
             audio.write_wav(temporary, made, feature.sample_rate)
         return {

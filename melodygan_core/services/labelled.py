@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from melodygan_core.errors import InputError
-from melodygan_core.sandbox.net import plain_text
 from melodygan_core.storage import Store
+from melodygan_core.text import plain_text
 
 SUFFIXES = frozenset([".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav", ".wma"])
 SPLITS = frozenset({"train", "validation", "valid", "dev", "val", "test", "eval"})

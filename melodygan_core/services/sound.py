@@ -13,20 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from melodygan_core import audio, download
+from melodygan_core import audio
 from melodygan_core.catalogue.tracks import slug
 from melodygan_core.config import DownloadConfig, FeatureConfig, require
 from melodygan_core.errors import InputError, TrackError
 from melodygan_core.features import FeatureExtractor, mel_filterbank
+from melodygan_core.generation import check_sound
 from melodygan_core.pipeline import Pipeline
 from melodygan_core.progress import Progress, tracked
 from melodygan_core.release import Release
+from melodygan_core.sandbox import decoder
 from melodygan_core.services.output import ServiceResult, SoundFile, output_folder
 from melodygan_core.storage import dump_json, replacing, sha256_of
 
 Samples = NDArray[np.float32]
 
 MIN_S, MAX_S = 0.5, 1200.0
+# What is made of a quieter sound may be silent.
+MIN_AUDIBLE_DB = -60.0
 # A filter amplifies no band by more than this over the others: what is not there would become hiss.
 _MOST_DB = 20.0
 
@@ -48,10 +52,10 @@ def load_sound(path: Path, feature: FeatureConfig, name: str = "sound") -> Sampl
     config = DownloadConfig(max_duration_s=MAX_S)
     with tempfile.TemporaryDirectory(prefix="melodygan-") as scratch:
         try:
-            raw, _ = download.decode(path.resolve(), Path(scratch), config)
+            raw, _ = decoder.decode(path.resolve(), Path(scratch), config)
         except TrackError as error:
             raise InputError(f"{path}: {error}") from error
-        stereo = np.fromfile(raw, dtype="<f4").reshape(-1, download.CHANNELS)
+        stereo = np.fromfile(raw, dtype="<f4").reshape(-1, decoder.CHANNELS)
     mono = np.nan_to_num(stereo, nan=0.0, posinf=0.0, neginf=0.0).mean(axis=1, dtype=np.float32)
     length_s = len(mono) / config.sample_rate
     require(
@@ -136,6 +140,7 @@ def write_sounds(
 
     Raises:
         InputError: a folder that is not empty.
+        MelodyGANError: a sound is not finite, clipped noise, or silent where the one that it is like is not.
     """
     with output_folder(out, overwrite=overwrite) as folder:
         sounds = [
@@ -146,6 +151,7 @@ def write_sounds(
 
 def _write(release: Release, folder: Path, made: MadeSound, facts: dict[str, Any]) -> SoundFile:
     rate = release.pipeline.feature.sample_rate
+    check_sound(made.wav, f"{made.name}.wav", silence=audio.peak_db(made.like) < MIN_AUDIBLE_DB)
     wav = audio.normalise_loudness(made.wav, rate, audio.loudness_lufs(made.like, rate))
     with replacing(folder / f"{made.name}.wav") as temporary:
         audio.write_wav(temporary, wav, rate)

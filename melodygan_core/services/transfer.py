@@ -16,6 +16,7 @@ from torch import Tensor
 
 from melodygan_core.catalogue.tracks import slug
 from melodygan_core.config import FeatureConfig, TransferConfig
+from melodygan_core.features import check_spectrum_bytes
 from melodygan_core.progress import Progress
 from melodygan_core.release import Release, styles
 from melodygan_core.release.styles import Style
@@ -63,6 +64,7 @@ def transfer_wav(content: Samples, style: Style, feature: FeatureConfig, strengt
     Raises:
         InputError: a silent content.
     """
+    check_spectrum_bytes(len(content) // feature.hop_length + 1, feature, "`content`")
     log_mel = log_mel_of(content, feature)
     wav = filtered(content, strength * gain_towards(log_mel, style, feature), feature)
     embedded = {"before": log_mel, "after": log_mel_of(wav, feature)}

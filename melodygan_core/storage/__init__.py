@@ -1,6 +1,6 @@
 """The store: paths, atomic writes, locks and immutable artifacts below one root."""
 
-from melodygan_core.storage.artifact import Artifact, dump_json, sha256_of
+from melodygan_core.storage.artifact import Artifact, check_hashes, dump_json, sha256_of
 from melodygan_core.storage.files import replacing
 from melodygan_core.storage.kinds import ARTIFACT_FILE, MARKERS
 from melodygan_core.storage.layout import Layout
@@ -13,6 +13,7 @@ __all__ = [
     "Artifact",
     "Layout",
     "Store",
+    "check_hashes",
     "dump_json",
     "list_files",
     "replacing",

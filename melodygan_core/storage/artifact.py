@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from melodygan_core.errors import InputError
+from melodygan_core.storage.kinds import ARTIFACT_FILE
+
+# Larger files describe no artifact: one of a million files has some 100 MB.
+_MAX_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,21 @@ class Artifact:
     inputs: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_json(cls, value: Any) -> Artifact:
+        """The artifact that a JSON object describes.
+
+        Raises:
+            TypeError: a field is missing, unknown, or of another type.
+        """
+        made = cls(**value)
+        if not all(isinstance(fields, dict) for fields in (made.files, made.config, made.inputs, made.metrics)):
+            raise TypeError("files, config, inputs and metrics must be objects")
+        texts = (made.name, made.version, made.uri, made.sha256, *made.files.values(), *made.inputs.values())
+        if not all(isinstance(text, str) for text in texts) or type(made.bytes) is not int:
+            raise TypeError("names, versions and hashes must be text, and bytes a whole number")
+        return made
+
     @property
     def group(self) -> str:
         """The part of its name before the slash: a codec or a pipeline."""
@@ -53,3 +75,44 @@ def dump_json(path: Path, value: object) -> None:
     """Writes JSON to a local file that nobody reads yet: the write is not atomic."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", "utf-8")
+
+
+def check_hashes(folder: Path, reads: Callable[[str], bool] = lambda name: True) -> None:
+    """Compares files of a local folder with the hashes in its `artifact.json`; nothing where there is none.
+
+    Args:
+        folder: Of an artifact, or a copy of one.
+        reads: Whether a file, named relative to the folder with slashes, is compared.
+
+    Raises:
+        InputError: a file is missing or has changed, or `artifact.json` is damaged.
+    """
+    path = folder / ARTIFACT_FILE
+    if not path.is_file():
+        return
+    for name, expected in _hashes(path).items():
+        if not reads(name):
+            continue
+        # The names may come from a stranger.
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise InputError(f"files of {path} must be names in its folder, got {name[:200]!r}")
+        found = sha256_of(folder / name) if (folder / name).is_file() else "no such file"
+        if found != expected:
+            raise InputError(
+                f"SHA-256 of {folder / name} must be {expected[:64]}, as in {ARTIFACT_FILE}, got {found}:"
+                " the file has changed; copy the folder again, or make it again"
+            )
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        raise InputError(f"{path} must have at most {_MAX_BYTES} bytes, got {size}")
+    try:
+        files = json.loads(path.read_text("utf-8"))["files"]
+        good = isinstance(files, dict) and all(isinstance(v, str) for v in files.values())
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise InputError(f"{path} must be the description of an artifact: {error!r:.200}") from error
+    if not good:
+        raise InputError(f"files of {path} must be names with their SHA-256, got {files!r:.200}")
+    return files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import uuid
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from melodygan_core.errors import InputError
+from melodygan_core.errors import InputError, storage_reason
 
 
 def synced(path: Path) -> None:
@@ -18,8 +19,22 @@ def synced(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         os.close(fd)
+
+
+def make_folders(path: Path) -> None:
+    """Creates a folder and its missing parents, and waits until their names are on the disk.
+
+    Without that a power cut may lose a whole new folder with its synced files, and keep what was written later.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        synced(folder.parent)
 
 
 def own_folder(path: Path) -> Path:
@@ -49,14 +64,32 @@ def temporary_beside(target: Path) -> Path:
 
 
 @contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Adds a path to an OSError inside the block that names no file, as the errors of open files do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            # Of numpy, which says only how much it wrote. A file name would change the text of the error.
+            if not storage_reason(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        # Not an error of the network, say, that the block meets.
+        if error.filename is None and storage_reason(error):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yields a temporary path beside a local file, which replaces `target` atomically if the block succeeds."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(target.parent)
     temporary = temporary_beside(target)
     try:
-        yield temporary
-        synced(temporary)
-        temporary.replace(target)
-        synced(target.parent)
+        with named_errors(target):
+            yield temporary
+            synced(temporary)
+            temporary.replace(target)
+            synced(target.parent)
     finally:
         temporary.unlink(missing_ok=True)

@@ -18,10 +18,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 from upath import UPath
 
-from melodygan_core.errors import InputError, TransientError
+from melodygan_core.errors import InputError, TransientError, damage_errors
 from melodygan_core.storage import kinds
 from melodygan_core.storage.artifact import Artifact, dump_json, sha256_of
-from melodygan_core.storage.files import own_folder, replacing, synced, temporary_beside
+from melodygan_core.storage.files import (
+    make_folders,
+    named_errors,
+    own_folder,
+    replacing,
+    synced,
+    temporary_beside,
+)
 from melodygan_core.storage.kinds import ARTIFACT_FILE, MARKERS, Kind
 from melodygan_core.storage.layout import Layout
 
@@ -71,8 +78,12 @@ class Store(Layout):
         """
         folder, _, name = kind.uri(**fields, random="random").removeprefix("work/").rpartition("/")
         prefix = name.removesuffix("random")
-        with tempfile.TemporaryDirectory(dir=self.work(folder), prefix=prefix) as path:
-            yield Path(path)
+        # A TemporaryDirectory that may not be removed tries again until Python's recursion limit.
+        path = Path(tempfile.mkdtemp(dir=self.work(folder), prefix=prefix))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
 
     def locate(self, uri: str) -> UPath:
         """Path of a URI; `work/...` is on this machine.
@@ -126,17 +137,18 @@ class Store(Layout):
                 self._put_folder(temporary, path)
             return
         target = _local(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
         temporary = temporary_beside(target)
         temporary.mkdir()
         try:
-            yield temporary
-            for path_inside in (*temporary.rglob("*"), temporary):
-                synced(path_inside)
-            # An incomplete folder, or one that another writer has just finished.
-            self.remove(path)
-            temporary.replace(target)
-            synced(target.parent)
+            with named_errors(target):
+                yield temporary
+                for path_inside in (*temporary.rglob("*"), temporary):
+                    synced(path_inside)
+                # An incomplete folder, or one that another writer has just finished.
+                self.remove(path)
+                temporary.replace(target)
+                synced(target.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -169,15 +181,28 @@ class Store(Layout):
             dump_json(temporary, value)
 
     def read_json(self, path: UPath) -> Any:
-        """Reads JSON."""
-        return json.loads(path.read_text("utf-8"))
+        """Reads JSON.
+
+        Raises:
+            DamagedError: the file holds something else.
+        """
+        with damage_errors(path):
+            return json.loads(path.read_text("utf-8"))
 
     def read_jsons(self, paths: Sequence[UPath]) -> list[Any]:
-        """Reads many JSON files, from an object store concurrently."""
+        """Reads many JSON files, from an object store concurrently.
+
+        Raises:
+            DamagedError: one of them holds something else.
+        """
         if self.is_local or not paths:
             return [self.read_json(path) for path in paths]
         found = self.base.fs.cat([path.path for path in paths])
-        return [json.loads(found[path.path]) for path in paths]
+        values = []
+        for path in paths:
+            with damage_errors(path):
+                values.append(json.loads(found[path.path]))
+        return values
 
     # Locks.
 
@@ -268,18 +293,30 @@ class Store(Layout):
                         metrics=metrics,
                     )
                     dump_json(temporary / ARTIFACT_FILE, asdict(artifact))
-            return Artifact(**self.read_json(folder / ARTIFACT_FILE))
+            return self._artifact(folder / ARTIFACT_FILE)
+
+    def _artifact(self, path: UPath) -> Artifact:
+        with damage_errors(path):
+            return Artifact.from_json(self.read_json(path))
 
     def write_record(self, artifact: Artifact) -> None:
         """Records `artifact` as the one in use of its asset."""
         self.write_json(self.record_path(artifact.name), asdict(artifact))
 
     def record(self, name: str) -> Artifact | None:
-        """The artifact in use of an asset, or None when there is none yet."""
+        """The artifact in use of an asset, or None when there is none yet.
+
+        Raises:
+            DamagedError: the record cannot be read.
+        """
         path = self.record_path(name)
-        return Artifact(**self.read_json(path)) if path.exists() else None
+        return self._artifact(path) if path.exists() else None
 
     def artifact(self, folder: UPath) -> Artifact | None:
-        """The artifact in a folder, or None when it is not there or incomplete."""
+        """The artifact in a folder, or None when it is not there or incomplete.
+
+        Raises:
+            DamagedError: its description cannot be read.
+        """
         path = folder / ARTIFACT_FILE
-        return Artifact(**self.read_json(path)) if path.exists() else None
+        return self._artifact(path) if path.exists() else None

@@ -17,6 +17,10 @@ from melodygan_core.errors import InputError, StorageError, storage_reason
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
 MAX_CONFIG_BYTES = 4_000_000
+# Largest magnitude of a weight or statistic. Trained ones are below 1,000.
+MAX_VALUE = 1e5
+# Ends of the names of standard deviations.
+_DEVIATIONS = ("_std",)
 
 
 def save_weights(folder: Path, modules: dict[str, torch.nn.Module], config: dict[str, Any]) -> None:
@@ -42,13 +46,16 @@ def save_weights(folder: Path, modules: dict[str, torch.nn.Module], config: dict
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
-def load_config(folder: Path, *required: str, file: str = CONFIG_FILE) -> dict[str, Any]:
+def load_config(
+    folder: Path, *required: str, file: str = CONFIG_FILE, max_bytes: int = MAX_CONFIG_BYTES
+) -> dict[str, Any]:
     """Reads the `config.json` of a checkpoint folder, or another JSON object of a folder.
 
     Args:
         folder: Of the checkpoint.
         required: Keys that it must have.
         file: Name of the file.
+        max_bytes: Largest size of the file.
 
     Raises:
         InputError: the file is missing, too large, not JSON, or without a required key.
@@ -56,8 +63,8 @@ def load_config(folder: Path, *required: str, file: str = CONFIG_FILE) -> dict[s
     path = folder / file
     if not path.is_file():
         raise InputError(f"{folder} is no checkpoint: it has no {file}")
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise InputError(f"{path} must have at most {MAX_CONFIG_BYTES} bytes, got {path.stat().st_size}")
+    if path.stat().st_size > max_bytes:
+        raise InputError(f"{path} must have at most {max_bytes} bytes, got {path.stat().st_size}")
     try:
         config = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -84,8 +91,8 @@ def load_weights(folder: Path, modules: dict[str, torch.nn.Module]) -> None:
     of the file, and a wrong shape is an error before anything is allocated for it.
 
     Raises:
-        InputError: the file is missing or damaged, its shapes or types are not those of the config, or a value
-            is not finite.
+        InputError: the file is missing or damaged, its shapes or types are not those of the config, or a
+            value is not finite, beyond MAX_VALUE, or a deviation that is not above 0.
     """
     path = folder / WEIGHTS_FILE
     if not path.is_file():
@@ -117,3 +124,8 @@ def _check_values(tensors: Mapping[str, torch.Tensor], module: torch.nn.Module) 
             raise RuntimeError(f"{key} must be {expected.dtype}, got {value.dtype}")
         if not bool(torch.isfinite(value).all()):
             raise RuntimeError(f"{key} must be finite, got NaN or infinite values")
+        largest = float(value.abs().max()) if value.is_floating_point() and value.numel() else 0.0
+        if largest > MAX_VALUE:
+            raise RuntimeError(f"{key} must be -{MAX_VALUE:g} to {MAX_VALUE:g}, got {largest:g}")
+        if key.endswith(_DEVIATIONS) and not bool((value > 0).all()):
+            raise RuntimeError(f"{key} must be above 0, got {float(value.min()):g}")

@@ -12,12 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, BinaryIO, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from melodygan_core.errors import storage_errors
+from melodygan_core.storage.files import named_errors
 from melodygan_core.training import distributed
 
 M = TypeVar("M", bound=nn.Module)
@@ -204,13 +205,28 @@ class TrainState:
 
     def _write(self, state: dict[str, Any]) -> None:
         temporary = self._path.with_suffix(".tmp")
-        with storage_errors():
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
+        with storage_errors(), named_errors(self._path):
+            try:
+                with temporary.open("wb") as file:
+                    _save(state, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                # What is half written would keep a full disk full.
+                temporary.unlink(missing_ok=True)
+                raise
             temporary.replace(self._path)
         self._written_at = time.monotonic()
+
+
+def _save(state: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        # torch closes its archive after a failed write, and that error hides the one of the disk.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _copy_to_cpu(value: Any) -> Any:

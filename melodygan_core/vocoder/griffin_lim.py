@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from melodygan_core.config import FeatureConfig, GriffinLimConfig
-from melodygan_core.features import mel_filterbank
+from melodygan_core.features import check_spectrum_bytes, mel_filterbank
 from melodygan_core.vocoder.phase import MAX_LOG, pad_to_window
 
 _EPSILON = 1e-16
@@ -40,8 +40,12 @@ class GriffinLim:
 
         Returns:
             wav (batch, (frames - 1) * hop_length) float32, not normalised.
+
+        Raises:
+            InputError: an example is too long for its STFT; see check_spectrum_bytes.
         """
         f, frames, device = self.feature, log_mel.shape[2], log_mel.device
+        check_spectrum_bytes(frames, f, "the sound", gib=4)
         log_mel = pad_to_window(log_mel, f)
         mel = (log_mel.clamp(max=MAX_LOG).exp() - f.log_floor).clamp_min(0)
         magnitude = (mel.transpose(1, 2) @ self.inverse.to(device)).clamp_min(0).transpose(1, 2)

@@ -17,7 +17,7 @@ from melodygan_core.config import (
     training_id,
 )
 from melodygan_core.dataset import Dataset
-from melodygan_core.storage import Artifact, Store
+from melodygan_core.storage import Artifact, Store, check_hashes
 from melodygan_core.training import MetricsCallback, fit, get_or_build, ignore, resolve_device, seed_everything
 from melodygan_core.training.checkpoint import config_errors, load_config, load_weights, save_weights
 from melodygan_core.vocoder.comparison import compare_with_griffin_lim
@@ -31,8 +31,9 @@ def load(folder: Path, device: str | torch.device = "cpu") -> NeuralVocoder:
     """The vocoder of a checkpoint folder, in evaluation mode.
 
     Raises:
-        InputError: missing or damaged.
+        InputError: missing, changed since it was written, or damaged.
     """
+    check_hashes(folder)
     return from_config(load_config(folder, "config", "feature"), folder, device)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from melodygan_core.cli import options
+from melodygan_core.cli.terminal import confirm, echo
 
 if TYPE_CHECKING:
     from melodygan_dagster.deployment import Deployment
@@ -39,16 +40,16 @@ def forget(tracks: tuple[str, ...], store: str, yes: bool, undo: bool) -> None:
     opened.require_exists()
     if undo:
         for line in erasure.undone(erasure.undo(opened, tracks)):
-            click.echo(line)
+            echo(line)
         return
     track_ids = resolve(opened, tracks)
     deployment = _deployment(store)
     if not yes:
-        click.confirm(erasure.confirmation(opened, track_ids), abort=True)
+        confirm(erasure.confirmation(opened, track_ids))
     for line in erasure.describe(erasure.forget(opened, track_ids)):
-        click.echo(line)
+        echo(line)
     if deployment is not None:
-        click.echo(f"Dagster: {_drop_partitions(deployment, track_ids)} removed")
+        echo(f"Dagster: {_drop_partitions(deployment, track_ids)} removed")
 
 
 def _deployment(store: str) -> Deployment | None:
@@ -56,7 +57,9 @@ def _deployment(store: str) -> Deployment | None:
 
     Raises:
         ModuleNotFoundError: there is an instance, and Dagster is not installed.
+        StorageError: its database cannot be written.
     """
+    from melodygan_dagster import database
     from melodygan_dagster.deployment import Deployment
 
     deployment = Deployment(store, Path("sources.yaml"), "small")
@@ -65,13 +68,16 @@ def _deployment(store: str) -> Deployment | None:
     # Before anything is removed.
     import dagster  # noqa: F401
 
+    database.check(deployment.home)
+
     return deployment
 
 
 def _drop_partitions(deployment: Deployment, track_ids: Sequence[str]) -> str:
+    from melodygan_dagster.database import database_errors
     from melodygan_dagster.partitions import TRACKS, keys_by_track
 
-    with deployment.instance() as instance:
+    with database_errors(deployment.home), deployment.instance() as instance:
         keys = keys_by_track(instance.get_dynamic_partitions(TRACKS))
         known = [keys[t] for t in track_ids if t in keys]
         for key in known:

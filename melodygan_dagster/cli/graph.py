@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from melodygan_core.cli import options
+from melodygan_core.cli.terminal import echo
 from melodygan_dagster.cli import summary
 
 if TYPE_CHECKING:
@@ -130,14 +131,14 @@ def demo(folder: Path, tracks: int) -> None:
     from melodygan_core.demo import server
 
     deployment = _demo_deployment(folder)
-    click.echo(f"Making {tracks} songs in {folder / 'site'}")
+    echo(f"Making {tracks} songs in {folder / 'site'}")
     server.write_site(folder, tracks, DEMO_SONG_S)
     with server.serve(folder / "site", server.site_port(folder)) as url:
         server.write_sources(folder, url)
-        click.echo(f"Serving them at {url}")
+        echo(f"Serving them at {url}")
         good = _run(deployment)
-    click.echo("Dagster UI:")
-    click.echo(f"  {summary.command('ui', '--demo', str(folder))}")
+    echo("Dagster UI:")
+    echo(f"  {summary.command('ui', '--demo', str(folder))}")
     if not good:
         sys.exit(1)
 
@@ -147,22 +148,24 @@ def demo(folder: Path, tracks: int) -> None:
 @click.option(
     "--demo", "demo_folder", type=click.Path(path_type=Path), help="The folder of a demo, in place of a store."
 )
-@click.option("--port", type=PORT, default=3000, help="Port of the Dagster UI, on loopback.")
+@click.option("--port", type=PORT, default=3000, help="Port of the UI and the store's sounds, on loopback.")
 @click.option(
-    "--listen-port", type=PORT, default=3030, help="Port of the store's sounds and galleries, on loopback."
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    help="Another name to answer to, as a tunnel or proxy forwards it: localhost:8080, music.example.",
 )
-def ui(deployment: Deployment, demo_folder: Path | None, port: int, listen_port: int) -> None:
-    """Opens the Dagster UI.
+def ui(deployment: Deployment, demo_folder: Path | None, port: int, allowed_hosts: tuple[str, ...]) -> None:
+    """Opens the Dagster UI, with the store's sounds and the gallery.
 
-    The store's sounds are served beside it. Both are on loopback only, because they have no password.
+    It has no password. So it listens on loopback only, and refuses what pages of other sites send to it.
     """
     from melodygan_dagster import ui as app
 
     if demo_folder:
         deployment = _demo_deployment(demo_folder)
     with _demo_site(demo_folder):
-        status = app.serve(deployment, port, listen_port)
-    sys.exit(status)
+        app.serve(deployment, port, allowed_hosts)
 
 
 def _demo_site(folder: Path | None) -> AbstractContextManager[object]:

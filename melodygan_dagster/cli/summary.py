@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+from melodygan_core.cli.terminal import echo
 
 if TYPE_CHECKING:
     from melodygan_core.storage import Artifact, Store
@@ -43,26 +43,27 @@ def report(deployment: Deployment, results: Iterable[StageResult]) -> bool:
         {n: store.record(f"{n}/{kind}") for n in pipelines} for kind in ("evaluation", "release")
     )
     names = ranked(pipelines, {n: e.metrics for n, e in evaluations.items() if e is not None})
-    click.echo()
+    echo()
     for line in _data_lines(store):
-        click.echo(line)
+        echo(line)
     for name in names:
-        click.echo()
+        echo()
         for line in _pipeline_lines(name, evaluations[name], releases[name], finished.get(f"{name}_job")):
-            click.echo(line)
+            echo(line)
         samples = store.record(f"{name}/generated_samples")
         if samples is not None:
-            click.echo("  samples:")
-            click.echo(f"    {store.at(samples.uri)}")
+            echo("  samples:")
+            echo(f"    {store.at(samples.uri)}")
     usable = [str(store.at(r.uri)) for n in names if (r := releases[n]) is not None]
     if usable:
-        click.echo("\nMake more:")
+        echo()
+        echo("Make more:")
         for folder in usable:
-            click.echo(f"  {command('generate', folder)}")
+            echo(f"  {command('generate', folder)}")
     gallery = store.record("gallery")
     if gallery is not None:
-        click.echo("Listen:")
-        click.echo(f"  {store.at(gallery.uri) / gallery.metrics['page']}")
+        echo("Listen:")
+        echo(f"  {store.at(gallery.uri) / gallery.metrics['page']}")
     return good
 
 
@@ -108,13 +109,14 @@ def _print_result(result: StageResult) -> None:
     word, colour = (
         ("done", "green") if result.success else ("partly", "yellow") if partly else ("failed", "red")
     )
-    click.echo(f"{click.style(word, fg=colour)} {result.job} in {result.duration_s:.0f} s")
+    echo(f" {result.job} in {result.duration_s:.0f} s", mark=word, colour=colour)
     for track, reason in list(result.failed.items())[:FAILED_SHOWN]:
-        click.echo(f"  {track}: {reason}")
+        echo(f"  {track}: {reason}")
     if len(result.failed) > FAILED_SHOWN:
-        click.echo(f"  and {len(result.failed) - FAILED_SHOWN} more")
+        echo(f"  and {len(result.failed) - FAILED_SHOWN} more")
     if not result.success and not partly:
-        click.echo(f"  {result.reason}")
+        for line in result.reason.splitlines():
+            echo(f"  {line}")
 
 
 def _data_lines(store: Store) -> list[str]:
@@ -142,7 +144,7 @@ def _pipeline_lines(
 ) -> list[str]:
     failed = result is not None and not result.success
     if result is not None and failed:
-        lines = [f"{name}: {click.style('failed', fg='red')}: {result.reason}"]
+        lines = [f"{name}: failed: {' '.join(result.reason.split())}"]
     else:
         lines = [f"{name}: {'released' if release is not None else 'not released'}"]
     earlier = " of an earlier run" if failed else ""

@@ -5,22 +5,28 @@ import dagster as dg
 from melodygan_core.errors import INSTALL, InputError
 from melodygan_core.settings import environment
 from melodygan_dagster.io_managers import ArtifactRecords
-from melodygan_dagster.resources import StoreResource, Workers, deployed_settings
+from melodygan_dagster.resources import StoreResource, Workers, deployed_settings, without_config
 
 # Of automatic runs and of training jobs: one step at a time, each in a process of its own. Trainings do not
 # share a GPU, and one that runs out of memory takes no other step with it.
 one_step_at_a_time = dg.multiprocess_executor.configured({"max_concurrent": 1}, name="one_step_at_a_time")
 
 
-def from_environment() -> dict[str, object]:
-    """All resources, as the environment sets them."""
-    settings = environment()
-    store = StoreResource(root=settings.store, listen_url=settings.listen_url)
+@dg.io_manager(config_schema={}, description="Values of ops and assets that have no record.")
+def local_values(context: dg.InitResourceContext) -> dg.IOManager:
+    """Dagster's default, without the config in which a run could name another folder to write to."""
+    return dg.FilesystemIOManager().create_io_manager(context)
+
+
+def from_environment() -> dict[str, dg.ResourceDefinition]:
+    """All resources, as the environment sets them; the config of a run sets none of their fields."""
+    store = StoreResource(root=environment().store)
     return {
-        "store": store,
-        "settings": deployed_settings(),
-        "workers": deployed_workers(),
-        "records": ArtifactRecords(store=store),
+        "store": without_config(store),
+        "settings": without_config(deployed_settings()),
+        "workers": without_config(deployed_workers()),
+        "records": without_config(ArtifactRecords(store=store)),
+        "io_manager": local_values,
     }
 
 

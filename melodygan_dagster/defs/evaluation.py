@@ -38,6 +38,20 @@ def _checks(metrics: Mapping[str, Any]) -> list[dg.AssetCheckResult]:
     ]
 
 
+def music_metadata(made: Artifact, store: StoreResource) -> dict[str, Any]:
+    """Returns a picture and a table of the measures of music, beside real and shuffled music."""
+    from melodygan_core import evaluation as core
+    from melodygan_core.audio import plots
+    from melodygan_core.metrics.music import UNITS
+
+    values = core.music_values(made, store.open())
+    metadata: dict[str, Any] = {"music": reporting.table(core.music_table(made.metrics.get("music", [])))}
+    if values:
+        picture = reporting.image(store, f"{made.uri}/music", lambda: plots.distributions_png(values, UNITS))
+        metadata = {"music_picture": picture, **metadata}
+    return metadata
+
+
 def build_asset(pipeline: DeployedPipeline) -> dg.AssetsDefinition:
     """The evaluation of a pipeline."""
     key = [pipeline.name, "evaluation"]
@@ -99,6 +113,7 @@ def build_asset(pipeline: DeployedPipeline) -> dg.AssetsDefinition:
             title = "KAD x1000 to test tracks"
             picture = reporting.image(store, made.uri, lambda: plots.intervals_png(intervals, title))
             metadata = {"picture": picture, **metadata}
+        metadata |= music_metadata(made, store)
         return reporting.artifact(made, store, metadata, check_results=_checks(made.metrics))
 
     return evaluation

@@ -34,7 +34,7 @@ def test_yaml_has_the_description_and_bounds_of_every_field() -> None:
     lines = as_yaml(Config()).splitlines()
     place = lines.index("  n_fft: 1024")
     assert lines[place - 1] == (
-        "  # STFT size, in samples; the Hann window has the same length. Allowed: even, 64 to 32768."
+        "  # STFT size, in samples; the Hann window has the same length. Allowed: even, 64 to 8192."
     )
     keys = [k for k, line in enumerate(lines) if ":" in line and not line.lstrip().startswith("#")]
     rows = {"dense", "temporal", "gan", "dense_gan", "temporal_gan"}

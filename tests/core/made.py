@@ -87,7 +87,7 @@ TEMPORAL_GAN = TemporalGanConfig(
     ),
 )
 GENERATION = GenerationConfig(count=3, duration_s=1.5)
-EVALUATION = EvaluationConfig(windows_s=(0.7, 1.2), neighbours=3, bootstrap=20, generated_count=6)
+EVALUATION = EvaluationConfig(windows_s=(0.7, 1.2), neighbours=3, bootstrap=20, generated_count=6, music_s=1.0)
 
 
 def track(track_id: str, **changes: Any) -> Track:

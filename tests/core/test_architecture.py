@@ -130,7 +130,8 @@ def test_only_the_command_lines_name_options() -> None:
             text = node.value if isinstance(node, ast.Constant) else None
             # An error names a field; the command line turns it into the option that sets it.
             named = re.search(r"^--[a-z][a-z-]+( must |$)", text) if isinstance(text, str) else None
-            if named and (named[1] or "/cli/" not in path):
+            # The UI starts Dagster's own commands.
+            if named and (named[1] or ("/cli/" not in path and path != "melodygan_dagster/ui.py")):
                 found.append(f"{path}: {text}")
     assert found == []
 

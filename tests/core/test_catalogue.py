@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tempfile
 from datetime import UTC
 from pathlib import Path
@@ -270,6 +271,51 @@ def test_local_files_must_be_below_an_allowed_root(tmp_path: Path, store: Store,
     assert "link.wav" in report.failed_sources["music"]
     wider = CatalogueConfig(allowed_roots=(str(tmp_path),))
     assert len(catalogue.expand(sources, store, wider).tracks) == 3
+
+
+def test_links_in_a_circle_and_deep_folders_are_named_and_the_rest_continue(
+    tmp_path: Path, store: Store, tone: bytes
+) -> None:
+    music = tmp_path / "music"
+    (music / "more").mkdir(parents=True)
+    for path in (music / "good.wav", music / "more" / "last.wav", tmp_path / "other.wav"):
+        path.write_bytes(tone)
+    (music / "a.wav").symlink_to("b.wav")
+    (music / "b.wav").symlink_to("a.wav")
+    (music / "gone.wav").symlink_to("none.wav")
+    (music / "more" / "up").symlink_to(music)
+    deep = music
+    for _ in range(1200):
+        # mkdir(parents=True) exceeds Python's stack.
+        deep /= "d"
+        deep.mkdir()
+    (deep / "deep.wav").write_bytes(tone)
+    (tmp_path / "circle").symlink_to("circle")
+    sources = write(tmp_path / "s.txt", "music\ncircle\nmusic/a.wav\nother.wav\n")
+    try:
+        report = catalogue.expand(sources, store, CatalogueConfig())
+        with pytest.raises(InputError, match=r"allowed_roots must be folders, got .*circle"):
+            catalogue.expand(sources, store, CatalogueConfig(allowed_roots=(str(tmp_path / "circle"),)))
+    finally:
+        # shutil.rmtree, which pytest uses, exceeds Python's stack.
+        subprocess.run(["rm", "-rf", str(music / "d")], check=True)
+    assert [t.title for t in report.tracks] == ["good", "last", "other"]
+    assert set(report.failed_sources) == {"music", "circle", "music/a.wav"}
+    reason = report.failed_sources["music"]
+    assert reason.startswith("4 files or folders cannot be read, such as 'a.wav': ")
+    assert "path must be a file or folder, got 'circle'" in report.failed_sources["circle"]
+    assert len(reason) < 200
+
+
+def test_a_folder_deeper_than_the_limit_is_named(tmp_path: Path, store: Store, tone: bytes) -> None:
+    for depth in (100, 101):
+        folder = tmp_path / "music" / str(depth) / Path(*["d"] * (depth - 1))
+        folder.mkdir(parents=True)
+        (folder / "song.wav").write_bytes(tone)
+    (tmp_path / "music" / "101" / "a.wav").write_bytes(tone)
+    report = catalogue.expand(write(tmp_path / "s.txt", "music"), store, CatalogueConfig())
+    assert [Path(t.url).parts[-2] for t in report.tracks] == ["d", "101"]
+    assert "folders must be nested at most 100 deep, got '101/d/d/" in report.failed_sources["music"]
 
 
 def test_a_missing_catalogue_is_empty(store: Store) -> None:

@@ -171,7 +171,7 @@ def test_json_may_spell_a_float_as_an_integer() -> None:
 
 
 def test_derived_units() -> None:
-    feature = FeatureConfig(sample_rate=1000, n_fft=64, hop_length=10, segment_frames=50)
+    feature = FeatureConfig(sample_rate=8000, n_fft=512, hop_length=80, segment_frames=50)
     assert feature.frame_rate == 100.0
     assert feature.segment_s == 0.5
     assert DenseCodecConfig(hidden_sizes=(9, 5)).latent_dim == 5

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from melodygan_core import catalogue, dataset
+from melodygan_core import catalogue, dataset, features
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.config import STEMS, DatasetConfig, replace
 from melodygan_core.dataset import Batches, Dataset, Statistics, to_vectors
 from melodygan_core.dataset.vectors import MIN_STD
-from melodygan_core.errors import InputError
+from melodygan_core.errors import DamagedError, InputError
 from melodygan_core.storage import Artifact, Store
 from tests.core.made import SEPARATION, TINY, assemble, put_features, put_tracks, track
 
@@ -421,3 +423,40 @@ def test_the_dataset_records_the_separation_of_its_stems(store: Store) -> None:
     data = Dataset(store, assemble(store))
     assert data.separation_id == SEPARATION.model_id
     assert data.feature == TINY
+
+
+def test_a_disk_error_excludes_no_track(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_tracks(store, NAMES)
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "read", broken)
+        with pytest.raises(OSError, match="Input/output"):
+            assemble(store)
+    assert set(splits(store, assemble(store))) == set(NAMES)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b"PAR1", b"ARROW1"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "catalogue.parquet", "dataset/shards/*/index.parquet", "dataset/*/tracks.parquet",
+        "dataset/*/manifest.json", "dataset/shards/*/*.arrow", "records/feature_table.json",
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_one_sentence_that_names_it(store: Store, pattern: str, content: bytes) -> None:
+    put_tracks(store, NAMES)
+    made = assemble(store)
+    store.write_record(made)
+    path = next(Path(store.root).glob(pattern))
+    path.write_bytes(content)
+    with pytest.raises(DamagedError, match=f"{path.name} is damaged .*: run `melodygan doctor`") as caught:
+        if path.suffix == ".json" and path.parent.name == "records":
+            store.record("feature_table")
+        elif ("shards" in pattern and path.suffix == ".parquet") or path.name == "catalogue.parquet":
+            assemble(store)
+        else:
+            Dataset(store, made)
+    assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)

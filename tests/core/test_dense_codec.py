@@ -20,7 +20,7 @@ from melodygan_core.codec.dense.task import vectors
 from melodygan_core.config import SPLITS, DenseCodecConfig, FeatureConfig, replace
 from melodygan_core.dataset import Dataset, SpanDataset, Statistics
 from melodygan_core.errors import InputError
-from melodygan_core.storage import Artifact, Store
+from melodygan_core.storage import ARTIFACT_FILE, Artifact, Store
 from melodygan_core.training import MetricsCallback, ignore
 from melodygan_core.training.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_config, save_weights
 from tests.core.made import DENSE_CODEC, FEATURE, Trained
@@ -341,6 +341,7 @@ def test_a_loaded_model_gives_the_same_outputs(folder: Path, tmp_path: Path) -> 
     ],
 )
 def test_a_damaged_config_names_the_file(folder: Path, damage: dict[str, Any]) -> None:
+    (folder / ARTIFACT_FILE).unlink()
     stored = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
     (folder / CONFIG_FILE).write_text(json.dumps(stored | damage), "utf-8")
     with pytest.raises(InputError, match=r"config\.json|weights\.safetensors"):
@@ -348,6 +349,7 @@ def test_a_damaged_config_names_the_file(folder: Path, damage: dict[str, Any]) -
 
 
 def test_damaged_weights_name_the_file(folder: Path) -> None:
+    (folder / ARTIFACT_FILE).unlink()
     data = (folder / WEIGHTS_FILE).read_bytes()
     (folder / WEIGHTS_FILE).write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match=r"weights\.safetensors does not fit"):
@@ -355,6 +357,7 @@ def test_damaged_weights_name_the_file(folder: Path) -> None:
 
 
 def test_a_config_of_huge_layers_is_refused_before_it_is_built(folder: Path) -> None:
+    (folder / ARTIFACT_FILE).unlink()
     stored = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
     stored["config"]["hidden_sizes"] = [32_768] * 30 + [8]  # 30 * 32768^2 weights would be 120 gigabytes
     (folder / CONFIG_FILE).write_text(json.dumps(stored), "utf-8")

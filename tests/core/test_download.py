@@ -17,6 +17,7 @@ from melodygan_core.catalogue import Track, track_id
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.config import DownloadConfig, replace
 from melodygan_core.errors import InputError, TrackError
+from melodygan_core.sandbox import decoder as decoders
 from melodygan_core.sandbox import ffmpeg, net
 from melodygan_core.storage.store import Store, sha256_of
 from tests.core.hostile import encoded, sine
@@ -259,7 +260,7 @@ def test_a_decoder_that_computes_for_ever_is_a_permanent_failure(
     (tmp_path / "a.wav").write_bytes(tone)
     ids = listed(store, (tmp_path / "a.wav").resolve().as_uri())
     # A second of processor time, long before the time-out.
-    monkeypatch.setattr(download, "_CPU_SHARE", 0.01)
+    monkeypatch.setattr(decoders, "_CPU_SHARE", 0.01)
     decoder(tmp_path, "while :; do :; done", monkeypatch)
     outcome = download.fetch(ids, store, CONFIG).outcomes[0]
     assert "more processor time" in outcome.error

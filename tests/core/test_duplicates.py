@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from melodygan_core.config import DatasetConfig, feature_id
 from melodygan_core.dataset import Dataset
 from melodygan_core.dataset.index import sound_of
 from melodygan_core.demo import songs
-from melodygan_core.errors import MelodyGANError
+from melodygan_core.errors import MelodyGANError, StorageError
 from melodygan_core.storage import Artifact, Store, sha256_of
 from tests.core.made import SEPARATION, TINY, assemble, put_features, put_provenance, put_tracks, track
 
@@ -252,3 +254,20 @@ def test_missing_fingerprints_are_computed_from_the_wavs(store: Store) -> None:
     of = splits(store, made)
     assert reasons(store, made) == {"song-6": f"nearly the same sound as song-0 ({of['song-0']})"}
     assert all(store.fingerprint(n).exists() for n in names)
+
+
+def test_a_disk_error_is_no_reason_to_leave_a_track_uncompared(
+    store: Store, known: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its near-duplicates would get splits of their own, which are kept for ever."""
+    add(store, "near", noise(3))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "of_track", full)
+        with pytest.raises(StorageError, match="the disk is full"):
+            assemble(store)
+    assert "near" not in store.read_json(store.splits())
+    assert splits(store, assemble(store)) == known

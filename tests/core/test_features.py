@@ -1,5 +1,7 @@
 import hashlib
 import json
+import multiprocessing
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,11 +19,11 @@ from melodygan_core.config import FeatureConfig, SeparationConfig
 from melodygan_core.errors import InputError
 from melodygan_core.features.spectral import MelBands
 from melodygan_core.storage import Store
+from tests.core.made import FEATURE, SEPARATION, put_sound
 
 SMALL = FeatureConfig()
 LARGE = FeatureConfig(sample_rate=44_100, n_fft=2048, hop_length=512, n_mels=128, n_mfcc=40)
 ODD = FeatureConfig(sample_rate=16_000, n_fft=600, hop_length=170, n_mels=37, n_mfcc=13)
-SEPARATION = SeparationConfig(model="centre")
 SEGMENT = SMALL.segment_frames * SMALL.hop_length
 
 
@@ -349,3 +351,16 @@ def test_ids_follow_config_and_separation_but_not_workers() -> None:
     assert base == features.feature_id(FeatureConfig(workers=4), SEPARATION)
     assert base != features.feature_id(FeatureConfig(n_mels=64), SEPARATION)
     assert base != features.feature_id(SMALL, SeparationConfig(model="other.onnx"))
+
+
+def test_a_serial_extraction_leaves_the_number_of_threads_to_its_process(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that follows in the same process would end with other last digits."""
+    put_sound(store, "a", 0)
+    before = torch.get_num_threads()
+    monkeypatch.setattr(os, "cpu_count", lambda: before + 3)
+    monkeypatch.setattr(multiprocessing, "parent_process", object)
+    report = features.extract(["a"], store, FEATURE, SEPARATION)
+    assert not report.failed
+    assert torch.get_num_threads() == before

@@ -17,7 +17,8 @@ from melodygan_core.catalogue import canonical_url, read_sources
 from melodygan_core.config import DownloadConfig, presets
 from melodygan_core.errors import InputError, MelodyGANError, TrackError
 from melodygan_core.release import escape_markdown
-from melodygan_core.sandbox import net
+from melodygan_core.sandbox import addresses, decoder, net
+from melodygan_core.text import plain_text
 from tests.core.hostile import encoded, sine
 
 SOURCES = "sources:\n- url: https://a.example/x\n  rights: open\n  tags: [a, b]\n  max_items: 5\n- path: own\n"
@@ -87,7 +88,7 @@ def test_private_addresses_never_pass(address: ipaddress.IPv4Address | ipaddress
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         inner = address.ipv4_mapped
     try:
-        net.check_address(str(address), allow_private=False)
+        addresses.check_address(str(address), allow_private=False)
     except TrackError:
         return
     nat64 = isinstance(inner, ipaddress.IPv6Address) and inner in ipaddress.IPv6Network("64:ff9b::/96")
@@ -117,7 +118,7 @@ def test_any_text_is_one_url_or_none(text: str) -> None:
 @given(st.text(max_size=200))
 @example("[x](javascript:alert(1)) <script> **b** ![i](u)\n# h\n| a | b |")
 def test_text_in_a_model_card_is_only_text(text: str) -> None:
-    escaped = escape_markdown(net.plain_text(text))
+    escaped = escape_markdown(plain_text(text))
     assert "\n" not in escaped
     assert not re.search(r"(?<!\\)[<>\[\]|*_`#]", escaped.replace("\\\\", ""))
 
@@ -145,7 +146,7 @@ def test_a_damaged_file_is_decoded_or_refused(
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sound").write_bytes(data)
         try:
-            raw, _ = download.decode(Path(folder) / "sound", Path(folder), config)
+            raw, _ = decoder.decode(Path(folder) / "sound", Path(folder), config)
             frames, measured = download._write_wav(raw, Path(folder) / "a.wav", config)
         except MelodyGANError as error:
             assert len(str(error)) < 600

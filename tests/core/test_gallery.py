@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from melodygan_core import audio
+from melodygan_core.evaluation import music as core
 from melodygan_core.gallery import GalleryEntry, render
 from melodygan_core.gallery.sounds import EXAMPLE_S
+from melodygan_core.metrics import music
 from tests.conftest import copied
 from tests.core.made import FEATURE, HOSTILE, Trained
 
@@ -44,13 +47,29 @@ def trained(dense: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained
 
 @pytest.fixture(scope="module")
 def folder(trained: Trained) -> Path:
+    # What an evaluation of longer pieces has; the module's store is its own.
+    core.write_values(
+        music.values_of(measured_sets(), core.REFERENCE), evaluation_folder(trained) / core.VALUES
+    )
     made = render(trained.dataset, [entry(trained)], trained.store)
     return Path(str(trained.store.at(made.uri)))
 
 
+def evaluation_folder(trained: Trained) -> Path:
+    return Path(str(trained.store.at(trained.evaluation.uri)))
+
+
+def measured_sets() -> dict[str, music.MeasuredSet]:
+    """Five excerpts of each set, whose pulse alone was measured."""
+    excerpts = [music.Measures({"pulse_clarity": 0.1 + 0.2 * k}) for k in range(5)]
+    return {name: music.MeasuredSet(excerpts, range(5)) for name in core.SETS}
+
+
 def entry(trained: Trained) -> GalleryEntry:
-    """What the gallery takes of a pipeline."""
-    return GalleryEntry(trained.artifacts, trained.samples, trained.evaluation)
+    """What the gallery takes of a pipeline; its music was measured."""
+    rows = music.compare_music(measured_sets(), core.REFERENCE)
+    figures = trained.evaluation.metrics | {"music": rows, "music/excerpt_s": 8.0}
+    return GalleryEntry(trained.artifacts, trained.samples, replace(trained.evaluation, metrics=figures))
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +88,16 @@ def test_everything_it_refers_to_is_there_and_nothing_else(folder: Path, page: s
     references = _Page(page).references
     assert all("/" not in r and ":" not in r for r in references)
     assert {p.name for p in folder.iterdir()} - {"index.html", "artifact.json"} == set(references)
+
+
+def test_the_music_is_a_table_and_a_picture(folder: Path, page: str) -> None:
+    assert (folder / "dense_gan-music.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    text = " ".join(_Page(page).text.split())
+    assert "form of excerpts of 8.0 s" in text
+    cells = ("0.50 <small>[0.30, 0.70]</small>", "0.50", "0.00", "0.00", "0.00", "")
+    row = "".join(re.findall(r"<tr><td>pulse_clarity.*?</tr>", page, re.DOTALL)[0].splitlines())
+    assert row.endswith("".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    assert "tempo_stability" in text
 
 
 def test_titles_of_strangers_are_text(page: str) -> None:

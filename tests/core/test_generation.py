@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from melodygan_core import audio, generation
 from melodygan_core.codec.dense.model import _crossfade
 from melodygan_core.config import GenerationConfig, replace
 from melodygan_core.dataset import Dataset
-from melodygan_core.errors import InputError
+from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_core.generation import pieces
 from melodygan_core.pipeline import Pipeline, Sample, Seeds, frames_of
 from melodygan_core.prior.gan.layers import truncated_noise
@@ -212,10 +213,29 @@ def test_a_piece_that_its_peak_limits_lowers_the_others(pipeline: Pipeline, tmp_
     assert [row["loudness_lufs"] for row in rows] == pytest.approx([limit] * 3, abs=0.05)
 
 
-def test_a_silent_piece_stays_silent_and_lowers_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
-    wavs, rows = written(pipeline, [np.zeros(FEATURE.sample_rate, np.float32), sine(0.1)], tmp_path)
-    assert not wavs[0].any()
-    assert rows[1]["loudness_lufs"] == pytest.approx(-20.0, abs=0.02)
+@pytest.mark.parametrize(
+    ("wav", "words"),
+    [
+        (np.zeros(FEATURE.sample_rate), "must be audible, got silence"),
+        (2e-6 * sine(1.0), "must be audible, got silence"),
+        (1e3 * sine(1.0), "must peak at 40 dB of full scale or below, got 60 dB: noise"),
+        (1e38 * sine(1.0), "must peak at 40 dB of full scale or below, got 760 dB"),
+        (np.where(np.arange(FEATURE.sample_rate) == 7, np.nan, 0.1), "must be finite, got NaN"),
+        (np.full(FEATURE.sample_rate, -np.inf), "must be finite"),
+    ],
+)
+def test_a_piece_that_is_no_music_is_an_error_with_its_seed(
+    pipeline: Pipeline, tmp_path: Path, wav: Any, words: str
+) -> None:
+    with pytest.raises(MelodyGANError, match=r"^piece 1 of seed 0 ") as caught:
+        written(pipeline, [sine(0.1), wav.astype(np.float32)], tmp_path)
+    assert words in str(caught.value) and "another seed" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loud_or_quiet_piece_is_music(pipeline: Pipeline, tmp_path: Path) -> None:
+    wavs, _ = written(pipeline, [sine(5.0), sine(0.001)], tmp_path)
+    assert all(wav.any() for wav in wavs)
 
 
 # Files and progress.

@@ -28,10 +28,10 @@ from melodygan_core.errors import InputError
 ROOT = Path(__file__).parents[2]
 # The presets as they were when they were Python.
 PRESET_IDS = {
-    "demo": "37c516bce6ba",
-    "small": "acb12f86c87f",
-    "base": "571885cb9851",
-    "large": "a718857c54b7",
+    "demo": "dc1ed091ddd2",
+    "small": "24c343523b31",
+    "base": "90890e5ff378",
+    "large": "d74afdd78ced",
 }
 
 

@@ -19,6 +19,7 @@ from melodygan_core.pipeline import PipelineArtifacts
 from melodygan_core.release import FILE, FORMAT, Published, styles
 from melodygan_core.release.gate import HISTORY
 from melodygan_core.release.manifest import folder_sha256
+from melodygan_core.storage import ARTIFACT_FILE
 from melodygan_core.storage.store import Artifact
 from tests.conftest import copied
 from tests.core.made import GENERATION, HOSTILE, Trained
@@ -59,8 +60,9 @@ def published(dense: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(published: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may change."""
-    return Path(shutil.copytree(published, tmp_path / "release"))
+    """A copy of it that a test may change; who changes it on purpose removes `artifact.json`."""
+    without_hashes = shutil.ignore_patterns(ARTIFACT_FILE)
+    return Path(shutil.copytree(published, tmp_path / "release", ignore=without_hashes))
 
 
 # What publishing writes.
@@ -257,7 +259,8 @@ def refused(folder: Path, *words: str) -> None:
 
 
 def edit(folder: Path, **changes: Any) -> None:
-    """Replaces keys of the manifest; None removes a key."""
+    """Replaces keys of the manifest; None removes a key. Who changes it on purpose removes the hashes."""
+    (folder / ARTIFACT_FILE).unlink(missing_ok=True)
     stored = {**json.loads((folder / FILE).read_text("utf-8")), **changes}
     (folder / FILE).write_text(json.dumps({k: v for k, v in stored.items() if v is not None}), "utf-8")
 

@@ -35,6 +35,7 @@ from melodygan_core.services.output import ServiceResult
 from melodygan_core.services.reconstruct import reconstruct, reconstruct_wav
 from melodygan_core.services.sound import encode_sound, filtered, load_sound, log_mel_of, safe_name
 from melodygan_core.services.transfer import transfer, transfer_wav
+from melodygan_core.storage import ARTIFACT_FILE
 from tests.core.made import FEATURE, GENERATION
 from tests.core.made_temporal import RATE, put, tone
 
@@ -472,6 +473,7 @@ def test_augment_reports_progress_per_variation(any_release: Release, tmp_path: 
 
 def test_a_release_without_styles_says_so(temporal_folder: Path) -> None:
     (temporal_folder / styles.FILE).unlink()
+    (temporal_folder / ARTIFACT_FILE).unlink()
     with pytest.raises(InputError, match="none: this release was published without styles"):
         release.load(temporal_folder).style("slow")
 
@@ -486,6 +488,8 @@ def test_a_release_without_styles_says_so(temporal_folder: Path) -> None:
     ],
 )
 def test_a_damaged_style_is_refused(temporal_folder: Path, change: dict[str, Any], message: str) -> None:
+    # Who changes it on purpose removes the hashes.
+    (temporal_folder / ARTIFACT_FILE).unlink()
     path = temporal_folder / styles.FILE
     stored = json.loads(path.read_text("utf-8"))
     stored["styles"]["all"] |= change
@@ -499,6 +503,7 @@ def test_a_damaged_style_is_refused(temporal_folder: Path, change: dict[str, Any
     [("{", "must be JSON"), ("[]", "mapping of styles"), ('{"styles": {}}', "embedding of .* got None")],
 )
 def test_a_file_without_styles_is_refused(temporal_folder: Path, text: str, message: str) -> None:
+    (temporal_folder / ARTIFACT_FILE).unlink()
     (temporal_folder / styles.FILE).write_text(text, "utf-8")
     with pytest.raises(InputError, match=message):
         release.load(temporal_folder)

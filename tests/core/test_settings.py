@@ -81,7 +81,7 @@ def test_every_variable_that_the_code_names_is_declared() -> None:
     declared = {variable(name) for name in EnvironmentSettings.model_fields}
     named = {n for code in python_files().values() for n in re.findall(r"MELODYGAN_[A-Z_]*[A-Z]", code)}
     assert named - declared == set()
-    assert {"MELODYGAN_STORE", "MELODYGAN_PIPELINES", "MELODYGAN_TICK_S", "MELODYGAN_LISTEN_URL"} <= declared
+    assert {"MELODYGAN_STORE", "MELODYGAN_PIPELINES", "MELODYGAN_TICK_S"} <= declared
 
 
 def test_an_empty_environment_is_the_defaults() -> None:

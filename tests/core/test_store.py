@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from melodygan_core.errors import InputError, TransientError
+from melodygan_core.errors import DamagedError, InputError, TransientError
+from melodygan_core.maintenance.check import check_store
 from melodygan_core.storage import ARTIFACT_FILE, Artifact, Store, dump_json, kinds, sha256_of
 
 
@@ -371,3 +374,39 @@ def no_scratch_left(memory: Store) -> Iterator[None]:
 def test_dumped_json_keeps_the_order_of_keys(tmp_path: Path) -> None:
     dump_json(tmp_path / "x.json", {"b": 1, "a": 2})
     assert (tmp_path / "x.json").read_text("utf-8") == '{\n  "b": 1,\n  "a": 2\n}\n'
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"version": []}, {"name": None}, {"bytes": "1"}, {"files": []}, {"inputs": {"a": {}}}, {"more": 1}],
+)
+def test_a_record_with_a_value_of_another_type_is_damaged(store: Store, wrong: dict[str, Any]) -> None:
+    made = store.get_or_build("gallery", store.gallery("v"), lambda _: {}, config={}, inputs={})
+    store.write_json(store.record_path("gallery"), asdict(made) | wrong)
+    with pytest.raises(DamagedError, match=r"gallery\.json is damaged"):
+        store.record("gallery")
+    assert [(f.path, f.kind) for f in check_store(store).findings] == [("records/gallery.json", "damaged")]
+
+
+def test_scratch_that_cannot_be_removed_does_not_hide_the_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tempfile.TemporaryDirectory would try again until Python's recursion limit."""
+    opened = os.open
+
+    def denied(path: Any, *arguments: Any, **options: Any) -> int:
+        if "scratch" in str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *arguments, **options)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OSError, match="No space left"),
+        store.scratch(kinds.SCRATCH),
+    ):
+        patch.setattr(os, "open", denied)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert len(list((Path(store.root) / "work" / "scratch").iterdir())) == 1
+    with store.scratch(kinds.SCRATCH) as folder:
+        assert folder.is_dir()
+    assert not folder.exists()

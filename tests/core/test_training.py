@@ -242,6 +242,24 @@ def test_the_loop_goes_on_while_a_checkpoint_is_written(
     assert not torch.equal(module.weight, saved[0])
 
 
+def test_a_state_that_does_not_fit_on_the_disk_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.pt"
+
+    def save(state: object, file: object) -> None:
+        # As torch does where a write fails.
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos")  # noqa: B904
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(StorageError) as caught, state_of(path) as state:
+        state.save(1, Progress())
+    assert str(caught.value).startswith(f"the disk is full ({path}); ")
+
+
 def test_a_full_disk_is_reported_at_the_next_checkpoint_and_keeps_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,3 +382,15 @@ def test_only_cuda_multiplies_in_tf32(monkeypatch: pytest.MonkeyPatch, device: s
     monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
     allow_tf32(torch.device(device))
     assert chosen[-1] == precision
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_state_that_meets_a_full_disk_says_so(tmp_path: Path) -> None:
+    # torch's own error is about an unexpected position in its archive.
+    (tmp_path / "s.tmp").symlink_to("/dev/full")
+    with (
+        pytest.raises(StorageError, match=r"^the disk is full \(.*s\.pt\); free some space and run again"),
+        state_of(tmp_path / "s.pt") as state,
+    ):
+        state.save(1, Progress())
+    assert list(tmp_path.iterdir()) == []

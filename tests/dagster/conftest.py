@@ -23,7 +23,6 @@ VARIABLES = (
     "ALLOW_PRIVATE",
     "TRAIN_ON_UNKNOWN",
     "SEPARATION_MODEL",
-    "LISTEN_URL",
     "RAY",
     "PIPELINES",
     "CONFIG",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from starlette.testclient import TestClient
 
 from melodygan_core.errors import InputError, TransientError
 from melodygan_dagster import private, reporting
@@ -201,3 +202,14 @@ def test_unfinished_statuses_are_dagsters() -> None:
     from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES as DAGSTERS
 
     assert set(NOT_FINISHED_STATUSES) == set(DAGSTERS)
+
+
+def test_the_web_app_answers_queries_and_shows_pages(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace.yaml"
+    workspace.write_text("load_from: []", "utf-8")
+    with private.webserver(instance, workspace) as app:
+        client = TestClient(app)
+        query = "{ version, workspaceOrError { ... on Workspace { locationEntries { name } } } }"
+        answer = client.post("/graphql", json={"query": query}).json()["data"]
+        assert answer == {"version": dg.__version__, "workspaceOrError": {"locationEntries": []}}
+        assert "__NEXT_DATA__" in client.get("/assets").text

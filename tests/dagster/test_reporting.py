@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -12,14 +14,17 @@ from hypothesis import strategies as st
 
 from melodygan_core.audio import write_wav
 from melodygan_core.errors import InputError, TransientError
+from melodygan_core.evaluation import music as core
+from melodygan_core.metrics import music
 from melodygan_core.storage.store import Artifact
 from melodygan_dagster import reporting
+from melodygan_dagster.defs import evaluation
 from melodygan_dagster.resources import StoreResource
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> StoreResource:
-    return StoreResource(root=str(tmp_path), listen_url="http://127.0.0.1:3030")
+    return StoreResource(root=str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -100,10 +105,31 @@ def test_every_sample_has_a_link_and_the_first_have_a_picture(store: StoreResour
         write_wav(tmp_path / "samples" / name, np.stack([tone, tone]), 22_050)
     found = reporting.samples(store, "samples", files, pictures=2)
     assert [k for k in found if k.startswith("listen")] == [f"listen {name}" for name in files]
-    assert found["listen sample-004.wav"].value == "http://127.0.0.1:3030/samples/sample-004.wav"
+    assert found["listen sample-004.wav"].value == "/store/samples/sample-004.wav"
     assert [k for k in found if k.startswith("picture")] == [f"picture {name}" for name in files[:2]]
     picture = store.open().picture("samples/sample-001")
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_evaluation_shows_its_music_as_picture_and_table(store: StoreResource, tmp_path: Path) -> None:
+    sets = {
+        name: music.MeasuredSet([music.Measures({"pulse_clarity": 0.1 * k}) for k in range(5)], range(5))
+        for name in core.SETS
+    }
+    (tmp_path / "evaluations" / "v1").mkdir(parents=True)
+    core.write_values(music.values_of(sets, core.REFERENCE), tmp_path / "evaluations" / "v1" / core.VALUES)
+    metrics = {"music": music.compare_music(sets, core.REFERENCE)}
+    made = Artifact("a_b/evaluation", "v1", "evaluations/v1", "abc", 77, metrics=metrics)
+    found = evaluation.music_metadata(made, store)
+    assert list(found) == ["music_picture", "music"]
+    picture = store.open().picture("evaluations/v1/music")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    first = found["music"].records[0].data
+    assert (first["measure"], first["real"], first["ks_generated"]) == ("pulse_clarity", 0.2, 0.0)
+    # An evaluation of before these measures has neither.
+    (tmp_path / "evaluations" / "v0").mkdir()
+    older = Artifact("a_b/evaluation", "v0", "evaluations/v0", "abc", 77)
+    assert {k: v.value for k, v in evaluation.music_metadata(older, store).items()} == {"music": "none"}
 
 
 def test_an_error_of_the_core_becomes_a_failure_of_one_sentence() -> None:
@@ -120,3 +146,11 @@ def test_an_error_of_the_core_becomes_a_failure_of_one_sentence() -> None:
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(KeyError), reporting.one_sentence_errors():
         raise KeyError("name")
+
+
+def test_an_error_of_the_disk_is_one_sentence() -> None:
+    with pytest.raises(dg.Failure) as full, reporting.one_sentence_errors():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "store/a.json")
+    sentence = "the disk is full (store/a.json); free some space and run again: nothing is lost"
+    assert full.value.description == sentence
+    assert full.value.allow_retries is True

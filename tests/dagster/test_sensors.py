@@ -46,7 +46,8 @@ class Sensor:
             repository_def=self.repository,
             resources={"settings": resources["settings"], "store": resources["store"]},
         )
-        made = self.repository.get_sensor_def(self.name).evaluate_tick(context)
+        with context:
+            made = self.repository.get_sensor_def(self.name).evaluate_tick(context)
         self.cursor = made.cursor or self.cursor
         for event in made.asset_events:
             self.instance.report_runless_asset_event(event)

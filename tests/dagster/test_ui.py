@@ -1,76 +1,113 @@
-"""`melodygan ui`: what the loopback server serves of a store, and what it refuses."""
+"""`melodygan ui`: what it serves of a store, beside Dagster's web app, and what it refuses."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from melodygan_core.errors import InputError
 from melodygan_core.storage.store import Artifact, Store
 from melodygan_dagster import ui
 from melodygan_dagster.deployment import Deployment
-from tests.conftest import PRESET, Site
+from melodygan_dagster.front_door import build_app
+from melodygan_dagster.guard import allowed_hosts
+from tests.conftest import Site
+
+ADDRESS = "http://127.0.0.1:3000"
+DAGSTER, STUDIO = PlainTextResponse("dagster"), PlainTextResponse("studio")
+
+
+def opened(store: Store) -> TestClient:
+    app = build_app(store, DAGSTER, allowed_hosts(3000), {"/studio": STUDIO})
+    return TestClient(app, base_url=ADDRESS, follow_redirects=False)
 
 
 @pytest.fixture
-def listener(store: Store) -> TestClient:
-    return TestClient(ui.listening_app(store), base_url=f"http://{ui.HOST}", follow_redirects=False)
+def door(store: Store) -> TestClient:
+    return opened(store)
 
 
-def test_sounds_are_served_in_parts(store: Store, listener: TestClient) -> None:
+def test_sounds_are_served_in_parts(store: Store, door: TestClient) -> None:
     path = Path(store.raw_wav("a").path)
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(range(200)))
-    full = listener.get("/raw/a.wav")
+    full = door.get("/store/raw/a.wav")
     assert full.status_code == 200 and full.headers["content-type"].startswith("audio/")
-    part = listener.get("/raw/a.wav", headers={"Range": "bytes=100-149"})
+    part = door.get("/store/raw/a.wav", headers={"Range": "bytes=100-149"})
     assert part.status_code == 206 and part.content == bytes(range(100, 150))
     assert part.headers["content-range"] == "bytes 100-149/200"
 
 
-def test_the_front_page_is_the_gallery_in_use(store: Store, listener: TestClient) -> None:
-    assert listener.get("/").status_code == 404
+def test_the_newest_gallery_has_an_address(store: Store, door: TestClient) -> None:
+    assert door.get("/gallery").status_code == 404
     store.write_record(Artifact("gallery", "v1", "gallery/v1", "0", 1, metrics={"page": "index.html"}))
     page = Path(store.base.path) / "gallery" / "v1" / "index.html"
     page.parent.mkdir(parents=True)
-    page.write_text("<p>listen</p>", "utf-8")
-    for path in ("/", "/gallery/"):
-        answer = listener.get(path)
-        assert answer.headers["location"] == "/gallery/v1/index.html"
-    assert listener.get("/gallery/v1/index.html").text == "<p>listen</p>"
+    page.write_text("<p>listen</p><script>alert(1)</script>", "utf-8")
+    assert door.get("/gallery").headers["location"] == "/store/gallery/v1/index.html"
+    served = door.get("/store/gallery/v1/index.html")
+    assert served.text.startswith("<p>listen</p>")
+    # No script of it runs: it has the origin of the app that launches runs.
+    policies = served.headers.get_list("content-security-policy")
+    assert any(policy.startswith("default-src 'none';") and "script" not in policy for policy in policies)
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/records/gallery.json",
-        "/dagster/storage/x",
-        "/raw/../records/gallery.json",
-        "/raw/%2e%2e/catalogue.parquet",
+        "/store/records/gallery.json",
+        "/store/dagster/storage/x",
+        "/store/raw/../records/gallery.json",
+        "/store/raw/%2e%2e/catalogue.parquet",
+        "/store/raw/linked",
+        "/store/",
+        "/store/raw/",
     ],
 )
-def test_nothing_else_of_the_store_is_served(store: Store, listener: TestClient, path: str) -> None:
+def test_nothing_else_of_the_store_is_served(store: Store, door: TestClient, path: str) -> None:
     for name in ("records/gallery.json", "dagster/storage/x", "catalogue.parquet", "raw/x"):
         file = Path(store.base.path) / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("secret", "utf-8")
-    assert listener.get(path).status_code == 404
+    (Path(store.base.path) / "raw" / "linked").symlink_to(Path(store.base.path) / "catalogue.parquet")
+    assert door.get(path).status_code == 404
 
 
-def test_another_name_for_this_machine_is_refused(listener: TestClient) -> None:
-    assert listener.get("/", headers={"Host": "rebound.example"}).status_code == 400
+@pytest.mark.parametrize("path", ["/", "/assets", "/runs/x", "/stores", "/raw/a.wav"])
+def test_all_other_paths_are_dagster(door: TestClient, path: str) -> None:
+    assert door.get(path).text == "dagster"
 
 
-@pytest.mark.parametrize("name", ["port", "listen_port"])
-def test_a_port_in_use_is_named(deployment: Deployment, site: Site, name: str) -> None:
-    taken = int(site.base_url.rsplit(":", 1)[1])
-    ports = {"port": 0, "listen_port": 0} | {name: taken}
-    with pytest.raises(InputError, match=f"^{name} must be a free port, got {taken} "):
-        ui.serve(deployment, **ports)
+@pytest.mark.parametrize("path", ["/", "/store/raw/a.wav", "/gallery", "/studio/x"])
+def test_every_app_is_behind_the_guard(door: TestClient, path: str) -> None:
+    assert door.get("/studio/x").text == "studio"
+    assert door.get(path, headers={"Host": "rebound.example"}).status_code == 400
+    assert door.get(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert door.post(path, content="x").status_code == 415
 
 
-def test_a_remote_store_cannot_be_listened_to(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a local folder"):
-        ui.serve(Deployment("memory://x", tmp_path / "s.yaml", PRESET), 1, 2)
+def test_queries_of_dagster_are_not_executed_by_get(door: TestClient) -> None:
+    assert door.get("/graphql").text == "dagster"
+    assert door.get("/graphql?query=mutation{x}").status_code == 405
+
+
+def test_files_of_a_remote_store_are_not_served() -> None:
+    door = opened(Store("memory://remote"))
+    for path in ("/gallery", "/store/raw/a.wav"):
+        answer = door.get(path)
+        assert answer.status_code == 404 and "memory://remote" in answer.text
+    assert door.get("/").text == "dagster"
+
+
+def test_a_port_in_use_is_one_sentence(deployment: Deployment, site: Site) -> None:
+    port = int(site.base_url.rsplit(":", 1)[1])
+    with pytest.raises(InputError, match=rf"^port must be a free port, got {port} \(Address already in use\)$"):
+        ui.serve(deployment, port)
+
+
+def test_a_host_that_cannot_be_is_refused_before_anything_starts(deployment: Deployment) -> None:
+    with pytest.raises(InputError, match=r"allowed_hosts must be a host"):
+        ui.serve(deployment, 1, ["*"])

@@ -36,7 +36,7 @@ def folders(snapshot: Snapshot) -> list[Parsed]:
 
 def read(store: Store, uri: str) -> Artifact:
     """The artifact in a folder, as its own file describes it."""
-    return Artifact(**read_object(store, store.at(f"{uri}/{ARTIFACT_FILE}")))
+    return Artifact.from_json(read_object(store, store.at(f"{uri}/{ARTIFACT_FILE}")))
 
 
 def drop(store: Store, uri: str) -> list[str]:
@@ -71,7 +71,7 @@ def _in_use(snapshot: Snapshot) -> _InUse:
     found: list[Artifact] = []
     for uri in snapshot.of(RECORD):
         try:
-            found.append(Artifact(**read_object(snapshot.store, snapshot.store.at(uri))))
+            found.append(Artifact.from_json(read_object(snapshot.store, snapshot.store.at(uri))))
         except UNREADABLE:
             continue  # Reported as a record.
     recorded = {(a.name, a.version) for a in found}
@@ -129,7 +129,7 @@ def _record(snapshot: Snapshot, uri: str) -> list[Finding]:
     if not store.at(uri).exists():
         return []
     try:
-        record = Artifact(**read_object(store, store.at(uri)))
+        record = Artifact.from_json(read_object(store, store.at(uri)))
         exists = store.at(f"{record.uri}/{ARTIFACT_FILE}").exists()
         same = exists and asdict(read(store, record.uri)) == asdict(record)
     except UNREADABLE as error:

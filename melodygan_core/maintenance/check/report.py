@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from upath import UPath
 
-from melodygan_core.errors import MelodyGANError
+from melodygan_core.errors import DamagedError, MelodyGANError
 from melodygan_core.storage import Store, kinds, sha256_of
 from melodygan_core.storage.kinds import Kind, Parsed
 from melodygan_core.storage.listing import Stat
@@ -132,7 +132,9 @@ def repair_sentence(what: str, remake: str) -> str:
 
 
 def short(error: BaseException) -> str:
-    """An error on one line."""
+    """An error on one line; of a damaged file its cause, because the finding names the file."""
+    if isinstance(error, DamagedError) and error.__cause__ is not None:
+        error = error.__cause__
     return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 

@@ -150,7 +150,7 @@ def _uses(snapshot: Snapshot) -> Iterator[tuple[str, Artifact]]:
         note = f"{uri}/{USE.marker}"
         if note in snapshot.files:
             try:
-                yield uri, Artifact(**read_object(snapshot.store, snapshot.store.at(note))["release"])
+                yield uri, Artifact.from_json(read_object(snapshot.store, snapshot.store.at(note))["release"])
             except (*UNREADABLE, KeyError, TypeError):
                 continue  # Damaged: its release is not known any more.
 

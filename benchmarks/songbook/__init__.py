@@ -1,0 +1,1 @@
+"""Tunes in the public domain, arranged and rendered with a General MIDI sound font; all notes are known."""

@@ -1,0 +1,80 @@
+"""What `melodygan ui` serves on its one port: Dagster's web app, the files of the store, and apps beside them.
+
+| path | what |
+|---|---|
+| `/store/...` | sounds, pictures, galleries and releases of a local store; nothing else of it |
+| `/gallery` | goes to the newest gallery |
+| all others | Dagster's web app |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from melodygan_core.storage import Store
+from melodygan_dagster.guard import Guard
+from melodygan_dagster.resources import STORE_PATH
+
+# Folders of the store that are served; not records, locks or Dagster's database.
+SERVED = ("raw", "stems", "samples", "uses", "gallery", "releases", "pictures")
+# A page of the store runs no script: it would have the origin of Dagster's app, which launches runs.
+STORE_POLICY = "default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'"
+# Dagster executes what the query string of a GET holds, mutations too.
+GRAPHQL = "/graphql"
+
+
+def build_app(
+    store: Store, dagster: ASGIApp, hosts: Collection[str], beside: Mapping[str, ASGIApp] | None = None
+) -> ASGIApp:
+    """Returns everything behind one guard.
+
+    Args:
+        store: Of a remote one, no file is served.
+        dagster: Dagster's web app, made for the root.
+        hosts: Values of `Host` to answer to, from `guard.allowed_hosts`.
+        beside: Path to another app of this project, such as `/studio` for a studio.
+    """
+    mounts = [Mount(path, app) for path, app in (beside or {}).items()]
+    own = [*_store_routes(store), *mounts]
+    # Dagster's app answers every path, so that it comes last.
+    return Guard(Starlette(routes=[*own, Mount("/", dagster)]), hosts, post_only={GRAPHQL})
+
+
+class _StoreFiles(StaticFiles):
+    """A folder whose pages run no script."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers["Content-Security-Policy"] = STORE_POLICY
+        return response
+
+
+def _store_routes(store: Store) -> list[Route | Mount]:
+    def newest(_: Request) -> Response:
+        made = store.record("gallery")
+        if made is None:
+            return PlainTextResponse("There is no gallery yet: materialize `gallery`.\n", status_code=404)
+        return RedirectResponse(f"{STORE_PATH}/{made.uri}/{made.metrics['page']}")
+
+    def not_here(_: Request) -> Response:
+        text = f"Files of a remote store are not served here: look for them in {store.root}.\n"
+        return PlainTextResponse(text, status_code=404)
+
+    def unknown(_: Request) -> Response:
+        return PlainTextResponse("There is no such file in the store.\n", status_code=404)
+
+    rest = Route(f"{STORE_PATH}/{{path:path}}", unknown)
+    if not store.is_local:
+        return [Route("/gallery", not_here), Route(f"{STORE_PATH}/{{path:path}}", not_here)]
+    root = Path(store.base.path)
+    files = [Mount(f"{STORE_PATH}/{n}", _StoreFiles(directory=root / n, check_dir=False)) for n in SERVED]
+    return [Route("/gallery", newest), *files, rest]
