@@ -40,6 +40,7 @@ bench: $(INSTALLED) ## Side by side with peers, an hour and a half; needs 20 GB 
 	$(BIN)/python benchmarks/pipeline.py script
 	$(BIN)/python benchmarks/pipeline.py orchestration
 	$(BIN)/python benchmarks/vocoder.py
+	$(BIN)/python benchmarks/front_end.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/training_step.py --compile
 	$(BIN)/python benchmarks/training_input.py

@@ -46,9 +46,9 @@ def write_dataset(store: Store, hours: float, feature: FeatureConfig) -> Artifac
     """Writes a dataset of so many hours of mixes, with the shards and the manifest that `assemble` writes."""
     rng = np.random.default_rng(0)
     segments = round(TRACK_S / feature.segment_s)
-    widths = [feature.segment_frames * n for n in (feature.n_mels, feature.n_mfcc)]
+    widths = {name: feature.segment_frames * n for name, n in feature.columns.items()}
     # Each track is a crop of the same noise: new noise for each would take longer than the measurement.
-    noise = rng.normal(MEAN, STD, 2 * segments * max(widths)).astype(np.float16)
+    noise = rng.normal(MEAN, STD, 2 * segments * max(widths.values())).astype(np.float16)
     half = pa.field("element", pa.float16(), nullable=False)
     entries = []
     for number in range(max(10, round(hours * 3600 / TRACK_S))):
@@ -57,7 +57,7 @@ def write_dataset(store: Store, hours: float, feature: FeatureConfig) -> Artifac
             "stem": pa.array(["mix"] * segments),
             "index": pa.array(np.arange(segments, dtype=np.int32)),
         }
-        for name, width in zip(("log_mel", "mfcc"), widths, strict=True):
+        for name, width in widths.items():
             first = rng.integers(0, len(noise) - segments * width)
             values = pa.array(noise[first : first + segments * width])
             columns[name] = pa.FixedSizeListArray.from_arrays(values, type=pa.list_(half, width))
@@ -74,7 +74,7 @@ def write_dataset(store: Store, hours: float, feature: FeatureConfig) -> Artifac
 def _version(store: Store, entries: list[Entry], feature: FeatureConfig) -> Artifact:
     splits = ("train",) * 8 + ("validation", "test")
     rows = [{**asdict(e), "split": splits[k % 10], "tags": ["made"]} for k, e in enumerate(entries)]
-    bands = feature.n_mels, feature.n_mfcc
+    bands = feature.columns.values()
     sums = [value for n in bands for moment in (MEAN, MEAN**2 + STD**2) for value in [moment] * n]
     manifest = {
         "feature": to_dict(feature),
@@ -162,7 +162,7 @@ def main() -> None:
     feature = PRESETS[options.preset].features
     print(f"{resolve_device('auto')}, {torch.get_num_threads()} threads, preset {options.preset}")
     for hours in options.hours:
-        frame_bytes = 2 * (feature.n_mels + feature.n_mfcc)
+        frame_bytes = 2 * sum(feature.columns.values())
         print(f"{hours:g} h: {hours * 3600 * feature.frame_rate * frame_bytes / 1e9:.2f} GB", flush=True)
         with tempfile.TemporaryDirectory(prefix="melodygan-input-", dir=options.folder) as root:
             made = write_dataset(Store(root), hours, feature)

@@ -1,4 +1,4 @@
-"""noise -> latents -> log-mel -> wav: new pieces from a pipeline, with their provenance."""
+"""noise -> latents -> spectrum -> wav: new pieces from a pipeline, with their provenance."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from melodygan_core import audio
-from melodygan_core.config import VERSIONS, GenerationConfig, config_id, to_dict
+from melodygan_core.config import VERSIONS, GenerationConfig, SamplingConfig, config_id, to_dict
 from melodygan_core.errors import InputError, MelodyGANError
-from melodygan_core.pipeline import Pipeline, PipelineArtifacts, Sample, frames_of
-from melodygan_core.prior import condition_index
+from melodygan_core.pipeline import Pipeline, PipelineArtifacts, Sample, frames_of, joined
+from melodygan_core.prior import Sampling, condition_index
 from melodygan_core.progress import Progress, drawn, tracked
 from melodygan_core.storage import Artifact, Store, dump_json, replacing
 from melodygan_core.storage.files import named_errors
@@ -42,8 +42,8 @@ class Piece:
     Attributes:
         index: Which of its seed.
         condition: Name of its condition; empty for none.
-        sample: Latents and log-mel.
-        wav: (samples,) float32, at the level that the vocoder gave it.
+        sample: Latents and what the codec decodes them to.
+        wav: (channels, samples) float32, at the level that the vocoder gave it.
     """
 
     index: int
@@ -69,16 +69,21 @@ def pieces(pipeline: Pipeline, config: GenerationConfig) -> Iterator[Piece]:
         condition = wanted
         if names and condition is None:
             condition = int(np.random.default_rng(seed).integers(len(names)))
-        sample = pipeline.sample(frames, seed, condition, config.truncation)
+        sample = pipeline.sample(frames, seed, condition, config.truncation, sampling_of(config))
         waiting.append((index, names[condition] if condition is not None else "", seed % 2**31, sample))
         if len(waiting) < together and index + 1 < config.count:
             continue
-        log_mel = torch.stack([sample.log_mel for *_, sample in waiting])
-        wavs = pipeline.vocode(log_mel, [phases for _, _, phases, _ in waiting]).numpy()
+        decoded = joined([sample.decoded for *_, sample in waiting])
+        wavs = pipeline.sound(decoded, [phases for _, _, phases, _ in waiting]).numpy()
         for (number, name, _, sample), wav in zip(waiting, wavs, strict=True):
             check_sound(wav, f"piece {number} of seed {config.seed}")
-            yield Piece(number, name, sample, wav[: round(config.duration_s * feature.sample_rate)])
+            yield Piece(number, name, sample, wav[:, : round(config.duration_s * feature.sample_rate)])
         waiting.clear()
+
+
+def sampling_of(config: SamplingConfig) -> Sampling:
+    """The settings of a request for the priors that have them."""
+    return Sampling(config.steps, config.guidance, config.autoguidance)
 
 
 def check_sound(wav: NDArray[np.float32], name: str, *, silence: bool = False) -> None:
@@ -154,7 +159,7 @@ def write_pieces(
             levels.append((audio.loudness_lufs(piece.wav, rate), audio.peak_db(piece.wav)))
             with named_errors(Path(scratch)):
                 np.save(Path(scratch) / f"{piece.index}.npy", piece.wav)
-            made.append(replace(piece, wav=piece.wav[:0]))
+            made.append(replace(piece, wav=piece.wav[:, :0]))
         loudness, peaks = ([level[k] for level in levels] for k in (0, 1))
         gains = audio.matched_gains(loudness, peaks, config.loudness_lufs)
         summaries = []
@@ -179,8 +184,9 @@ def _write_piece(piece: Piece, rate: int, seed: int, folder: Path, facts: dict[s
         "index": piece.index,
         "seed": seed,
         "condition": piece.condition,
-        "duration_s": round(len(wav) / rate, 3),
+        "duration_s": round(wav.shape[1] / rate, 3),
         "sample_rate": rate,
+        "channels": len(wav),
         "peak_db": round(audio.peak_db(wav), 2),
         "loudness_lufs": round(audio.loudness_lufs(wav, rate), 2),
     }

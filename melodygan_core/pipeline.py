@@ -15,10 +15,11 @@ from torch import Tensor
 from melodygan_core import codec as codecs
 from melodygan_core import prior as priors
 from melodygan_core import vocoder as vocoders
-from melodygan_core.codec import Codec
-from melodygan_core.config import VOCODERS, FeatureConfig, GriffinLimConfig, require
+from melodygan_core.audio.stereo import StereoSynthesis
+from melodygan_core.codec import Codec, Decoded, Features
+from melodygan_core.config import STEREO_BANDS, VOCODERS, FeatureConfig, GriffinLimConfig, require
 from melodygan_core.errors import InputError
-from melodygan_core.prior import Prior
+from melodygan_core.prior import Prior, Sampling
 from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import allow_tf32, resolve_device
 
@@ -27,7 +28,7 @@ BATCH = 64
 
 # One for all examples of a batch, or one for each.
 Seeds = int | Sequence[int]
-# (log_mel (batch, n_mels, frames), seeds) -> wav (batch, (frames - 1) * hop_length)
+# (spectrum (batch, n_bands, frames), seeds) -> wav (batch, (frames - 1) * hop_length)
 Vocoder = Callable[[Tensor, Seeds], Tensor]
 
 
@@ -38,12 +39,12 @@ class Sample:
     Attributes:
         latents: (tokens, latent_dim), on the CPU.
         vectors: (tokens, values) feature vectors, of a codec that has them; None otherwise.
-        log_mel: (n_mels, frames), natural log of magnitude, on the CPU.
+        decoded: Spectrum and stereo (1, frames, ...), on the CPU.
     """
 
     latents: Tensor
     vectors: Tensor | None
-    log_mel: Tensor
+    decoded: Decoded
 
 
 class Pipeline:
@@ -53,7 +54,7 @@ class Pipeline:
         name: Such as `temporal_gan`.
         codec: features <-> latents.
         prior: noise -> latents.
-        vocoder: log-mel -> wav.
+        vocoder: spectrum -> wav.
         device: Where codec and prior are.
 
     Raises:
@@ -68,10 +69,11 @@ class Pipeline:
         allow_tf32(device)
         self.name, self.codec, self.prior, self.device = name, codec, prior, device
         self._vocoder = vocoder
+        self._stereo = StereoSynthesis(codec.feature.sample_rate, codec.feature.hop_length, STEREO_BANDS)
 
     @property
     def feature(self) -> FeatureConfig:
-        """How log-mels are made."""
+        """How features are made."""
         return self.codec.feature
 
     @property
@@ -85,22 +87,28 @@ class Pipeline:
         return self.prior.conditions
 
     @torch.no_grad()
-    def encode(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
+    def encode(self, features: Features) -> Tensor:
         """Features (batch, frames, ...), whole tokens -> latents (batch, tokens, latent_dim)."""
-        return self._batched(self.codec.encode, log_mel, mfcc)
+        return self._batched(self.codec.encode, features)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents (batch, tokens, latent_dim) -> log_mel_hat (batch, tokens * token_frames, n_mels)."""
-        return self._batched(self.codec.decode, latents)
+    def decode(self, latents: Tensor) -> Decoded:
+        """Latents (batch, tokens, latent_dim) -> spectrum and stereo of tokens * token_frames frames."""
+        return joined([self.codec.decode(x.to(self.device)) for x in latents.split(BATCH)])
+
+    def reconstruct(self, features: Features) -> Decoded:
+        """Features (batch, frames, ...), whole tokens -> what the codec keeps of them."""
+        return self.decode(self.encode(features))
 
     @torch.no_grad()
-    def reconstruct(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
-        """Features (batch, frames, ...), whole tokens -> log_mel_hat (batch, frames, n_mels)."""
-        return self._batched(self.codec.reconstruct, log_mel, mfcc)
-
-    @torch.no_grad()
-    def sample(self, frames: int, seed: int, condition: int | None = None, truncation: float = 0.0) -> Sample:
+    def sample(
+        self,
+        frames: int,
+        seed: int,
+        condition: int | None = None,
+        truncation: float = 0.0,
+        sampling: Sampling = priors.DEFAULT_SAMPLING,
+    ) -> Sample:
         """One new piece.
 
         Args:
@@ -108,25 +116,55 @@ class Pipeline:
             seed: Of the piece; 0 and above.
             condition: Index in `conditions`, or None.
             truncation: Limit of the noise in standard deviations; 0 for none.
+            sampling: Settings that some priors have.
+
+        Raises:
+            InputError: settings other than the defaults for a prior that has none.
         """
-        latents = self.prior.sample(self.codec.tokens_for(frames), seed, condition, truncation)
-        log_mel = self.codec.decode_piece(latents, frames).T.cpu()
+        tokens = self.codec.tokens_for(frames)
+        latents = priors.sample(self.prior, tokens, seed, condition, truncation, sampling)
+        decoded = joined([self.codec.decode_piece(latents, frames)])
         vectors = self.codec.feature_vectors(latents)
-        return Sample(latents.cpu(), None if vectors is None else vectors.cpu(), log_mel)
+        return Sample(latents.cpu(), None if vectors is None else vectors.cpu(), decoded)
 
     @torch.no_grad()
-    def vocode(self, log_mel: Tensor, seed: Seeds = 0) -> Tensor:
-        """log_mel (batch, n_mels, frames) -> wav (batch, (frames - 1) * hop_length).
+    def sound(self, decoded: Decoded, seed: Seeds = 0) -> Tensor:
+        """Spectrum and stereo (batch, frames, ...) -> wav (batch, channels, (frames - 1) * hop_length).
 
         Args:
-            log_mel: Natural log of magnitude.
+            decoded: By the codec. Without stereo the sound has one channel.
+            seed: See `vocode`.
+        """
+        wavs = self.vocode(decoded.spectrum.transpose(1, 2).contiguous(), seed)
+        if decoded.stereo is None:
+            return wavs[:, None]
+        return torch.stack([self._stereo(wav, s) for wav, s in zip(wavs, decoded.stereo, strict=True)])
+
+    @torch.no_grad()
+    def vocode(self, spectrum: Tensor, seed: Seeds = 0) -> Tensor:
+        """Spectrum (batch, n_bands, frames) -> wav (batch, (frames - 1) * hop_length).
+
+        Args:
+            spectrum: Natural log of magnitude.
             seed: Of a vocoder that starts from random phases; one for all examples, or one for each.
         """
-        return self._vocoder(log_mel, seed)
+        return self._vocoder(spectrum, seed)
 
-    def _batched(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        parts = zip(*(x.split(BATCH) for x in inputs), strict=True)
-        return torch.cat([function(*(x.to(self.device) for x in part)).cpu() for part in parts])
+    def _batched(self, function: Callable[[Features], Tensor], features: Features) -> Tensor:
+        names = self.codec.columns
+        parts = zip(*(features[name].split(BATCH) for name in names), strict=True)
+        return torch.cat(
+            [
+                function({name: x.to(self.device) for name, x in zip(names, part, strict=True)}).cpu()
+                for part in parts
+            ]
+        )
+
+
+def joined(parts: Sequence[Decoded]) -> Decoded:
+    """One batch of several, on the CPU."""
+    stereo = [part.stereo.cpu() for part in parts if part.stereo is not None]
+    return Decoded(torch.cat([part.spectrum.cpu() for part in parts]), torch.cat(stereo) if stereo else None)
 
 
 def load_vocoder(
@@ -140,7 +178,7 @@ def load_vocoder(
 
     Args:
         kind: `neural` or `griffin_lim`.
-        feature: Of the log-mels that it is given.
+        feature: Of the spectra that it is given.
         folder: Of the neural vocoder's checkpoint, if there is one.
         griffin_lim: See GriffinLimConfig.
         device: Where it computes; the CPU by default.
@@ -166,16 +204,16 @@ def neural_vocoder(model: vocoders.NeuralVocoder, feature: FeatureConfig) -> Voc
     if model.feature.spectral_id != feature.spectral_id:
         raise InputError(f"the vocoder's features must be {feature}, got {model.feature}")
 
-    return _in_batches(lambda log_mel, seed: model(log_mel), next(model.parameters()).device)
+    return _in_batches(lambda spectrum, seed: model(spectrum), next(model.parameters()).device)
 
 
 def _in_batches(vocoder: Vocoder, device: torch.device) -> Vocoder:
     """A vocoder that computes on a device, of tensors on the CPU."""
 
-    def vocode(log_mel: Tensor, seed: Seeds) -> Tensor:
-        starts = range(0, len(log_mel), BATCH)
+    def vocode(spectrum: Tensor, seed: Seeds) -> Tensor:
+        starts = range(0, len(spectrum), BATCH)
         seeds = [seed if isinstance(seed, int) else seed[k : k + BATCH] for k in starts]
-        parts = zip(log_mel.split(BATCH), seeds, strict=True)
+        parts = zip(spectrum.split(BATCH), seeds, strict=True)
         return torch.cat([vocoder(part.to(device), of_part).cpu() for part, of_part in parts])
 
     return vocode
@@ -194,6 +232,7 @@ class PipelineArtifacts:
         griffin_lim: See GriffinLimConfig.
         device: `auto`, `cpu`, `cuda` or `mps`: of the present config, because checkpoints move to machines that
             have other devices.
+        refiner: Checkpoint of the codec's refiner; None for a pipeline without one.
     """
 
     name: str
@@ -203,12 +242,13 @@ class PipelineArtifacts:
     vocoder_kind: str = "neural"
     griffin_lim: GriffinLimConfig | None = None
     device: str = "auto"
+    refiner: Artifact | None = None
 
     @property
     def parts(self) -> dict[str, Artifact]:
-        """Component to checkpoint: `codec`, `prior` and, where there is one, `vocoder`."""
-        found = {"codec": self.codec, "prior": self.prior}
-        return found if self.vocoder is None else {**found, "vocoder": self.vocoder}
+        """Component to checkpoint: `codec`, `prior` and, where there are, `refiner` and `vocoder`."""
+        found = {"codec": self.codec, "refiner": self.refiner, "prior": self.prior, "vocoder": self.vocoder}
+        return {part: artifact for part, artifact in found.items() if artifact is not None}
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -225,8 +265,9 @@ class PipelineArtifacts:
     @property
     def datasets(self) -> list[str]:
         """Versions of the dataset that the checkpoints were trained on."""
-        checkpoints = [self.codec, *([self.vocoder] if self.vocoder else [])]
-        return list(dict.fromkeys(a.inputs["feature_table"] for a in checkpoints))
+        return list(
+            dict.fromkeys(a.inputs["feature_table"] for part, a in self.parts.items() if part != "prior")
+        )
 
     def open(self, store: Store) -> Pipeline:
         """The pipeline on its device.
@@ -241,7 +282,7 @@ class PipelineArtifacts:
             folders = {
                 part: stack.enter_context(store.reading(store.at(a.uri))) for part, a in self.parts.items()
             }
-            codec = codecs.load(folders["codec"], where)
+            codec = codecs.load_refined(folders["codec"], folders.get("refiner"), where)
             vocoder = load_vocoder(
                 self.vocoder_kind, codec.feature, folders.get("vocoder"), self.griffin_lim, where
             )

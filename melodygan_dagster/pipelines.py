@@ -38,7 +38,11 @@ class DeployedPipeline:
             "codec": dg.AssetKey([self.row.codec, "autoencoder_checkpoint"]),
             "prior": dg.AssetKey([self.row.codec, f"{self.row.prior}_checkpoint"]),
         }
-        return {**keys, "vocoder": dg.AssetKey("vocoder_checkpoint")} if self.row.vocoder == "neural" else keys
+        if self.row.refined:
+            keys["refiner"] = dg.AssetKey([self.row.codec, "refiner_checkpoint"])
+        if self.row.vocoder == "neural":
+            keys["vocoder"] = dg.AssetKey("vocoder_checkpoint")
+        return keys
 
     @property
     def ins(self) -> dict[str, dg.AssetIn]:
@@ -64,6 +68,7 @@ class DeployedPipeline:
             self.row.vocoder,
             self.config.griffin_lim,
             self.config.codecs[self.row.codec].optimizer.device,
+            checkpoints.get("refiner"),
         )
 
     def gallery_entry(self, store: Store) -> GalleryEntry | None:
@@ -79,6 +84,7 @@ class DeployedPipeline:
             return None
         folders = {
             "codec": store.model(self.row.codec, "autoencoder", ""),
+            "refiner": store.model(self.row.codec, "refiner", ""),
             "prior": store.model(self.row.codec, self.row.prior, ""),
             "vocoder": store.model("vocoder", "vocoder", ""),
         }

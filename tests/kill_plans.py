@@ -20,8 +20,9 @@ SHARES = {
     "catalogue": 2, "download": 4, "separation": 3, "features": 10, "dataset": 11, "vocoder": 8,
     "dense_codec": 8, "dense_latents": 10, "dense_gan": 6, "dense_gan_generation": 8,
     "dense_gan_evaluation": 2, "dense_gan_release": 6,
-    "temporal_codec": 6, "temporal_latents": 4, "temporal_gan": 6, "temporal_gan_generation": 1,
-    "temporal_gan_evaluation": 1, "temporal_gan_release": 1, "gallery": 1, RUN_COMMAND: 2,
+    "temporal_codec": 5, "temporal_refiner": 2, "temporal_latents": 3, "temporal_gan": 6,
+    "temporal_gan_generation": 1, "temporal_gan_evaluation": 1, "temporal_gan_release": 1, "gallery": 1,
+    RUN_COMMAND: 2,
 }  # fmt: skip
 
 

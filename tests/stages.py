@@ -34,6 +34,7 @@ from melodygan_core import (
     separation,
     vocoder,
 )
+from melodygan_core.codec import refiner
 from melodygan_core.config import (
     DatasetConfig,
     DenseCodecConfig,
@@ -44,6 +45,7 @@ from melodygan_core.config import (
     GriffinLimConfig,
     OptimizerConfig,
     PipelineConfig,
+    RefinerConfig,
     SeparationConfig,
     TemporalCodecConfig,
     TemporalGanConfig,
@@ -63,7 +65,16 @@ _OPTIMIZER = OptimizerConfig(
 )
 SETTINGS = PRESETS[PRESET] = replace(
     PRESETS["demo"],
-    features=FeatureConfig(n_mels=40, n_mfcc=10, segment_frames=32),
+    features=FeatureConfig(
+        sample_rate=22_050,
+        n_fft=1024,
+        hop_length=256,
+        bands_up_to_hz=700,
+        upper_bands=20,
+        n_mels=40,
+        n_mfcc=10,
+        segment_frames=32,
+    ),
     dataset=DatasetConfig(shard_tracks=2),
     vocoder=VocoderConfig(
         width=24,
@@ -82,6 +93,7 @@ SETTINGS = PRESETS[PRESET] = replace(
             optimizer=replace(_OPTIMIZER, batch_size=8, learning_rate=3e-3),
         ),
     },
+    refiner=RefinerConfig(width=24, blocks=1, optimizer=replace(_OPTIMIZER, batch_size=8)),
     priors={
         "dense": {
             # As long as it takes to be diverse enough for `melodygan run`, which stops at a check otherwise.
@@ -147,6 +159,7 @@ def _artifacts(store: Store, name: str) -> PipelineArtifacts:
         _record(store, "vocoder_checkpoint") if row.vocoder == "neural" else None,
         row.vocoder,
         SETTINGS.griffin_lim,
+        refiner=_record(store, refiner.name_of(row.codec)) if row.refined else None,
     )
 
 
@@ -212,8 +225,14 @@ def _pipeline_stages(name: str) -> dict[str, Callable[[Store], Artifact]]:
     def table(store: Store) -> Artifact:
         return _record(store, "feature_table")
 
+    refiners: dict[str, Callable[[Store], Artifact]] = {
+        f"{row.codec}_refiner": lambda s: refiner.train(
+            _record(s, codec.name_of(row.codec)), table(s), s, SETTINGS.refiner
+        )
+    }
     return {
         f"{row.codec}_codec": lambda s: codec.train(row.codec, table(s), s, config),
+        **(refiners if row.refined else {}),
         f"{row.codec}_latents": lambda s: latents.encode(_record(s, codec.name_of(row.codec)), table(s), s),
         f"{row.codec}_{row.prior}": lambda s: _train_prior(s, row.codec, row.prior),
         f"{name}_generation": lambda s: _generate(s, name),
@@ -243,7 +262,11 @@ STAGES = (*_BY_TRACK, *_ARTIFACTS)
 TRAININGS: dict[str, Any] = {
     "vocoder": SETTINGS.vocoder,
     **{f"{name}_codec": config for name, config in SETTINGS.codecs.items()},
-    **{f"{of}_{name}": config for of, rows in SETTINGS.priors.items() for name, config in rows.items()},
+    "temporal_refiner": SETTINGS.refiner,
+    **{
+        f"{row.codec}_{row.prior}": SETTINGS.priors[row.codec][row.prior]
+        for row in SETTINGS.trained_pipelines().values()
+    },
 }
 
 
@@ -329,6 +352,9 @@ def start_server(**environment: str) -> None:
         "pyarrow.dataset",
         "torch._dynamo",
     )
+    if environment:
+        # One that other tests of this process started has another environment. Python's own tests stop it so.
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
     _FORK.set_forkserver_preload(["__main__", "tests.stages", *lazy])
     with mock.patch.dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), **environment):
         forkserver.ensure_running()

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.slow
 KILLS = {
     "catalogue": 1, "download": 2, "separation": 1, "features": 4, "dataset": 8, "vocoder": 2,
     "dense_codec": 3, "dense_latents": 8, "dense_gan": 3, "dense_gan_generation": 4,
-    "dense_gan_evaluation": 1, "dense_gan_release": 9, "temporal_codec": 2, "temporal_latents": 2,
-    "temporal_gan": 2, "gallery": 1,
+    "dense_gan_evaluation": 1, "dense_gan_release": 9, "temporal_codec": 1, "temporal_refiner": 1,
+    "temporal_latents": 2, "temporal_gan": 2, "gallery": 1,
 }  # fmt: skip
 
 

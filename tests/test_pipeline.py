@@ -196,7 +196,7 @@ def _check_checks(instance: dg.DagsterInstance) -> None:
         ("feature_table", "no_leakage"): True,
     }
     for pipeline, codec in zip(PIPELINES, CODECS, strict=True):
-        autoencoder, prior = checkpoints_of(codec)
+        autoencoder, *_, prior = checkpoints_of(codec)
         expected |= {(autoencoder, "no_collapse"): True, (autoencoder, "finite"): True}
         expected |= {(prior, "no_mode_collapse"): True, (prior, "finite"): True}
         expected |= {(f"{pipeline}/evaluation", "not_memorised"): True}

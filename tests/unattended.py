@@ -55,6 +55,7 @@ SMALL = {
             "optimizer": {"max_steps": 40, "batch_size": 8},
         },
     },
+    "refiner": {"width": 24, "blocks": 1, "optimizer": {"max_steps": 20, "batch_size": 8}},
     "priors": {
         "dense": {
             "gan": {"noise_dim": 32, "hidden_size": 64, "layers": 2, "optimizer": {"max_steps": 60}},

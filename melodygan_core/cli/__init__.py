@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from melodygan_core.cli import config, sound, store, train
+from melodygan_core.cli import config, editing, sound, store, train
 from melodygan_core.cli.group import Commands
 
 
@@ -17,5 +17,5 @@ def main() -> None:
     """From a list of URLs to new music."""
 
 
-for command in (config.config, store.doctor, store.retry, train.train, *sound.COMMANDS):
+for command in (config.config, store.doctor, store.retry, train.train, *sound.COMMANDS, *editing.COMMANDS):
     main.add_command(command)

@@ -113,8 +113,8 @@ class FieldOption(click.Option):
         super().__init__(*args, type=self._type, **kwargs)
 
     def get_default(self, ctx: click.Context, call: bool = True) -> Any:
-        """The field's default."""
-        return self._type.field.default
+        """The field's default, if it has one."""
+        return super().get_default(ctx, call) if self.required else self._type.field.default
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """The option, and its help from the field's description."""
@@ -131,16 +131,24 @@ class FieldOption(click.Option):
         return extra
 
 
-def field(config: str, name: str, option: str = "") -> Callable[[Any], Any]:
+def field(config: str, name: str, option: str = "", *, required: bool = False) -> Callable[[Any], Any]:
     """The option of a field of a config, given to the command under the field's name.
 
     Args:
         config: Name of the config class.
         name: Name of the field.
         option: Name of the option, such as `--seconds`; the field's when empty.
+        required: For a field without a default.
     """
     option = option or f"--{name.replace('_', '-')}"
-    return click.option(option, name, cls=FieldOption, config=config, field=name)
+    return click.option(option, name, cls=FieldOption, config=config, field=name, required=required)
+
+
+def sampling(command: Any) -> Any:
+    """The options of how a flow makes latents: the fields of SamplingConfig."""
+    for name in ("autoguidance", "guidance", "steps"):
+        command = field("SamplingConfig", name)(command)
+    return command
 
 
 def _presets() -> Iterable[str]:

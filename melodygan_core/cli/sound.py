@@ -1,4 +1,4 @@
-"""What a release can do: generate, reconstruct, interpolate, transfer and augment."""
+"""What every release can do: generate, reconstruct, interpolate, transfer and augment."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ def _resolve(context: click.Context, parameter: click.Parameter, value: str) -> 
     return resolve_release(value)
 
 
-_release = click.argument("release", callback=_resolve)
+release_argument = click.argument("release", callback=_resolve)
 
 
 @click.command()
-@_release
+@release_argument
 @options.field("GenerationConfig", "count")
 @options.field("GenerationConfig", "duration_s", "--seconds")
 @options.field("GenerationConfig", "seed")
 @options.field("GenerationConfig", "truncation")
 @options.field("GenerationConfig", "condition")
+@options.sampling
 @options.vocoder
 @options.device
 @options.output("samples")
@@ -54,6 +55,9 @@ def generate(
     seed: int,
     truncation: float,
     condition: str,
+    steps: int,
+    guidance: float,
+    autoguidance: float,
     vocoder: str | None,
     device: str,
     out: Path | None,
@@ -68,10 +72,10 @@ def generate(
     from melodygan_core.config import replace
     from melodygan_core.services.releases import check_condition
 
-    folder = _prepare(release, out, overwrite, "samples")
+    folder = prepare(release, out, overwrite, "samples")
     if condition:
         check_condition(release, condition)
-    opened = _open(release, vocoder, device)
+    opened = open_release(release, vocoder, device)
     from melodygan_core.services.generate import generate as service
 
     config = replace(
@@ -81,12 +85,15 @@ def generate(
         seed=seed,
         truncation=truncation,
         condition=condition,
+        steps=steps,
+        guidance=guidance,
+        autoguidance=autoguidance,
     )
-    _run(folder, service, opened, config, overwrite)
+    run(folder, service, opened, config, overwrite)
 
 
 @click.command()
-@_release
+@release_argument
 @click.argument("sound", type=options.SOUND)
 @options.vocoder
 @options.device
@@ -101,15 +108,15 @@ def reconstruct(
     from melodygan_core.config import ReconstructConfig
 
     config = ReconstructConfig(sound=str(sound))
-    folder = _prepare(release, out, overwrite, "reconstructed")
-    opened = _open(release, vocoder, device)
+    folder = prepare(release, out, overwrite, "reconstructed")
+    opened = open_release(release, vocoder, device)
     from melodygan_core.services.reconstruct import reconstruct as service
 
-    _run(folder, service, opened, config, overwrite)
+    run(folder, service, opened, config, overwrite)
 
 
 @click.command()
-@_release
+@release_argument
 @click.argument("first", type=options.SOUND)
 @click.argument("second", type=options.SOUND)
 @options.field("InterpolateConfig", "steps")
@@ -134,19 +141,23 @@ def interpolate(
     from melodygan_core.config import InterpolateConfig
 
     config = InterpolateConfig(first=str(first), second=str(second), steps=steps)
-    folder = _prepare(release, out, overwrite, "interpolated")
-    opened = _open(release, vocoder, device)
+    folder = prepare(release, out, overwrite, "interpolated")
+    opened = open_release(release, vocoder, device)
     from melodygan_core.services.interpolate import interpolate as service
 
-    _run(folder, service, opened, config, overwrite)
+    run(folder, service, opened, config, overwrite)
 
 
 @click.command()
-@_release
+@release_argument
 @click.argument("content", type=options.SOUND)
 @click.option("--style", type=options.SOUND, help="Sound whose timbre is taken.")
 @options.field("TransferConfig", "style_tag")
 @options.field("TransferConfig", "strength")
+@options.field("TransferConfig", "method")
+@options.field("TransferConfig", "seed")
+@options.sampling
+@options.vocoder
 @options.device
 @options.output("transferred")
 def transfer(
@@ -155,6 +166,12 @@ def transfer(
     style: Path | None,
     style_tag: str,
     strength: float,
+    method: str,
+    seed: int,
+    steps: int,
+    guidance: float,
+    autoguidance: float,
+    vocoder: str | None,
     device: str,
     out: Path | None,
     overwrite: bool,
@@ -162,31 +179,36 @@ def transfer(
     """Gives a sound the timbre of another one.
 
     CONTENT keeps its melody and rhythm, and gets the timbre of --style, a sound, or of --style-tag, a tag of
-    the training tracks.
+    the training tracks. --method eq filters the sound. --method flow makes it anew; it takes a tag that the
+    release's prior was trained with, and is what auto does where there is one.
     """
-    from melodygan_core.config import TransferConfig
+    from melodygan_core.config import TransferConfig, from_dict
     from melodygan_core.services.releases import check_style_tag
 
     taken = "" if style is None else str(style)
-    config = TransferConfig(content=str(content), style=taken, style_tag=style_tag, strength=strength)
-    folder = _prepare(release, out, overwrite, "transferred")
+    settings = {"style": taken, "style_tag": style_tag, "strength": strength, "method": method, "seed": seed}
+    sampling = {"steps": steps, "guidance": guidance, "autoguidance": autoguidance}
+    config = from_dict(TransferConfig, {"content": str(content), **settings, **sampling})
+    folder = prepare(release, out, overwrite, "transferred")
     if style_tag:
         check_style_tag(release, style_tag)
-    # The content's own sound is filtered: no vocoder is heard, so the one without weights will do.
-    opened = _open(release, "griffin_lim", device)
+    # Where the content's own sound is filtered no vocoder is heard: the one without weights will do.
+    opened = open_release(release, "griffin_lim" if method == "eq" else vocoder, device)
     from melodygan_core.services.transfer import transfer as service
 
-    _run(folder, service, opened, config, overwrite)
+    run(folder, service, opened, config, overwrite)
 
 
 @click.command()
-@_release
+@release_argument
 @click.argument("dataset", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @options.field("AugmentConfig", "copies")
 @options.field("AugmentConfig", "strength")
+@options.field("AugmentConfig", "method")
 @options.field("AugmentConfig", "seed")
 @options.field("AugmentConfig", "licence")
 @options.field("AugmentConfig", "rights")
+@options.vocoder
 @options.device
 @click.option(
     "--out",
@@ -199,9 +221,11 @@ def augment(
     dataset: Path,
     copies: int,
     strength: float,
+    method: str,
     seed: int,
     licence: str,
     rights: str,
+    vocoder: str | None,
     device: str,
     out: Path,
 ) -> None:
@@ -210,20 +234,24 @@ def augment(
     Every variation keeps the label of its sound. The result is a Hugging Face `audiofolder`.
 
     DATASET is a folder of sounds, with a `metadata.csv` or `metadata.jsonl` or a folder per label; or the store
-    of a MelodyGAN. The same command continues where it was stopped. Sounds that cannot be read are named, the
-    rest continue, and the exit status is 1.
+    of a MelodyGAN. --method eq filters each sound; --method flow makes it anew, and is what auto does where the
+    release's prior is a flow.
+
+    The same command continues where it was stopped. Sounds that cannot be read are named, the rest continue,
+    and the exit status is 1.
     """
     from melodygan_core.config import AugmentConfig, from_dict
     from melodygan_core.services.labelled import check_labelled
     from melodygan_core.services.output import check_resumable
     from melodygan_core.services.releases import check_release
 
-    settings = {"copies": copies, "seed": seed, "strength": strength, "licence": licence, "rights": rights}
+    settings = {"copies": copies, "seed": seed, "strength": strength, "method": method}
+    settings |= {"licence": licence, "rights": rights}
     config = from_dict(AugmentConfig, settings)
     check_release(release)
     check_resumable(out)
     check_labelled(dataset, out)
-    opened = _open(release, "griffin_lim", device)
+    opened = open_release(release, "griffin_lim" if method == "eq" else vocoder, device)
     from melodygan_core.services.augment import augment as service
 
     with _drawn() as progress:
@@ -241,7 +269,7 @@ def augment(
 COMMANDS = (generate, reconstruct, interpolate, transfer, augment)
 
 
-def _prepare(release: str, out: Path | None, overwrite: bool, default: str) -> Path:
+def prepare(release: str, out: Path | None, overwrite: bool, default: str) -> Path:
     """The folder to write to, after the checks that need no model."""
     from melodygan_core.services.output import check_output, new_folder
     from melodygan_core.services.releases import check_release
@@ -254,11 +282,12 @@ def _prepare(release: str, out: Path | None, overwrite: bool, default: str) -> P
     return folder
 
 
-def _open(name: str, vocoder: str | None, device: str) -> Release:
+def open_release(name: str, vocoder: str | None, device: str) -> Release:
+    """The release of a name; warns of tracks that were forgotten since."""
     with _announced(f"Loading {name} ..."):
-        from melodygan_core.services.releases import open_release
+        from melodygan_core.services import releases
 
-        opened = open_release(name, vocoder or "", device)
+        opened = releases.open_release(name, vocoder or "", device)
     if opened.erased:
         tracks = ", ".join(opened.erased)
         echo(f"Warning: the release was trained on {tracks}, forgotten since: train again", err=True)
@@ -284,7 +313,7 @@ def _drawn() -> AbstractContextManager[Progress]:
     return drawn(DRAWN_S)
 
 
-def _run(folder: Path, service: Service, opened: Release, config: Any, overwrite: bool) -> None:
+def run(folder: Path, service: Service, opened: Release, config: Any, overwrite: bool) -> None:
     """Calls a service, draws its progress, and prints what it made."""
     with _drawn() as progress:
         result = service(opened, config, folder, overwrite=overwrite, progress=progress)

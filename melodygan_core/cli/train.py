@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 VOCODER = "vocoder_checkpoint"
 CODEC = "autoencoder_checkpoint"
+REFINER = "refiner_checkpoint"
 
 
 def asset_names() -> list[str]:
     """Names of the checkpoints that can be trained: of the vocoder, and of every registered codec and prior."""
-    from melodygan_core.config.registry import codec_names, prior_names
+    from melodygan_core.config.registry import codec_component, codec_names, prior_names
 
     codecs = [f"{codec}/{CODEC}" for codec in codec_names()]
-    return [VOCODER, *codecs, *(f"{codec}/{prior}_checkpoint" for codec, prior in prior_names())]
+    refiners = [f"{codec}/{REFINER}" for codec in codec_names() if codec_component(codec).refined]
+    return [VOCODER, *codecs, *refiners, *(f"{codec}/{prior}_checkpoint" for codec, prior in prior_names())]
 
 
 @click.command()
@@ -34,9 +36,10 @@ def asset_names() -> list[str]:
 def train(asset: str, store: str, preset: str, config: Path | None) -> None:
     """Trains one model on the dataset in use.
 
-    ASSET is vocoder_checkpoint, CODEC/autoencoder_checkpoint or CODEC/PRIOR_checkpoint, such as
-    temporal/gan_checkpoint. `melodygan run` finds it and does not train it again. A prior needs its codec and
-    the codec's latents: they are made first, if they are missing.
+    ASSET is vocoder_checkpoint, CODEC/autoencoder_checkpoint, CODEC/refiner_checkpoint or
+    CODEC/PRIOR_checkpoint, such as temporal/gan_checkpoint. `melodygan run` finds it and does not train it
+    again. A refiner needs its codec, a prior its codec and the codec's latents: they are made first, if they
+    are missing.
 
     Several processes, a GPU each, give the result of one:
 
@@ -63,6 +66,7 @@ def _train(asset: str, table: Artifact, store: Store, config: Config) -> Artifac
     from melodygan_core import codec as codecs
     from melodygan_core import latents, vocoder
     from melodygan_core import prior as priors
+    from melodygan_core.codec import refiner
     from melodygan_core.training import distributed
 
     if asset == VOCODER:
@@ -71,6 +75,8 @@ def _train(asset: str, table: Artifact, store: Store, config: Config) -> Artifac
     codec_checkpoint = codecs.train(codec, table, store, config.codecs[codec])
     if checkpoint == CODEC:
         return codec_checkpoint
+    if checkpoint == REFINER:
+        return refiner.train(codec_checkpoint, table, store, config.refiner)
     with distributed.main_process_first():
         latent_table = latents.encode(codec_checkpoint, table, store)
     prior = checkpoint.removesuffix("_checkpoint")

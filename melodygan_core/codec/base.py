@@ -1,11 +1,11 @@
-"""What every codec is (features -> latents -> log-mel) and what it needs to be trained."""
+"""What every codec is (features -> latents -> spectrum) and what it needs to be trained."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,34 @@ from melodygan_core.config import FeatureConfig, require
 from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.training import Task
 
+# Column of features, by name, to (batch, frames, bands).
+Features = Mapping[str, Tensor]
+
+
+class Decoded(NamedTuple):
+    """What a codec decodes latents to.
+
+    Attributes:
+        spectrum: (batch, frames, n_bands), natural log of magnitude: what vocoders take, the column
+            `feature.spectrum`.
+        stereo: (batch, frames, 2 * STEREO_BANDS), the column `stereo`; None for mono.
+    """
+
+    spectrum: Tensor
+    stereo: Tensor | None = None
+
+    def frames(self, index: slice | Tensor) -> Decoded:
+        """Some of the frames, by a slice or by their indices."""
+        return Decoded(self.spectrum[:, index], None if self.stereo is None else self.stereo[:, index])
+
+
+class Refines(Protocol):
+    """What gives decoded targets the detail that a decoder averages away."""
+
+    def sample(self, decoded: Tensor, latents: Tensor) -> Tensor:
+        """Decoded targets (batch, tokens, values) and their latents -> refined targets of the same shape."""
+        ...
+
 
 class Codec(nn.Module, ABC):
     """Features <-> latents: one latent stands for `token_frames` frames.
@@ -26,13 +54,17 @@ class Codec(nn.Module, ABC):
         feature: How the features were made.
     """
 
-    # A codec that ignores MFCC is given none: (batch, frames, 0).
-    uses_mfcc: ClassVar[bool] = True
-
     def __init__(self, config: Any, feature: FeatureConfig) -> None:
         super().__init__()
         self.config = config
         self.feature = feature
+        # Not a part of the codec's checkpoint; it has one of its own.
+        self.refiner: Refines | None = None
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of features that it reads, of `feature.columns`."""
 
     @property
     @abstractmethod
@@ -60,12 +92,11 @@ class Codec(nn.Module, ABC):
         return self.config.stems
 
     @abstractmethod
-    def targets(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
+    def targets(self, features: Features) -> Tensor:
         """What it is trained to reconstruct.
 
         Args:
-            log_mel: (batch, frames, n_mels), natural log; frames a multiple of `token_frames`.
-            mfcc: (batch, frames, n_mfcc).
+            features: Its `columns`, each (batch, frames, bands); frames a multiple of `token_frames`.
 
         Returns:
             (batch, tokens, values), standardised by the training frames.
@@ -75,7 +106,7 @@ class Codec(nn.Module, ABC):
         """
 
     @abstractmethod
-    def encode(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
+    def encode(self, features: Features) -> Tensor:
         """Features of the same shapes as for `targets` -> latents (batch, tokens, latent_dim)."""
 
     @abstractmethod
@@ -83,12 +114,19 @@ class Codec(nn.Module, ABC):
         """Latents (batch, tokens, latent_dim) -> reconstruction of the targets (batch, tokens, values)."""
 
     @abstractmethod
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents (batch, tokens, latent_dim) -> log_mel_hat (batch, tokens * token_frames, n_mels)."""
+    def from_targets(self, targets: Tensor) -> Decoded:
+        """Targets (batch, tokens, values) -> what they stand for, of tokens * token_frames frames."""
 
-    def reconstruct(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
-        """Features (batch, frames, ...) -> log_mel_hat (batch, frames, n_mels)."""
-        return self.decode(self.encode(log_mel, mfcc))
+    def decode(self, latents: Tensor) -> Decoded:
+        """Latents (batch, tokens, latent_dim) -> tokens * token_frames frames, refined."""
+        targets = self.decode_targets(latents)
+        if self.refiner is not None:
+            targets = self.refiner.sample(targets, latents)
+        return self.from_targets(targets)
+
+    def reconstruct(self, features: Features) -> Decoded:
+        """Features (batch, frames, ...) -> what is left of them after the latents."""
+        return self.decode(self.encode(features))
 
     def clamp(self, latents: Tensor) -> Tensor:
         """Latents of any shape, moved to the range that the encoder can produce."""
@@ -98,9 +136,9 @@ class Codec(nn.Module, ABC):
         """Latents needed for a generated piece of so many frames."""
         return max(1, -(-frames // self.token_frames))
 
-    def decode_piece(self, latents: Tensor, frames: int) -> Tensor:
-        """Latents (tokens_for(frames), latent_dim) of one piece -> log_mel (frames, n_mels)."""
-        return self.decode(latents[None])[0, :frames]
+    def decode_piece(self, latents: Tensor, frames: int) -> Decoded:
+        """Latents (tokens_for(frames), latent_dim) of one piece -> (1, frames, ...)."""
+        return self.decode(latents[None]).frames(slice(frames))
 
     def feature_vectors(self, latents: Tensor) -> Tensor | None:
         """Latents (tokens, latent_dim) -> feature vectors (tokens, values); None for a codec without any."""
@@ -123,11 +161,10 @@ class Codec(nn.Module, ABC):
         device = next(self.parameters()).device
         spans = SpanDataset(dataset, split, self.stems)
         for span in tqdm(spans.all, desc=f"latents of {split}", unit="span"):
-            log_mel = torch.from_numpy(spans.read(span))[None].to(device)
-            mfcc = log_mel[..., :0]
-            if self.uses_mfcc:
-                mfcc = torch.from_numpy(spans.read(span, which=1))[None].to(device)
-            latents = self.encode(log_mel, mfcc)[0].cpu().numpy()
+            features = {
+                name: torch.from_numpy(spans.read(span, name))[None].to(device) for name in self.columns
+            }
+            latents = self.encode(features)[0].cpu().numpy()
             yield latents.reshape(span.segments, size // self.token_frames, -1)
 
 

@@ -74,12 +74,13 @@ def check_collapse(checkpoint: Artifact, dataset: Artifact, store: Store, device
     with store.reading(store.at(checkpoint.uri)) as folder:
         codec = load(folder, where)
     spans = SpanDataset(Dataset(store, dataset), "test", codec.stems, codec.crop_frames)
-    features = spans.evenly_spaced_features(max(2, MAX_TOKENS * codec.token_frames // codec.crop_frames))
+    at_most = max(2, MAX_TOKENS * codec.token_frames // codec.crop_frames)
+    columns = [torch.from_numpy(spans.evenly_spaced(at_most, name)).split(BATCH) for name in codec.columns]
     real, latents, made = [], [], []
-    for parts in zip(*(torch.from_numpy(x).split(BATCH) for x in features), strict=True):
-        log_mel, mfcc = (x.to(where) for x in parts)
-        encoded = codec.encode(log_mel, mfcc)
-        rows = codec.targets(log_mel, mfcc), encoded, codec.decode_targets(encoded)
+    for parts in zip(*columns, strict=True):
+        features = {name: part.to(where) for name, part in zip(codec.columns, parts, strict=True)}
+        encoded = codec.encode(features)
+        rows = codec.targets(features), encoded, codec.decode_targets(encoded)
         for found, row in zip((real, latents, made), rows, strict=True):
             found.append(row.flatten(0, 1).cpu().double())
     targets, z, targets_hat = (torch.cat(found) for found in (real, latents, made))

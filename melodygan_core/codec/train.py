@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from melodygan_core.codec.base import Codec
-from melodygan_core.config import VERSIONS, FeatureConfig, config_id, from_dict, to_dict, training_id
+from melodygan_core.config import VERSIONS, config_id, from_dict, stored_features, to_dict, training_id
 from melodygan_core.config.registry import codec_component
 from melodygan_core.dataset import Dataset
 from melodygan_core.storage import Artifact, Store, check_hashes
@@ -36,7 +36,7 @@ def from_config(stored: dict[str, Any], folder: Path, device: str | torch.device
     with config_errors(folder):
         component = codec_component(stored["codec"])
         config = from_dict(component.config, stored["config"])
-        feature = from_dict(FeatureConfig, stored["feature"])
+        feature = stored_features(stored["feature"])
         with torch.device("meta"):
             model: Codec = component.load().model(config, feature)
     load_weights(folder, {"model": model})

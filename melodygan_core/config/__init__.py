@@ -1,26 +1,34 @@
 """Frozen configs of all stages, presets of them, and ids that are hashes of them."""
 
 from melodygan_core.config.base import ConfigModel, from_dict, replace, to_dict
-from melodygan_core.config.codec import DenseCodecConfig, TemporalCodecConfig
+from melodygan_core.config.codec import DenseCodecConfig, RefinerConfig, TemporalCodecConfig
 from melodygan_core.config.config import Config, PipelineConfig
 from melodygan_core.config.data import (
+    STEREO_BANDS,
     CatalogueConfig,
     DatasetConfig,
     DownloadConfig,
     FeatureConfig,
     SeparationConfig,
     feature_id,
+    stored_features,
 )
 from melodygan_core.config.messages import require
-from melodygan_core.config.prior import DenseGanConfig, TemporalGanConfig
+from melodygan_core.config.prior import DenseGanConfig, TemporalFlowConfig, TemporalGanConfig
 from melodygan_core.config.training import OptimizerConfig
 from melodygan_core.config.use import (
     AugmentConfig,
+    ContinueConfig,
+    EditConfig,
     EvaluationConfig,
     GenerationConfig,
+    InpaintConfig,
     InterpolateConfig,
+    LoopConfig,
     ReconstructConfig,
+    SamplingConfig,
     TransferConfig,
+    VariationsConfig,
 )
 from melodygan_core.config.values import (
     RIGHTS,
@@ -37,34 +45,44 @@ __all__ = [
     "RIGHTS",
     "SPLITS",
     "STEMS",
+    "STEREO_BANDS",
     "VERSIONS",
     "VOCODERS",
     "AugmentConfig",
     "CatalogueConfig",
     "Config",
     "ConfigModel",
+    "ContinueConfig",
     "DatasetConfig",
     "DenseCodecConfig",
     "DenseGanConfig",
     "DownloadConfig",
+    "EditConfig",
     "EvaluationConfig",
     "FeatureConfig",
     "GenerationConfig",
     "GriffinLimConfig",
+    "InpaintConfig",
     "InterpolateConfig",
+    "LoopConfig",
     "OptimizerConfig",
     "PipelineConfig",
     "ReconstructConfig",
+    "RefinerConfig",
+    "SamplingConfig",
     "SeparationConfig",
     "TemporalCodecConfig",
+    "TemporalFlowConfig",
     "TemporalGanConfig",
     "TransferConfig",
+    "VariationsConfig",
     "VocoderConfig",
     "config_id",
     "feature_id",
     "from_dict",
     "replace",
     "require",
+    "stored_features",
     "to_dict",
     "training_id",
 ]

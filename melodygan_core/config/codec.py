@@ -48,8 +48,39 @@ class DenseCodecConfig(ConfigModel):
         return self.hidden_sizes[-1]
 
 
+class RefinerConfig(ConfigModel):
+    """A flow from what a codec's decoder makes to the true spectrum, at the rate of the latents."""
+
+    width: int = Field(512, ge=1, le=8192, description="Channels of the network.")
+    blocks: int = Field(4, ge=1, le=32, description="Blocks of the network.")
+    kernel: OddKernel = Field(5, description="Kernel size of a block's depthwise convolution, in tokens.")
+    steps: int = Field(4, ge=1, le=100, description="Steps from the decoder's output to the refined one.")
+    noise: float = Field(
+        0.5,
+        ge=0,
+        le=4,
+        description="Noise that refining starts from, relative to the decoder's error on validation music.",
+    )
+    gain_db: float = Field(
+        6.0,
+        ge=0,
+        le=40,
+        description="Standard deviation of the random gain of each training example, in dB.",
+    )
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="Decay of the moving average of the weights.")
+    bfloat16: bool = Field(
+        True, description="Train with matrix products in bfloat16 where the device computes them faster."
+    )
+    optimizer: OptimizerConfig = Field(
+        default_factory=lambda: OptimizerConfig(
+            max_steps=2000, batch_size=32, learning_rate=5e-4, eval_every=200, warmup_steps=50
+        ),
+        description="The refiner's training run.",
+    )
+
+
 class TemporalCodecConfig(ConfigModel):
-    """A convolutional autoencoder: log-mel frames -> a latent sequence near 10 Hz -> log-mel frames."""
+    """A convolutional autoencoder: spectrum -> a latent sequence near 10 Hz -> spectrum."""
 
     stems: Stems = Field(("mix",), description="Stems that the codec is trained on.")
     token_frames: int = Field(

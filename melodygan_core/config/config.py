@@ -9,6 +9,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from melodygan_core.config.base import C, ConfigModel, FrozenDict, from_dict, to_dict
+from melodygan_core.config.codec import RefinerConfig
 from melodygan_core.config.data import (
     CatalogueConfig,
     DatasetConfig,
@@ -42,10 +43,19 @@ class PipelineConfig(ConfigModel):
         "neural", description="`neural`, which is trained, or `griffin_lim`, which needs no training."
     )
 
+    refiner: bool = Field(
+        True, description="Refine what the codec decodes, if it is a codec of which that is known."
+    )
+
     @model_validator(mode="after")
     def _registered(self) -> PipelineConfig:
         prior_component(self.codec, self.prior)
         return self
+
+    @property
+    def refined(self) -> bool:
+        """Whether the pipeline has a refiner."""
+        return self.refiner and codec_component(self.codec).refined
 
 
 def _row(cls: type[C], name: str, value: Any) -> C:
@@ -121,7 +131,7 @@ class Config(ConfigModel):
         default_factory=SeparationConfig, description="The separation model and how it runs."
     )
     features: FeatureConfig = Field(
-        default_factory=FeatureConfig, description="Log-mel and MFCC from one STFT."
+        default_factory=FeatureConfig, description="Log bands, log-mel and MFCC from one STFT."
     )
     dataset: DatasetConfig = Field(
         default_factory=DatasetConfig, description="Which features become training data."
@@ -130,6 +140,9 @@ class Config(ConfigModel):
     priors: Priors = Field(
         default_factory=lambda: _priors({}),
         description="Config of each prior, by codec and name.",
+    )
+    refiner: RefinerConfig = Field(
+        default_factory=RefinerConfig, description="The refiner of what a codec decodes, and its training."
     )
     vocoder: VocoderConfig = Field(
         default_factory=VocoderConfig, description="The neural vocoder and its training."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from melodygan_core.config.base import ConfigModel, to_dict
+from melodygan_core.config.base import ConfigModel, from_dict, to_dict
 from melodygan_core.config.messages import require
 from melodygan_core.config.values import VERSIONS, config_id
 
@@ -16,6 +18,12 @@ _DAY_S = 86_400
 _MAX_OVERLAP = 16
 _MAX_FRAME_RATE = 2000
 
+# Below it a band would hold rumble alone.
+_LOWEST_BAND_HZ = 20.0
+
+Bands = Literal["log", "mel"]
+# Bands of the level difference and the correlation of the channels: as many as in MPEG-4 Parametric Stereo.
+STEREO_BANDS = 20
 SeparationDevice = Literal["auto", "cpu", "cuda", "mps"]
 Folder = Annotated[str, Field(max_length=4096)]
 Parameter = tuple[Annotated[str, Field(min_length=1, max_length=100)], Annotated[float, Field(ge=-1e9, le=1e9)]]
@@ -92,19 +100,34 @@ class SeparationConfig(ConfigModel):
 
 
 class FeatureConfig(ConfigModel):
-    """Log-mel and MFCC from one STFT."""
+    """Log bands, log-mel and MFCC from one STFT."""
 
-    sample_rate: int = Field(
-        22_050, ge=8_000, le=96_000, description="Sample rate of the analysed mono wav, in Hz."
-    )
+    sample_rate: int = Field(44_100, ge=8_000, le=96_000, description="Sample rate of the analysed wav, in Hz.")
     n_fft: int = Field(
-        1024,
+        4096,
         ge=64,
         le=8192,
         multiple_of=2,
         description="STFT size, in samples; the Hann window has the same length.",
     )
-    hop_length: int = Field(256, ge=1, le=8192, description="Samples between two frames.")
+    hop_length: int = Field(512, ge=1, le=8192, description="Samples between two frames.")
+    bands: Bands = Field(
+        "log",
+        description="Bands of the temporal codec and of the vocoders: `log`, which keep pitch, or the mels.",
+    )
+    bands_per_octave: int = Field(
+        24, ge=1, le=120, description="Log bands per octave below `bands_up_to_hz`, at least a bin apart."
+    )
+    bands_up_to_hz: float = Field(
+        1400.0, ge=1, le=48_000, description="Frequency above which log bands are spaced evenly in mel, in Hz."
+    )
+    upper_bands: int = Field(
+        72, ge=1, le=1024, description="Log bands above `bands_up_to_hz`, at least a bin apart."
+    )
+    channels: Literal[1, 2] = Field(
+        2,
+        description="Channels of the sound that is made: 1, or 2 by level difference and correlation per band.",
+    )
     n_mels: int = Field(80, ge=1, le=1024, description="Mel bands (HTK scale, no normalisation).")
     n_mfcc: int = Field(20, ge=1, le=1024, description="Cepstral coefficients.")
     segment_frames: int = Field(128, ge=8, le=16_384, description="Frames per row of the feature table.")
@@ -121,12 +144,78 @@ class FeatureConfig(ConfigModel):
         span = f"{shortest} to {self.n_fft} for sample_rate = {self.sample_rate} and n_fft = {self.n_fft}"
         require(shortest <= self.hop_length <= self.n_fft, "hop_length", self.hop_length, span)
         require(self.n_mfcc <= self.n_mels, "n_mfcc", self.n_mfcc, f"1 to n_mels = {self.n_mels}")
+        if self.bands == "log":
+            self._check_log_bands()
         return self
+
+    def _check_log_bands(self) -> None:
+        low, high = self._first_band_hz, self.sample_rate / 2 - self.bin_hz
+        span = f"{low:.0f} to {high:.0f} for sample_rate = {self.sample_rate} and n_fft = {self.n_fft}"
+        require(low <= self.bands_up_to_hz <= high, "bands_up_to_hz", self.bands_up_to_hz, span)
+        lowest, highest = _mel(self._lower_bands_hz[-1]), _mel(self.sample_rate / 2)
+        # The lowest of the upper bands are the nearest to each other.
+        most = int((highest - lowest) / (_mel(self._lower_bands_hz[-1] + self.bin_hz) - lowest))
+        span = f"1 to {most} for sample_rate = {self.sample_rate} and n_fft = {self.n_fft}, or bands be mel"
+        require(self.upper_bands <= most, "upper_bands", self.upper_bands, span)
 
     @property
     def frame_rate(self) -> float:
         """Frames per second."""
         return self.sample_rate / self.hop_length
+
+    @property
+    def bin_hz(self) -> float:
+        """Distance of two bins of the STFT, in Hz."""
+        return self.sample_rate / self.n_fft
+
+    @property
+    def _first_band_hz(self) -> float:
+        return max(1, math.ceil(_LOWEST_BAND_HZ / self.bin_hz)) * self.bin_hz
+
+    @property
+    def _lower_bands_hz(self) -> list[float]:
+        centres, ratio = [self._first_band_hz], 2 ** (1 / self.bands_per_octave)
+        while (following := max(centres[-1] + self.bin_hz, centres[-1] * ratio)) <= self.bands_up_to_hz:
+            centres.append(following)
+        return centres
+
+    @property
+    def log_band_centres_hz(self) -> tuple[float, ...]:
+        """Centre frequencies of the log bands, in Hz; the last is half the sample rate.
+
+        Up to `bands_up_to_hz` they are `1 / bands_per_octave` octaves or one bin of the STFT apart, whichever
+        is more: no band is narrower than a bin, and where all bins are bands, nothing of their pitch is lost.
+        Above, they are evenly spaced in mel.
+        """
+        lower = self._lower_bands_hz
+        first, last = _mel(lower[-1]), _mel(self.sample_rate / 2)
+        step = (last - first) / self.upper_bands
+        return (*lower, *(_hz(first + step * k) for k in range(1, self.upper_bands)), self.sample_rate / 2)
+
+    @property
+    def n_bands(self) -> int:
+        """Number of bands of the spectrum: of the log bands, or of the mels where these are taken."""
+        return self.n_mels if self.bands == "mel" else len(self._lower_bands_hz) + self.upper_bands
+
+    @property
+    def n_stereo(self) -> int:
+        """Stereo parameters of a frame; 0 for one channel."""
+        return 2 * STEREO_BANDS if self.channels == 2 else 0
+
+    @property
+    def spectrum(self) -> str:
+        """Name of the column that the temporal codec and the vocoders take."""
+        return "log_mel" if self.bands == "mel" else "log_bands"
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """Values per frame of each column of features, by name, in the order of the tables."""
+        columns = {"log_mel": self.n_mels, "mfcc": self.n_mfcc}
+        if self.bands == "log":
+            columns["log_bands"] = self.n_bands
+        if self.n_stereo:
+            columns["stereo"] = self.n_stereo
+        return columns
 
     @property
     def segment_s(self) -> float:
@@ -135,8 +224,38 @@ class FeatureConfig(ConfigModel):
 
     @property
     def spectral_id(self) -> str:
-        """Hash of the fields that shape a frame; the number of workers does not."""
-        return config_id({k: v for k, v in to_dict(self).items() if k != "workers"})
+        """Hash of the fields that shape a frame; the number of workers does not.
+
+        Without log bands, the fields that shape these are left out, and so is one channel: ids are those of
+        version 0.1.
+        """
+        ignored = {"workers"} if self.bands == "log" else {"workers", *_LOG_BAND_FIELDS}
+        ignored |= {"channels"} if self.channels == 1 else set()
+        return config_id({k: v for k, v in to_dict(self).items() if k not in ignored})
+
+
+_LOG_BAND_FIELDS = ("bands", "bands_per_octave", "bands_up_to_hz", "upper_bands")
+
+
+def _mel(frequency_hz: float) -> float:
+    return 2595.0 * math.log10(1.0 + frequency_hz / 700.0)
+
+
+def _hz(mel: float) -> float:
+    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+
+
+def stored_features(values: Mapping[str, Any]) -> FeatureConfig:
+    """The feature config of a dataset or checkpoint, from what `to_dict` made of it.
+
+    Version 0.1 had mel bands and mono alone, and its configs have no fields for these.
+
+    Raises:
+        InputError: a field that the config does not have, or a value that it does not allow.
+    """
+    return from_dict(
+        FeatureConfig, {"bands": "mel", "channels": 1, **values} if isinstance(values, Mapping) else values
+    )
 
 
 def feature_id(config: FeatureConfig, separation: SeparationConfig) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 from melodygan_core.config.base import ConfigModel
 from melodygan_core.config.codec import DenseCodecConfig, TemporalCodecConfig
 from melodygan_core.config.messages import require
-from melodygan_core.config.prior import DenseGanConfig, TemporalGanConfig
+from melodygan_core.config.prior import DenseGanConfig, TemporalFlowConfig, TemporalGanConfig
+from melodygan_core.errors import InputError
 
 MAX_NAME = 40
 
@@ -26,11 +27,15 @@ class Component:
         name: Name such as `temporal` (codec) or `temporal/gan` (prior: its codec's name, then its own).
         config: Class of its config; all its fields have defaults.
         implementation: Import path of its implementation, as `module:attribute`.
+        refined: Whether pipelines refine what it decodes; of codecs only.
+        capabilities: What a prior can do besides making new latents; those of its class.
     """
 
     name: str
     config: type[ConfigModel]
     implementation: str
+    refined: bool = False
+    capabilities: frozenset[str] = frozenset()
 
     def load(self) -> Any:
         """The implementation, imported on first use."""
@@ -42,19 +47,26 @@ _CODECS: dict[str, Component] = {}
 _PRIORS: dict[str, Component] = {}
 
 
-def register_codec(name: str, config: type[ConfigModel], implementation: str) -> None:
+def register_codec(name: str, config: type[ConfigModel], implementation: str, *, refined: bool = False) -> None:
     """Adds a codec, or replaces the one of that name.
 
     Args:
         name: Lower-case letters, digits and `_`.
         config: Class of its config; all its fields have defaults.
         implementation: `module:attribute` of a `codec.CodecKind`.
+        refined: Whether pipelines refine what it decodes.
     """
     check_name("name", name)
-    _CODECS[name] = Component(name, config, implementation)
+    _CODECS[name] = Component(name, config, implementation, refined)
 
 
-def register_prior(codec: str, name: str, config: type[ConfigModel], implementation: str) -> None:
+def register_prior(
+    codec: str,
+    name: str,
+    config: type[ConfigModel],
+    implementation: str,
+    capabilities: frozenset[str] = frozenset(),
+) -> None:
     """Adds a prior over the latents of a codec, or replaces the one of that name.
 
     Args:
@@ -62,13 +74,14 @@ def register_prior(codec: str, name: str, config: type[ConfigModel], implementat
         name: Lower-case letters, digits and `_`.
         config: Class of its config; all its fields have defaults.
         implementation: `module:attribute` of a `prior.PriorKind`.
+        capabilities: Those of the prior's class, so that they are known without loading it.
 
     Raises:
         InputError: no such codec, or a name with other characters.
     """
     codec_component(codec)
     check_name("name", name)
-    _PRIORS[f"{codec}/{name}"] = Component(f"{codec}/{name}", config, implementation)
+    _PRIORS[f"{codec}/{name}"] = Component(f"{codec}/{name}", config, implementation, capabilities=capabilities)
 
 
 def check_name(what: str, name: Any) -> None:
@@ -114,12 +127,36 @@ def prior_names() -> list[tuple[str, str]]:
     return [(key.partition("/")[0], key.partition("/")[2]) for key in _PRIORS]
 
 
+def able(capability: str) -> str:
+    """Names of the pipelines whose priors have a capability, to be read in a sentence."""
+    found = [c.name.replace("/", "_") for c in _PRIORS.values() if capability in c.capabilities]
+    return ", ".join(found) or "none of those that are registered"
+
+
+def require_capability(capabilities: frozenset[str], capability: str) -> None:
+    """Checks what a prior can do.
+
+    Raises:
+        InputError: it cannot; the message names the pipelines that can.
+    """
+    if capability not in capabilities:
+        others = f"such as {able(capability)}"
+        raise InputError(f"release must be of a pipeline that can {capability}, {others}; this one cannot")
+
+
 def components() -> tuple[Component, ...]:
     """All codecs and priors; what was made from the same ones holds for them."""
     return (*_CODECS.values(), *_PRIORS.values())
 
 
 register_codec("dense", DenseCodecConfig, "melodygan_core.codec.dense:KIND")
-register_codec("temporal", TemporalCodecConfig, "melodygan_core.codec.temporal:KIND")
+register_codec("temporal", TemporalCodecConfig, "melodygan_core.codec.temporal:KIND", refined=True)
 register_prior("dense", "gan", DenseGanConfig, "melodygan_core.prior.gan:DENSE")
 register_prior("temporal", "gan", TemporalGanConfig, "melodygan_core.prior.gan:TEMPORAL")
+register_prior(
+    "temporal",
+    "flow",
+    TemporalFlowConfig,
+    "melodygan_core.prior.flow:TEMPORAL",
+    frozenset({"stream", "continue", "inpaint", "loop", "vary"}),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,7 +17,35 @@ OptionalSound = Annotated[str, Field(max_length=4096), SOUND]
 Truncation = Annotated[float, Rule("0, or 0.5 to 100", lambda limit: limit == 0 or 0.5 <= limit <= 100)]
 
 
-class GenerationConfig(ConfigModel):
+# How far a flow goes in `transfer` and `augment` at strength 1: more noise keeps no melody.
+MOST_NOISE: Final = 0.7
+
+Method = Literal["auto", "eq", "flow"]
+_METHOD = (
+    "`eq`, a filter over the sound; `flow`, the sound made anew from its latents and noise; `auto`, what the"
+    " release can do: `flow` where its prior is one"
+)
+
+
+class SamplingConfig(ConfigModel):
+    """How a flow makes latents; other priors have their own way, and refuse values that are not the default."""
+
+    steps: int = Field(0, ge=0, le=1000, description="Steps of a flow's solver; 0 for the prior's own number.")
+    guidance: float = Field(
+        1.0,
+        ge=0,
+        le=20,
+        description="How much a flow is led towards its condition (classifier-free guidance); 1 for not.",
+    )
+    autoguidance: float = Field(
+        1.0,
+        ge=0,
+        le=20,
+        description="How much a flow is led away from an early version of itself; 1 for not.",
+    )
+
+
+class GenerationConfig(SamplingConfig):
     """The pieces that a pipeline generates."""
 
     count: int = Field(8, ge=1, le=10_000, description="Pieces to generate.")
@@ -25,8 +53,8 @@ class GenerationConfig(ConfigModel):
     seed: Seed = Field(0, description="Random seed; piece k of a seed is the same for every count.")
     truncation: Truncation = Field(
         2.5,
-        description="Noise (for the temporal GAN: style) beyond this many standard deviations is redrawn;"
-        " 0 for no limit.",
+        description="Noise of a GAN (of the temporal one: style) beyond this many standard deviations is"
+        " redrawn; 0 for no limit. A flow limits its predictions instead.",
     )
     condition: str = Field(
         "",
@@ -52,7 +80,72 @@ class InterpolateConfig(ConfigModel):
     steps: int = Field(5, ge=2, le=100, description="Sounds to make, both ends included.")
 
 
-class TransferConfig(ConfigModel):
+class EditConfig(SamplingConfig):
+    """What all requests share that go on from a sound, or make a loop, with the latents of a flow."""
+
+    count: int = Field(1, ge=1, le=1000, description="Sounds to make, each of other noise.")
+    seed: Seed = Field(0, description="Random seed; sound k of a seed is the same for every count.")
+    condition: str = Field(
+        "",
+        max_length=200,
+        description="A stem or tag that the prior was conditioned on; empty for none.",
+    )
+
+
+class ContinueConfig(EditConfig):
+    """A sound that goes on."""
+
+    sound: Sound = Field(description="Sound that is continued.")
+    duration_s: float = Field(10.0, gt=0, le=1200, description="Seconds to add.")
+
+
+class InpaintConfig(EditConfig):
+    """A sound, a part of which is made anew."""
+
+    sound: Sound = Field(description="Sound that is repaired.")
+    start_s: float = Field(ge=0, le=1200, description="Second at which the new part begins.")
+    end_s: float = Field(gt=0, le=1200, description="Second at which it ends.")
+
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self) -> InpaintConfig:
+        if self.start_s >= self.end_s:
+            raise ConfigError(f"end_s must be above `start_s` = {self.start_s:g}, got {self.end_s:g}")
+        return self
+
+
+class LoopConfig(EditConfig):
+    """A loop: a new sound whose end goes over into its beginning."""
+
+    duration_s: float = Field(0.0, ge=0, le=120, description="Duration of the loop in seconds; 0 to give bars.")
+    bars: int = Field(0, ge=0, le=256, description="Duration of the loop in bars; 0 to give seconds.")
+    tempo_bpm: float = Field(120.0, ge=20, le=400, description="Beats per minute of the bars.")
+    beats: int = Field(4, ge=1, le=16, description="Beats of a bar.")
+
+    @model_validator(mode="after")
+    def _one_duration(self) -> LoopConfig:
+        if bool(self.duration_s) == bool(self.bars):
+            got = f"{self.duration_s:g} and {self.bars}"
+            raise ConfigError(f"exactly one of `duration_s` and `bars` must be above 0, got {got}")
+        if not 0.5 <= self.length_s <= 120:
+            raise ConfigError(f"duration_s must be 0.5 to 120 (of the bars, too), got {self.length_s:g}")
+        return self
+
+    @property
+    def length_s(self) -> float:
+        """Duration in seconds."""
+        return self.duration_s or self.bars * self.beats * 60 / self.tempo_bpm
+
+
+class VariationsConfig(EditConfig):
+    """A sound and how far its variations go."""
+
+    sound: Sound = Field(description="Sound that is varied.")
+    strength: float = Field(
+        0.5, ge=0, le=1, description="Share of noise in what is begun from: 0 keeps the sound, 1 nothing of it."
+    )
+
+
+class TransferConfig(SamplingConfig):
     """A sound and the timbre that it gets: of another sound, or of a tag."""
 
     content: Sound = Field(description="Sound whose melody and rhythm are kept.")
@@ -65,6 +158,8 @@ class TransferConfig(ConfigModel):
     strength: float = Field(
         1.0, ge=0, le=1, description="Strength of the transfer: 0 keeps the timbre, 1 takes the style's."
     )
+    method: Method = Field("auto", description=f"{_METHOD} and was trained with the tag as a condition.")
+    seed: Seed = Field(0, description="Random seed of `flow`.")
 
     @model_validator(mode="after")
     def _one_style(self) -> TransferConfig:
@@ -87,6 +182,7 @@ class AugmentConfig(ConfigModel):
         le=1,
         description="Strength of the variation: 0 keeps the sound, 1 moves it to another sound's timbre.",
     )
+    method: Method = Field("auto", description=f"{_METHOD}.")
     licence: str = Field(
         "", max_length=1000, description="Licence of sounds for which the set names none; empty for unknown."
     )

@@ -42,6 +42,7 @@ VERSIONS = {
     "features": "1",
     "dataset": "3",
     "codec": "3",
+    "refiner": "1",
     "latents": "3",
     "vocoder": "2",
     "prior": "3",

@@ -1,4 +1,4 @@
-"""Configs of the vocoders: log-mel -> waveform."""
+"""Configs of the vocoders: spectrum -> waveform."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from melodygan_core.config.values import OddKernel, Stems
 
 
 class VocoderConfig(ConfigModel):
-    """A neural vocoder, after Vocos (arXiv 2306.00814): log-mel -> spectrum -> inverse STFT."""
+    """A neural vocoder, after Vocos (arXiv 2306.00814): bands -> STFT -> inverse STFT."""
 
     stems: Stems = Field(("mix",), description="Stems that the vocoder is trained on.")
     width: int = Field(192, ge=1, le=8192, description="Channels of the network at frame rate.")
     blocks: int = Field(3, ge=1, le=32, description="ConvNeXt blocks.")
     kernel: OddKernel = Field(7, description="Kernel size of a block's depthwise convolution, in frames.")
     crop_frames: int = Field(64, ge=8, le=16_384, description="Frames in one training example.")
-    mel_weight: float = Field(10.0, ge=0, le=1000, description="Weight of the log-mel loss.")
+    mel_weight: float = Field(10.0, ge=0, le=1000, description="Weight of the loss of the log bands.")
     stft_weight: float = Field(1.0, ge=0, le=1000, description="Weight of the multi-resolution STFT loss.")
     adv_weight: float = Field(
         0.1, ge=0, le=1000, description="Weight of the adversarial loss; 0 trains without discriminators."
@@ -40,7 +40,7 @@ class VocoderConfig(ConfigModel):
 
 
 class GriffinLimConfig(ConfigModel):
-    """Phase reconstruction from mel magnitudes; needs no training."""
+    """Phase reconstruction from magnitudes of bands; needs no training."""
 
     iterations: int = Field(32, ge=1, le=1000, description="Iterations of fast Griffin-Lim.")
     momentum: float = Field(

@@ -197,7 +197,7 @@ def _metrics(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _statistics(entries: Sequence[Entry], config: FeatureConfig) -> dict[str, Any]:
     """Returns per stem the number of frames, and the sum and the sum of squares of each band."""
-    width = 1 + 2 * (config.n_mels + config.n_mfcc)
+    width = 1 + 2 * sum(config.columns.values())
     total = np.zeros((len(STEMS), width))
     # Sorted, because a sum of floats depends on the order, and the version on every digit.
     for entry in sorted(entries, key=lambda e: e.track_id):

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from upath import UPath
 
 from melodygan_core import catalogue, features
-from melodygan_core.config import SPLITS, STEMS, FeatureConfig
+from melodygan_core.config import SPLITS, STEMS, FeatureConfig, stored_features
 from melodygan_core.dataset import index, leakage
 from melodygan_core.dataset.index import Entry
 from melodygan_core.dataset.vectors import MIN_STD, moments
@@ -97,7 +97,7 @@ def describe(store: Store, artifact: Artifact) -> Description:
     counted = Counter(kind for kind, _ in report["excluded"].values()).most_common()
     reasons = [{"reason": kind, "tracks": n} for kind, n in counted]
 
-    feature = FeatureConfig(**manifest["feature"])
+    feature = stored_features(manifest["feature"])
     shards = store.at(manifest["shards"])
     entries = index.load(store, shards)
     sounds = leakage.sounds_of(store, [r["track_id"] for r in rows])
@@ -164,14 +164,15 @@ def _scan(store: Store, path: UPath) -> Row:
     with store.reading(path) as local, pa.memory_map(str(local)) as source:
         table = pa.ipc.open_file(source).read_all()
         bad: Counter[str] = Counter()
-        for name in ("log_mel", "mfcc"):
+        columns = [f.name for f in table.schema if pa.types.is_fixed_size_list(f.type)]
+        for name in columns:
             for part in table[name].chunks:
                 values = part.flatten().to_numpy(zero_copy_only=True).reshape(len(part), -1)
                 for row in np.flatnonzero(~np.isfinite(values).all(axis=1)):
                     bad[table["track_id"][int(row)].as_py()] += 1
         return {
             "rows": table.num_rows,
-            **{f"{n}_width": table.schema.field(n).type.list_size for n in ("log_mel", "mfcc")},
+            **{f"{n}_width": table.schema.field(n).type.list_size for n in columns},
             "not_finite": dict(bad),
         }
 
@@ -189,13 +190,13 @@ def _mix_reasons(path: UPath, store: Store) -> Row:
 
 def _misshapen(rows: list[Row], feature: FeatureConfig, shards: dict[str, Row]) -> list[Row]:
     wrong = []
-    widths = {"log_mel_width": feature.n_mels, "mfcc_width": feature.n_mfcc}
+    widths = {f"{name}_width": bands for name, bands in feature.columns.items()}
     for row in rows:
         shard = shards[row["shard"]]
         problems = [
-            f"{name} must be {bands * feature.segment_frames}, got {shard[name]}"
+            f"{name} must be {bands * feature.segment_frames}, got {shard.get(name, 0)}"
             for name, bands in widths.items()
-            if shard[name] != bands * feature.segment_frames
+            if shard.get(name, 0) != bands * feature.segment_frames
         ]
         if row["row_start"] + row["rows"] > shard["rows"]:
             problems.append(f"rows {row['row_start']} to {row['row_start'] + row['rows']} of {shard['rows']}")
@@ -243,6 +244,9 @@ def _still_bands(statistics: dict[str, list[float]], feature: FeatureConfig) -> 
         if values[0] == 0:
             continue
         for name, (_, std) in moments(np.asarray(values), feature).items():
+            # Stems may be mono: those of a model for one channel, or vocals in the middle.
+            if name == "stereo":
+                continue
             still = np.flatnonzero(~(std > MIN_STD))
             if len(still):
                 which = f"{len(still)} of {len(std)} bands of {name} (the first is {still[0]})"

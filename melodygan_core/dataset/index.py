@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +40,7 @@ class Entry:
     rows: int = 0
     rows_by_stem: list[int] = field(default_factory=lambda: [0] * len(STEMS))
     unusable: int = 0
-    # (stem, (count, sum, sum of squares)) over frames, flattened: float64, 3 x (1 + 2 x (n_mels + n_mfcc)).
+    # (stem, (count, sum, sum of squares)) over frames, flattened: float64, 3 x (1 + 2 x values of all columns).
     # Not compared: they follow from the feature file, which the fingerprint identifies.
     sums: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), compare=False)
 
@@ -76,8 +76,12 @@ def _listing(folder: UPath) -> dict[str, str]:
 
 
 def _sums(table: pa.Table, config: FeatureConfig) -> NDArray[np.float64]:
+    return _sums_of(table, [features.values_of(table, config, name) for name in config.columns])
+
+
+def _sums_of(table: pa.Table, values: Sequence[NDArray[np.float16]]) -> NDArray[np.float64]:
+    """The sums of an entry, from columns of features (rows, frames, bands)."""
     stem_of = np.asarray(table["stem"].to_pylist())
-    values = [features.log_mel_of(table, config), features.mfcc_of(table, config)]
     result: list[float] = []
     for stem in STEMS:
         mask = stem_of == stem
@@ -92,11 +96,15 @@ def adds_up(rows: pa.Table, entry: Entry) -> bool:
     """Returns whether the rows of a shard match the sums of their track."""
     # The sums are a count and two values per band for each stem; the sizes follow.
     bands = (len(entry.sums) // len(STEMS) - 1) // 2
-    widths = [rows.schema.field(name).type.list_size for name in ("log_mel", "mfcc")]
-    frames = sum(widths) // bands
-    config = FeatureConfig(segment_frames=frames, n_mels=widths[0] // frames, n_mfcc=widths[1] // frames)
+    names = [field.name for field in rows.schema if pa.types.is_fixed_size_list(field.type)]
+    columns = [rows[name].combine_chunks() for name in names]
+    frames = sum(column.type.list_size for column in columns) // bands
+    values = [
+        column.flatten().to_numpy(zero_copy_only=True).reshape(-1, frames, column.type.list_size // frames)
+        for column in columns
+    ]
     # The order of summation depends on the processor: the last digits may differ on another machine.
-    return np.allclose(_sums(rows, config), entry.sums, rtol=1e-11, atol=0.0, equal_nan=True)
+    return np.allclose(_sums_of(rows, values), entry.sums, rtol=1e-11, atol=0.0, equal_nan=True)
 
 
 def sound_of(provenance: Mapping[str, Any]) -> str:
@@ -126,7 +134,7 @@ def _read_track(
         unusable=table.num_rows - usable.num_rows,
         sums=_sums(usable, config),
     )
-    return entry, usable.select(["track_id", "stem", "index", "start_s", "log_mel", "mfcc"])
+    return entry, usable.select(["track_id", "stem", "index", "start_s", *config.columns])
 
 
 def pack(store: Store, folder: UPath, batch: list[tuple[Entry, pa.Table]]) -> None:

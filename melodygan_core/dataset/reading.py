@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from torch import Tensor
 from upath import UPath
 
 from melodygan_core import features
-from melodygan_core.config import STEMS, FeatureConfig
+from melodygan_core.config import STEMS, require, stored_features
 from melodygan_core.dataset.vectors import MIN_STD, Statistics, moments
 from melodygan_core.errors import InputError, damage_errors
 from melodygan_core.storage import Artifact, Store, replacing
@@ -63,7 +64,7 @@ class Dataset:
         manifest = store.read_json(folder / "manifest.json")
         self.version = artifact.version
         with damage_errors(folder / "manifest.json"):
-            self.feature = FeatureConfig(**manifest["feature"])
+            self.feature = stored_features(manifest["feature"])
             self.separation_id: str = manifest["separation"]
             # Manifests without it are of versions that were split by recording.
             self.split_by: str = manifest.get("split_by", "recording")
@@ -88,8 +89,10 @@ class Dataset:
             return pa.ipc.open_file(pa.memory_map(local)).read_all()
 
     @cached_property
-    def _values(self) -> list[tuple[NDArray[np.float16], NDArray[np.float16]]]:
-        return [(features.log_mel_of(t, self.feature), features.mfcc_of(t, self.feature)) for t in self._tables]
+    def _values(self) -> list[dict[str, NDArray[np.float16]]]:
+        """Columns of features, per shard."""
+        names = self.feature.columns
+        return [{name: features.values_of(t, self.feature, name) for name in names} for t in self._tables]
 
     @cached_property
     def _stem(self) -> list[NDArray[np.int64]]:
@@ -127,12 +130,21 @@ class Dataset:
             raise InputError(f"{split} has no usable segment of {', '.join(stems)}")
         return Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _gather(self, rows: Rows, which: int) -> NDArray[np.float32]:
+    def column(self, rows: Rows, name: str) -> NDArray[np.float32]:
+        """Returns a column of features (n, segment_frames, bands), such as `log_mel`, natural log of magnitude.
+
+        Raises:
+            InputError: the features have no such column.
+        """
         frames = self.feature.segment_frames
-        return self.pieces(rows.shard, rows.row * frames, frames, which)
+        return self.pieces(rows.shard, rows.row * frames, frames, name)
+
+    def columns(self, rows: Rows, names: Sequence[str]) -> dict[str, Tensor]:
+        """Returns columns of features, each (n, segment_frames, bands), as a codec reads them."""
+        return {name: torch.from_numpy(self.column(rows, name)) for name in names}
 
     def pieces(
-        self, shard: NDArray[np.int64], first: NDArray[np.int64], frames: int, which: int = 0
+        self, shard: NDArray[np.int64], first: NDArray[np.int64], frames: int, column: str
     ) -> NDArray[np.float32]:
         """Returns crops that begin at any frame.
 
@@ -140,17 +152,21 @@ class Dataset:
             shard: (n,) shard of each crop.
             first: (n,) number of frames before each crop in its shard.
             frames: Frames per crop.
-            which: 0 for log-mel, 1 for MFCC.
+            column: Name of a column of features.
 
         Returns:
             (n, frames, bands)
+
+        Raises:
+            InputError: the features have no such column.
         """
-        width = self._values[0][which].shape[2]
+        require(column in self.feature.columns, "column", column, ", ".join(self.feature.columns))
+        width = self.feature.columns[column]
         out = np.empty((len(first), frames * width), dtype=np.float16)
         for k in np.unique(shard):
             mask = shard == k
             # Rows are frame-major: consecutive rows are contiguous in memory, and a crop is a part of them.
-            span = self._values[k][which].reshape(-1)
+            span = self._values[k][column].reshape(-1)
             out[mask] = sliding_window_view(span, frames * width)[::width][first[mask]]
         # numpy takes twenty times as long for this conversion.
         return torch.from_numpy(out).float().numpy().reshape(len(first), frames, width)
@@ -181,20 +197,13 @@ class Dataset:
         frames = self.feature.segment_frames
         followed = _at(self._followed, rows)
         first = rows.row * frames + np.where(followed, offset, 0)
-        return self.pieces(rows.shard, first, frames, 0), self.pieces(rows.shard, first, frames, 1)
+        log_mel, mfcc = (self.pieces(rows.shard, first, frames, name) for name in ("log_mel", "mfcc"))
+        return log_mel, mfcc
 
-    def frames(self, shard: int, which: int = 0) -> NDArray[np.float16]:
-        """Frames (rows * segment_frames, bands) of a shard, memory-mapped: log-mel (0) or MFCC (1)."""
-        values = self._values[shard][which]
+    def frames(self, shard: int, column: str) -> NDArray[np.float16]:
+        """Frames (rows * segment_frames, bands) of a column of a shard, memory-mapped."""
+        values = self._values[shard][column]
         return values.reshape(-1, values.shape[2])
-
-    def log_mel(self, rows: Rows) -> NDArray[np.float32]:
-        """Returns (n, segment_frames, n_mels), natural log of magnitude."""
-        return self._gather(rows, 0)
-
-    def mfcc(self, rows: Rows) -> NDArray[np.float32]:
-        """Returns (n, segment_frames, n_mfcc)."""
-        return self._gather(rows, 1)
 
     def start(self, rows: Rows) -> NDArray[np.int64]:
         """Returns (n,) the position of each segment in its track, in segments."""
@@ -209,10 +218,11 @@ class Dataset:
         total = np.sum([self._statistics[s] for s in stems], axis=0)
         if total[0] == 0:
             raise InputError(f"train has no usable segment of {', '.join(stems)}")
-        parts: list[NDArray[np.float32]] = []
-        for mean, std in moments(total, self.feature).values():
-            parts += [mean.astype(np.float32), np.maximum(std, MIN_STD).astype(np.float32)]
-        return Statistics(*parts)
+        found = moments(total, self.feature)
+        return Statistics(
+            {name: mean.astype(np.float32) for name, (mean, _) in found.items()},
+            {name: np.maximum(std, MIN_STD).astype(np.float32) for name, (_, std) in found.items()},
+        )
 
     def windows(self, split: str, stem: str, window_s: float, at_most: int) -> tuple[Rows, int]:
         """Returns non-overlapping windows of consecutive usable segments, evenly over the tracks of a split.

@@ -1,4 +1,4 @@
-"""Continuous log-mel of any length, across the segments of the table, and crops of it."""
+"""Continuous features of any length, across the segments of the table, and crops of it."""
 
 from __future__ import annotations
 
@@ -108,46 +108,46 @@ class SpanDataset:
         """Number of frames in all spans."""
         return sum(s.segments for s in self.all) * self.dataset.feature.segment_frames
 
-    def read(
-        self, span: Span, start: int = 0, frames: int | None = None, which: int = 0
-    ) -> NDArray[np.float32]:
+    def read(self, span: Span, column: str, start: int = 0, frames: int | None = None) -> NDArray[np.float32]:
         """Features (frames, bands) of a part of a span.
 
         Args:
             span: One of `all`.
+            column: Name of a column of features, such as `log_mel`.
             start: Frames after the span's beginning.
             frames: Wanted; the rest of the span by default.
-            which: 0 for log-mel, 1 for MFCC.
         """
         size = self.dataset.feature.segment_frames
         length = span.segments * size
         frames = length - start if frames is None else frames
         require(0 <= start <= length - frames, "start", start, f"0 to {length - frames}")
         first = span.row * size + start
-        return self.dataset.frames(span.shard, which)[first : first + frames].astype(np.float32)
+        return self.dataset.frames(span.shard, column)[first : first + frames].astype(np.float32)
 
-    def sample(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Returns random crops (count, fewest_frames, n_mels)."""
-        return self._pieces(*self._sampler.sample(count, rng))
+    def sample(self, count: int, rng: np.random.Generator, column: str) -> NDArray[np.float32]:
+        """Returns random crops (count, fewest_frames, bands) of a column of features."""
+        return self.sample_columns(count, rng, [column])[column]
 
-    def evenly_spaced(self, at_most: int) -> NDArray[np.float32]:
-        """Returns crops of `fewest_frames` frames, evenly over all spans, without overlap."""
-        return self._pieces(*self._sampler.evenly_spaced(at_most))
+    def sample_columns(
+        self, count: int, rng: np.random.Generator, columns: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Returns random crops (count, fewest_frames, bands) by column, at the same positions of all."""
+        positions = self._sampler.sample(count, rng)
+        return {column: self._pieces(*positions, column) for column in columns}
+
+    def evenly_spaced(self, at_most: int, column: str) -> NDArray[np.float32]:
+        """Returns crops (n, fewest_frames, bands) of a column, evenly over all spans, without overlap."""
+        return self._pieces(*self._sampler.evenly_spaced(at_most), column)
 
     def evenly_spaced_tracks(self, at_most: int) -> NDArray[np.int64]:
         """Returns the track (n,), an index into the dataset's tracks, of each piece of `evenly_spaced`."""
         return self._track[self._sampler.evenly_spaced(at_most)[1]]
 
-    def evenly_spaced_features(self, at_most: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Log-mel (n, fewest_frames, n_mels) and MFCC (n, fewest_frames, n_mfcc) of evenly spaced pieces."""
-        positions = self._sampler.evenly_spaced(at_most)
-        return self._pieces(*positions), self._pieces(*positions, which=1)
-
     def _pieces(
-        self, positions: NDArray[np.int64], span: NDArray[np.int64], which: int = 0
+        self, positions: NDArray[np.int64], span: NDArray[np.int64], column: str
     ) -> NDArray[np.float32]:
         first = self._begins[span] + positions - self._first[span]
-        return self.dataset.pieces(self._shard[span], first, self.fewest_frames, which)
+        return self.dataset.pieces(self._shard[span], first, self.fewest_frames, column)
 
 
 def _find(dataset: Dataset, split: str, stems: Sequence[str]) -> list[Span]:

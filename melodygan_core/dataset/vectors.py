@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,30 +18,26 @@ class Statistics:
     """Mean and standard deviation of each band over the training frames.
 
     Attributes:
-        log_mel_mean: (n_mels,) natural log of magnitude.
-        log_mel_std: (n_mels,)
-        mfcc_mean: (n_mfcc,)
-        mfcc_std: (n_mfcc,)
+        mean: Column of features to (bands,).
+        std: Column of features to (bands,).
     """
 
-    log_mel_mean: NDArray[np.float32]
-    log_mel_std: NDArray[np.float32]
-    mfcc_mean: NDArray[np.float32]
-    mfcc_std: NDArray[np.float32]
+    mean: Mapping[str, NDArray[np.float32]]
+    std: Mapping[str, NDArray[np.float32]]
 
 
 def moments(
     total: NDArray[np.float64], feature: FeatureConfig
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Returns the mean and standard deviation of each band of `log_mel` and of `mfcc`.
+    """Returns the mean and standard deviation of each band of each column of features.
 
     Args:
-        total: Number of frames, at least 1; then sums and sums of squares of the mels, then of the MFCC.
-        feature: Gives the number of bands.
+        total: Number of frames, at least 1; then sums and sums of squares of one column after the other.
+        feature: Gives the columns and their number of bands.
     """
     found = {}
-    mels, mfccs = np.split(total[1:], [2 * feature.n_mels])
-    for name, part in (("log_mel", mels), ("mfcc", mfccs)):
+    ends = np.cumsum([2 * width for width in feature.columns.values()])
+    for name, part in zip(feature.columns, np.split(total[1:], ends[:-1]), strict=True):
         mean, square = part.reshape(2, -1) / total[0]
         found[name] = (mean, np.sqrt(np.maximum(square - mean**2, 0.0)))
     return found
@@ -66,8 +63,8 @@ def to_vectors(
     n, frames, _ = log_mel.shape
     require(frames % time_bins == 0, "time_bins", time_bins, f"a divisor of segment_frames = {frames}")
     parts = [
-        (log_mel - statistics.log_mel_mean) / statistics.log_mel_std,
-        (mfcc - statistics.mfcc_mean) / statistics.mfcc_std,
+        (log_mel - statistics.mean["log_mel"]) / statistics.std["log_mel"],
+        (mfcc - statistics.mean["mfcc"]) / statistics.std["mfcc"],
     ]
     binned = [p.reshape(n, time_bins, frames // time_bins, -1).mean(axis=2).reshape(n, -1) for p in parts]
     return np.concatenate(binned, axis=1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,8 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from melodygan_core.codec import Features
 from melodygan_core.dataset import Dataset, Span, SpanDataset
 from melodygan_core.errors import InputError
+from melodygan_core.features import mels_of_spectrum
+from melodygan_core.metrics import nearest_segments
 
 # Frames per bin. A copy is found wherever it begins, within half a bin.
 BIN_FRAMES = 8
@@ -23,56 +25,9 @@ MAX_QUERIES = 2048
 MAX_DATABASE_BINS = 500_000
 # Validation spans are decoded in full and their segments are then thinned out to MAX_QUERIES.
 _MAX_DECODED_QUERIES = 16 * MAX_QUERIES
-# Places per block: 32 MB of distances.
-_BLOCK = 4096
 
-# (log_mel (1, frames, n_mels), mfcc (1, frames, n_mfcc)) -> log_mel_hat (1, frames, n_mels)
-Reconstruct = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """Result of a nearest-neighbour search.
-
-    Attributes:
-        distances: Name of the query set to (n,) Euclidean distances to the nearest place of the database.
-        positions: Positions in the database that were searched.
-        comparisons: Distances that were computed.
-    """
-
-    distances: dict[str, Tensor]
-    positions: int
-    comparisons: int
-
-
-def nearest_segments(queries: Mapping[str, Tensor], database: Iterable[Tensor], size: int) -> Nearest:
-    """Finds the distance of each query segment to the nearest position of a database, exactly.
-
-    A position is every run of `size` bins: a copy does not begin where the dataset cuts its segments.
-
-    Args:
-        queries: Name to segments (n, size, n_mels).
-        database: Sequences (bins, n_mels), searched one at a time; shorter ones than `size` have no position.
-        size: Bins per segment.
-
-    Raises:
-        InputError: the database has no position.
-    """
-    flat = {name: segments.flatten(1) for name, segments in queries.items()}
-    nearest = {name: torch.full((len(segments),), torch.inf) for name, segments in flat.items()}
-    searched = 0
-    for sequence in database:
-        if len(sequence) < size:
-            continue
-        for positions in sequence.unfold(0, size, 1).split(_BLOCK):
-            # unfold puts the bins last.
-            block = positions.transpose(1, 2).flatten(1)
-            searched += len(block)
-            for name, segments in flat.items():
-                nearest[name] = torch.minimum(nearest[name], torch.cdist(segments, block).amin(dim=1))
-    if not searched:
-        raise InputError(f"the database must have a sequence of at least {size} bins, got none")
-    return Nearest(nearest, searched, searched * sum(map(len, flat.values())))
+# Columns of features, each (1, frames, bands) -> spectrum_hat (1, frames, n_bands)
+Reconstruct = Callable[[Features], Tensor]
 
 
 def choose_evenly(lengths: Sequence[int], at_most: int) -> list[tuple[int, int]]:
@@ -122,8 +77,8 @@ def memorisation(
     Args:
         dataset: What the models were trained on.
         stems: Stems of the models.
-        reconstruct: Codec: (log_mel, mfcc), both (1, frames, bands) of whole segments -> log_mel_hat.
-        generated: Log-mel (frames, n_mels) of each generated piece.
+        reconstruct: Codec: columns of features, each (1, frames, bands) of whole segments -> spectrum_hat.
+        generated: Log-mel (frames, n_mels) of each generated piece, by `features.mels_of_spectrum`.
         max_queries: Most segments of each kind, at least 1.
         max_database_bins: Most bins of training music, at least the bins of one segment.
 
@@ -181,9 +136,10 @@ class _Decoder:
 
     def __init__(self, dataset: Dataset, stems: Sequence[str], reconstruct: Reconstruct) -> None:
         self._dataset, self._stems, self._reconstruct = dataset, stems, reconstruct
+        self._mels_of_spectrum = mels_of_spectrum(dataset.feature)
         statistics = dataset.statistics(stems)
-        self._mean = torch.from_numpy(statistics.log_mel_mean)
-        self._std = torch.from_numpy(statistics.log_mel_std)
+        self._mean = torch.from_numpy(statistics.mean["log_mel"])
+        self._std = torch.from_numpy(statistics.std["log_mel"])
         self.size = -(-dataset.feature.segment_frames // BIN_FRAMES)
 
     def _spans(self, split: str) -> list[Span]:
@@ -210,8 +166,6 @@ class _Decoder:
         chosen = choose_evenly([s.segments for s in spans], max_segments)
         for index, segments in tqdm(chosen, desc=f"memorisation: {split}", unit="span"):
             part = rows.take(np.arange(first[index], first[index] + segments))
-            log_mel, mfcc = (
-                torch.from_numpy(x).flatten(0, 1)[None]
-                for x in (self._dataset.log_mel(part), self._dataset.mfcc(part))
-            )
-            yield self.binned(self._reconstruct(log_mel, mfcc)[0])
+            columns = self._dataset.columns(part, tuple(self._dataset.feature.columns))
+            spectrum = self._reconstruct({k: v.flatten(0, 1)[None] for k, v in columns.items()})[0]
+            yield self.binned(self._mels_of_spectrum(spectrum))

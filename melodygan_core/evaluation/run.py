@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from torch import Tensor
 
 from melodygan_core import metrics
 from melodygan_core.config import VERSIONS, EvaluationConfig, GenerationConfig, config_id, replace, to_dict
@@ -17,6 +18,7 @@ from melodygan_core.evaluation.music import music_figures
 from melodygan_core.evaluation.pitch import pitch_figures
 from melodygan_core.evaluation.seams import seams
 from melodygan_core.evaluation.sets import pitch_pairs, windows_of
+from melodygan_core.features import mels_of_spectrum
 from melodygan_core.generation import Piece, pieces
 from melodygan_core.pipeline import Pipeline, PipelineArtifacts
 from melodygan_core.progress import Progress, bar
@@ -116,11 +118,13 @@ def evaluate(
         for name, pairs in pitch_pairs(data, store, pipeline).items():
             found = pitch_figures(pairs, pipeline.feature.sample_rate)
             figures |= {f"{name}/{k}": v for k, v in found.items()}
+        mels_of = mels_of_spectrum(pipeline.feature)
+        log_mels = [mels_of(p.sample.decoded.spectrum[0]) for p in made]
         figures |= music_figures(data, store, pipeline.stems[0], made, config, folder)
         return {
             **figures,
-            **memorisation(data, pipeline.stems, pipeline.reconstruct, [p.sample.log_mel.T for p in made]),
-            **_seams(pipeline, made),
+            **memorisation(data, pipeline.stems, lambda f: pipeline.reconstruct(f).spectrum, log_mels),
+            **_seams(pipeline, made, log_mels),
             "table": table,
         }
 
@@ -133,11 +137,10 @@ def evaluate(
     )
 
 
-def _seams(pipeline: Pipeline, made: list[Piece]) -> dict[str, float]:
+def _seams(pipeline: Pipeline, made: list[Piece], log_mels: list[Tensor]) -> dict[str, float]:
     border = pipeline.prior.border_tokens
     if not border:
         return {}
     std = pipeline.prior.latent_std.cpu().numpy()
     latents = [p.sample.latents.numpy() / std for p in made]
-    log_mels = [p.sample.log_mel.numpy().T for p in made]
-    return seams(latents, log_mels, border, pipeline.codec.token_frames)
+    return seams(latents, [log_mel.numpy() for log_mel in log_mels], border, pipeline.codec.token_frames)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from melodygan_core import metrics
+from melodygan_core import audio, metrics
 from melodygan_core.config import EvaluationConfig
 from melodygan_core.dataset import Dataset, Rows
 from melodygan_core.features import FeatureExtractor
@@ -52,18 +52,18 @@ class _Embedder:
 
     def wav(self, wav: NDArray[np.float32], frames: int) -> NDArray[np.float64]:
         """(samples,) -> as many whole windows of `frames` as fit (n, dim)."""
-        log_mel = self._extract(torch.from_numpy(wav))[0].numpy()
+        log_mel = self._extract(torch.from_numpy(wav))["log_mel"].numpy()
         count = log_mel.shape[1] // frames
         windows = log_mel[:, : count * frames].reshape(len(log_mel), count, frames).transpose(1, 0, 2)
         return self.log_mel(windows)
 
-    def vocoded(self, log_mel: NDArray[np.float32], name: str) -> NDArray[np.float64]:
-        """(n, n_mels, frames) -> sound -> (n, dim)."""
+    def vocoded(self, spectrum: NDArray[np.float32], name: str) -> NDArray[np.float64]:
+        """Spectra (n, n_bands, frames) -> sound -> (n, dim)."""
         embedded = []
-        for start in tqdm(range(0, len(log_mel), VOCODED), desc=name, unit="batch", mininterval=1.0):
-            part = torch.from_numpy(log_mel[start : start + VOCODED])
+        for start in tqdm(range(0, len(spectrum), VOCODED), desc=name, unit="batch", mininterval=1.0):
+            part = torch.from_numpy(spectrum[start : start + VOCODED])
             for wav in self._pipeline.vocode(part, start).numpy():
-                embedded.append(self.wav(wav, log_mel.shape[2]))
+                embedded.append(self.wav(wav, spectrum.shape[2]))
         return np.concatenate(embedded)
 
 
@@ -80,22 +80,21 @@ def _rows(
 
 
 def _to_windows(segments: NDArray[np.float32], length: int, frames: int) -> NDArray[np.float32]:
-    """Segments (n * length, segment_frames, n_mels) -> windows (n, n_mels, frames)."""
+    """Segments (n * length, segment_frames, bands) -> windows (n, bands, frames)."""
     joined = segments.reshape(len(segments) // length, -1, segments.shape[2])
     return np.ascontiguousarray(joined[:, :frames].transpose(0, 2, 1))
 
 
 def reconstructed(dataset: Dataset, rows: Rows, length: int, pipeline: Pipeline) -> NDArray[np.float32]:
-    """Windows of `length` segments through the codec: (n * length, segment_frames, n_mels)."""
+    """Windows of `length` segments through the codec: (n * length, segment_frames, n_bands)."""
     size = dataset.feature.segment_frames
     out = []
     for start in range(0, len(rows), 512 * length):
         part = rows.take(np.arange(start, min(start + 512 * length, len(rows))))
-        windows = [
-            torch.from_numpy(x).reshape(-1, length * size, x.shape[2])
-            for x in (dataset.log_mel(part), dataset.mfcc(part))
-        ]
-        made = pipeline.reconstruct(windows[0], windows[1])
+        columns = dataset.columns(part, pipeline.codec.columns)
+        made = pipeline.reconstruct(
+            {name: x.reshape(-1, length * size, x.shape[2]) for name, x in columns.items()}
+        ).spectrum
         out.append(made.reshape(-1, size, made.shape[2]).numpy())
     return np.concatenate(out)
 
@@ -113,18 +112,18 @@ def windows_of(
     sets: dict[str, Windows] = {}
     for name, split in (("reference", "test"), ("real_baseline", "validation")):
         rows, length = _rows(dataset, split, pipeline.stems, config, window_s)
-        windows = _to_windows(dataset.log_mel(rows), length, frames)
+        windows = _to_windows(dataset.column(rows, "log_mel"), length, frames)
         sets[name] = Windows(embedder.log_mel(windows), rows.track[::length])
     rows, length = _rows(dataset, "validation", pipeline.stems, config, window_s)
     for name, segments in (
-        ("vocoder", dataset.log_mel(rows)),
+        ("vocoder", dataset.column(rows, dataset.feature.spectrum)),
         ("codec", reconstructed(dataset, rows, length, pipeline)),
     ):
         label = f"{name}, {window_s:g} s"
         sets[name] = Windows(
             embedder.vocoded(_to_windows(segments, length, frames), label), rows.track[::length]
         )
-    windows = [embedder.wav(piece.wav, frames) for piece in made]
+    windows = [embedder.wav(audio.to_mono(piece.wav), frames) for piece in made]
     groups = np.concatenate([np.full(len(w), i) for i, w in enumerate(windows)])
     sets["generated"] = Windows(np.concatenate(windows), groups)
     return sets
@@ -150,7 +149,7 @@ def pitch_pairs(
         originals.append(sound[start : start + frames * feature.hop_length])
     pairs = {}
     for name, segments in (
-        ("vocoder", dataset.log_mel(picked)),
+        ("vocoder", dataset.column(picked, feature.spectrum)),
         ("codec", reconstructed(dataset, picked, length, pipeline)),
     ):
         wavs = pipeline.vocode(torch.from_numpy(_to_windows(segments, length, frames))).numpy()

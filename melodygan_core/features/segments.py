@@ -85,16 +85,18 @@ def segment_loudness(
 
 
 class Sound(NamedTuple):
-    """One stem in mono at the rate of the features.
+    """One stem at the rate of the features.
 
     Attributes:
-        wav: (samples,), finite.
+        wav: (samples,) mean of the channels, finite.
+        side: (samples,) half the difference of the channels; None for one channel, or for equal ones.
         segments: Number of segments, which hold all frames.
         clipped: (segments,) share of samples at full scale in any channel, before resampling.
         not_finite: (segments,) whether a sample was NaN or infinite (zero in `wav`).
     """
 
     wav: NDArray[np.float32]
+    side: NDArray[np.float32] | None
     segments: int
     clipped: NDArray[np.float64]
     not_finite: NDArray[np.bool_]
@@ -115,11 +117,14 @@ def load(path: Path, config: FeatureConfig) -> Sound:
     # Resampling rounds off flat tops, so clipping is counted before it.
     full = np.flatnonzero((np.abs(wav) >= CLIPPED_LEVEL).any(axis=0))
     mono = audio.resample(audio.to_mono(wav), rate, config.sample_rate)
+    side = None
+    if config.channels == 2 and len(wav) == 2 and not np.array_equal(wav[0], wav[1]):
+        side = audio.resample((wav[0] - wav[1]) / 2, rate, config.sample_rate)
     segments = -(-(1 + len(mono) // config.hop_length) // config.segment_frames)
     edges = np.arange(segments + 1) * config.segment_s * rate
     lengths = np.maximum(np.diff(np.minimum(edges, wav.shape[1])), 1)
     clipped, not_finite = (np.diff(np.searchsorted(positions, edges)) for positions in (full, bad))
-    return Sound(mono, segments, clipped / lengths, not_finite > 0)
+    return Sound(mono, side, segments, clipped / lengths, not_finite > 0)
 
 
 class Levels(NamedTuple):

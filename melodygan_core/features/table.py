@@ -18,13 +18,13 @@ from melodygan_core.errors import damage_errors
 from melodygan_core.features.segments import Sound, levels
 from melodygan_core.features.spectral import FeatureExtractor
 
-__all__ = ["VERSION", "feature_id", "footer", "log_mel_of", "mfcc_of", "read", "schema", "stem_table"]
+__all__ = ["VERSION", "feature_id", "footer", "read", "schema", "stem_table", "values_of"]
 
 VERSION = VERSIONS["features"]
 
 
 def schema(config: FeatureConfig) -> pa.Schema:
-    """Returns the schema; `log_mel` and `mfcc` are frame-major: (segment_frames, bands), flattened."""
+    """Returns the schema; columns of features are frame-major: (segment_frames, values), flattened."""
     half = pa.field("element", pa.float16(), nullable=False)
     columns: dict[str, pa.DataType] = {
         "track_id": pa.string(),
@@ -36,8 +36,7 @@ def schema(config: FeatureConfig) -> pa.Schema:
         "peak_db": pa.float32(),
         "usable": pa.bool_(),
         "reason": pa.string(),
-        "log_mel": pa.list_(half, config.segment_frames * config.n_mels),
-        "mfcc": pa.list_(half, config.segment_frames * config.n_mfcc),
+        **{name: pa.list_(half, config.segment_frames * width) for name, width in config.columns.items()},
     }
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
@@ -58,8 +57,8 @@ def _rows(values: Tensor, padding: Tensor, config: FeatureConfig, segments: int)
 def stem_table(track_id: str, stem: str, sound: Sound, config: FeatureConfig) -> pa.Table:
     """Returns the rows of one stem."""
     extractor = _extractor(config)
-    log_mel, mfcc = extractor(torch.from_numpy(sound.wav))
-    silent_log_mel, silent_mfcc = extractor.silence()
+    side = None if sound.side is None else torch.from_numpy(sound.side)
+    found, silence = extractor(torch.from_numpy(sound.wav), side), extractor.silence()
     measured = levels(sound, config)
     columns = {
         "track_id": [track_id] * sound.segments,
@@ -69,10 +68,7 @@ def stem_table(track_id: str, stem: str, sound: Sound, config: FeatureConfig) ->
         **measured._asdict(),
         "usable": measured.reason == "",
     }
-    halves = {
-        "log_mel": _rows(log_mel, silent_log_mel, config, sound.segments),
-        "mfcc": _rows(mfcc, silent_mfcc, config, sound.segments),
-    }
+    halves = {name: _rows(values, silence[name], config, sound.segments) for name, values in found.items()}
     arrays = []
     for field in schema(config):
         if field.name in halves:
@@ -111,18 +107,19 @@ def read(path: Path, columns: list[str] | None = None) -> pa.Table:
         return pq.ParquetFile(path).read(columns).combine_chunks()
 
 
-def log_mel_of(table: pa.Table, config: FeatureConfig) -> NDArray[np.float16]:
-    """Returns (rows, segment_frames, n_mels) natural-log magnitudes, a view if the table is one chunk."""
-    return _matrix(table, "log_mel", config.segment_frames, config.n_mels)
+def values_of(table: pa.Table, config: FeatureConfig, column: str) -> NDArray[np.float16]:
+    """Returns a column of features (rows, segment_frames, values), a view if the table is one chunk.
 
+    Args:
+        table: Rows of a feature table or a shard.
+        config: How they were made.
+        column: A name of `config.columns`.
 
-def mfcc_of(table: pa.Table, config: FeatureConfig) -> NDArray[np.float16]:
-    """Returns (rows, segment_frames, n_mfcc) cepstral coefficients, a view if the table is one chunk."""
-    return _matrix(table, "mfcc", config.segment_frames, config.n_mfcc)
-
-
-def _matrix(table: pa.Table, column: str, frames: int, bands: int) -> NDArray[np.float16]:
+    Raises:
+        InputError: the column has another width.
+    """
     width = table.schema.field(column).type.list_size
+    frames, bands = config.segment_frames, config.columns[column]
     require(width == frames * bands, f"{column} width", width, f"{frames * bands} as in the config")
     chunked = table[column]
     # combine_chunks copies even a single chunk.

@@ -44,7 +44,7 @@ def _write(
     """Writes one row group per stem, and `facts` and the summary to the footer; returns the summary."""
     unusable: Counter[str] = Counter()
     summary: dict[str, Any] = {"segments": 0}
-    split = ["start_s", "loudness_lufs", "peak_db", "log_mel.list.element", "mfcc.list.element"]
+    split = ["start_s", "loudness_lufs", "peak_db", *(f"{name}.list.element" for name in config.columns)]
     with pq.ParquetWriter(
         path,
         schema(config).with_metadata(facts),

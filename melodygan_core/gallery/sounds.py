@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from melodygan_core import audio
 from melodygan_core.audio import plots
+from melodygan_core.codec import Features
 from melodygan_core.config import STEMS
 from melodygan_core.dataset import Dataset, Rows
 from melodygan_core.pipeline import Pipeline, PipelineArtifacts, load_vocoder
@@ -87,27 +87,27 @@ def _excerpt(store: Store, dataset: Dataset, track_id: str, stem: str, start_s: 
     return wav[:, first : first + round(EXAMPLE_S * sample_rate)], sample_rate
 
 
-def _features(dataset: Dataset, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Consecutive rows as one piece of log-mel (1, frames, n_mels) and MFCC (1, frames, n_mfcc)."""
-    parts = (dataset.log_mel(rows), dataset.mfcc(rows))
-    log_mel, mfcc = (torch.from_numpy(x).flatten(0, 1)[None] for x in parts)
-    return log_mel, mfcc
+def _features(dataset: Dataset, rows: Rows) -> dict[str, Tensor]:
+    """Consecutive rows as one piece: every column of features (1, frames, bands)."""
+    columns = dataset.columns(rows, tuple(dataset.feature.columns))
+    return {name: x.flatten(0, 1)[None] for name, x in columns.items()}
 
 
-def _chains(
-    entries: Sequence[GalleryEntry], store: Store
-) -> list[tuple[str, Callable[[Tensor, Tensor], Tensor]]]:
-    """Label and (log_mel, mfcc) -> wav: vocoders on the true log-mel, then each pipeline's codec."""
+def _chains(entries: Sequence[GalleryEntry], store: Store) -> list[tuple[str, Callable[[Features], Tensor]]]:
+    """Label and features -> wav: vocoders on the true spectrum, then each pipeline's codec."""
     pipelines = [entry.open(store) for entry in entries]
     first = pipelines[0]
     griffin_lim = load_vocoder(
         "griffin_lim", first.feature, None, entries[0].pipeline.griffin_lim, first.device
     )
-    chains: list[tuple[str, Callable[[Tensor, Tensor], Tensor]]] = [
-        ("true mel, Griffin-Lim", lambda log_mel, mfcc: griffin_lim(log_mel.transpose(1, 2), 0))
-    ]
+    spectrum = first.feature.spectrum
+
+    def mono(vocode: Callable[[Tensor, int], Tensor]) -> Callable[[Features], Tensor]:
+        return lambda features: vocode(features[spectrum].transpose(1, 2), 0)[:, None]
+
+    chains: list[tuple[str, Callable[[Features], Tensor]]] = [("true spectrum, Griffin-Lim", mono(griffin_lim))]
     if entries[0].pipeline.vocoder_kind != "griffin_lim":
-        chains.append(("true mel, vocoder", lambda log_mel, mfcc: first.vocode(log_mel.transpose(1, 2))))
+        chains.append(("true spectrum, vocoder", mono(first.vocode)))
     codecs: set[str] = set()
     for entry, pipeline in zip(entries, pipelines, strict=True):
         codec = entry.pipeline.codec.group
@@ -115,8 +115,8 @@ def _chains(
             continue
         codecs.add(codec)
 
-        def through(log_mel: Tensor, mfcc: Tensor, pipeline: Pipeline = pipeline) -> Tensor:
-            return pipeline.vocode(pipeline.reconstruct(log_mel, mfcc).transpose(1, 2))
+        def through(features: Features, pipeline: Pipeline = pipeline) -> Tensor:
+            return pipeline.sound(pipeline.reconstruct(features))
 
         chains.append((f"{codec} codec, vocoder", through))
     return chains
@@ -140,7 +140,7 @@ def examples(
         wav, sample_rate = _excerpt(store, dataset, track_id, stem, start_s)
         sounds = [out.sound(f"{track_id}-real", "real", wav, sample_rate)]
         for k, (label, chain) in enumerate(chains):
-            made = chain(*_features(dataset, part))[0].numpy()
+            made = chain(_features(dataset, part))[0].numpy()
             made = made * np.float32(min(1.0, 0.99 / max(1e-9, float(np.abs(made).max()))))
             sounds.append(out.sound(f"{track_id}-chain-{k}", label, made, feature.sample_rate))
         tracks.append({"title": facts["title"], "licence": facts["licence"] or "unknown", "sounds": sounds})

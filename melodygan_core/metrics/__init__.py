@@ -23,6 +23,7 @@ from melodygan_core.metrics.kernel_distance import (
     median_distance,
     too_few_groups,
 )
+from melodygan_core.metrics.nearest import Nearest, nearest_segments
 
 __all__ = [
     "BAND_GROUPS",
@@ -36,6 +37,7 @@ __all__ = [
     "SPREAD_SCALE",
     "Embeddings",
     "KadSums",
+    "Nearest",
     "bootstrap_by_group",
     "density_coverage",
     "embed",
@@ -47,5 +49,6 @@ __all__ = [
     "kad_sums",
     "mean_distance",
     "median_distance",
+    "nearest_segments",
     "too_few_groups",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,9 @@ class Prior(nn.Module, ABC):
         config: The prior's config.
         space: Statistics and conditions of the latents.
     """
+
+    # What it can do besides `sample`; see prior.EditingPrior. The registry names the same.
+    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     latent_mean: Tensor
     latent_std: Tensor

@@ -50,3 +50,10 @@ class Conditions:
         if not self.names:
             return None
         return torch.tensor([self._index[r][rng.integers(len(self._index[r]))] for r in rows.tolist()])
+
+    def first(self, rows: NDArray[np.int64]) -> Tensor | None:
+        """The first condition of each row, of any split; their number stands for none that is known."""
+        if not self.names:
+            return None
+        known = [[self.names.index(c) for c in self.of_row[r] if c in self.names] for r in rows.tolist()]
+        return torch.tensor([found[0] if found else len(self.names) for found in known])

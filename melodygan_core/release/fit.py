@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from melodygan_core.config import FeatureConfig, GenerationConfig, from_dict, require, to_dict
+from melodygan_core.config import FeatureConfig, GenerationConfig, from_dict, require, stored_features, to_dict
 from melodygan_core.config.registry import codec_component, prior_component
 from melodygan_core.training.checkpoint import config_errors, load_config
 
@@ -25,7 +25,7 @@ def check_parts(paths: Mapping[str, Path], vocoder: str, generation: GenerationC
     stored = load_config(paths["codec"], "codec", "config", "feature")
     with config_errors(paths["codec"]):
         codec = from_dict(codec_component(stored["codec"]).config, stored["config"])
-        feature = from_dict(FeatureConfig, stored["feature"])
+        feature = stored_features(stored["feature"])
     described = load_config(paths["prior"], "codec", "prior", "config", "conditions", "mean", "std")
     with config_errors(paths["prior"]):
         from_dict(prior_component(described["codec"], described["prior"]).config, described["config"])
@@ -53,7 +53,7 @@ def _check_vocoder(folder: Path, feature: FeatureConfig) -> None:
     """The vocoder was trained on the codec's features."""
     stored = load_config(folder, "config", "feature")
     with config_errors(folder):
-        own = to_dict(from_dict(FeatureConfig, stored["feature"]))
+        own = to_dict(stored_features(stored["feature"]))
     for name, value in to_dict(feature).items():
         # The number of processes shapes nothing.
         if name != "workers":

@@ -13,7 +13,7 @@ from melodygan_core import vocoder as vocoders
 from melodygan_core.codec import Codec
 from melodygan_core.config import require, to_dict
 from melodygan_core.prior import Prior
-from melodygan_core.release.manifest import MAX_BYTES, Component, Manifest, checked_provenance
+from melodygan_core.release.manifest import MAX_BYTES, NO_REFINER, Component, Manifest, checked_provenance
 from melodygan_core.training.checkpoint import config_errors, load_config
 from melodygan_core.vocoder import NeuralVocoder
 
@@ -52,6 +52,7 @@ def read(folder: Path) -> Manifest:
             components={
                 "codec": Component(codec, "autoencoder", ""),
                 "prior": Component(f"{codec}/gan", "gan", ""),
+                "refiner": NO_REFINER,
                 "vocoder": Component(kind, "vocoder", ""),
             },
             models=dict(provenance.models),

@@ -90,7 +90,9 @@ def load(folder: Path, vocoder: str = "", device: str = "auto") -> Release:
     if old:
         codec, prior = legacy.load_codec(paths["codec"], where), legacy.load_prior(paths["prior"], where)
     else:
-        codec, prior = codecs.load(paths["codec"], where), priors.load(paths["prior"], where)
+        refiner = paths["refiner"] if described.components["refiner"].path else None
+        codec = codecs.load_refined(paths["codec"], refiner, where)
+        prior = priors.load(paths["prior"], where)
 
     def sound(feature: FeatureConfig) -> Vocoder:
         if kind == "neural" and old:

@@ -21,8 +21,12 @@ FILE = "manifest.json"
 # Written for people; who passes a release on may edit it.
 CARD = "MODEL_CARD.md"
 # Raised when an older version could not read the folder any more.
-FORMAT = 2
-COMPONENTS = ("codec", "prior", "vocoder")
+FORMAT = 3
+COMPONENTS = ("codec", "refiner", "prior", "vocoder")
+# Components that may have no weights.
+_OPTIONAL = ("refiner", "vocoder")
+# Releases of format 2 have no refiner.
+_FORMATS = (2, FORMAT)
 # A release of 100,000 tracks has a manifest of some 30 MB.
 MAX_BYTES = 64_000_000
 _LONGEST, _NAMED = 1000, 5
@@ -51,14 +55,18 @@ class Component:
     """One part of a release.
 
     Attributes:
-        kind: Name of the codec, of the prior (its codec's name, a slash, its own) or of the vocoder.
-        path: Its folder in the release; empty for a vocoder without weights.
+        kind: Name of the codec, of the prior (its codec's name, a slash, its own) or of the vocoder; `flow` or
+            `none` for the refiner.
+        path: Its folder in the release; empty for a vocoder without weights, and for no refiner.
         sha256: Hash over the names and hashes of the folder's files.
     """
 
     kind: str
     path: str
     sha256: str
+
+
+NO_REFINER = Component("none", "", "")
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Manifest:
     Attributes:
         pipeline: Name of the pipeline.
         version: Of the release.
-        components: `codec`, `prior` and `vocoder`.
+        components: `codec`, `refiner`, `prior` and `vocoder`.
         models: Asset name of each checkpoint to its version.
         sources: Training tracks with licences and rights.
         generation: How sound is made unless the user chooses otherwise, as plain JSON.
@@ -154,7 +162,7 @@ def read(folder: Path) -> Manifest:
             changed.
     """
     stored = load_config(folder, *_KEYS, file=FILE, max_bytes=MAX_BYTES)
-    require(stored["format"] == FORMAT, f"format of {folder / FILE}", stored["format"], str(FORMAT))
+    require(stored["format"] in _FORMATS, f"format of {folder / FILE}", stored["format"], "2 or 3")
     provenance = checked_provenance(folder / FILE, stored)
     require(
         _are_figures(stored["evaluation"]),
@@ -163,7 +171,12 @@ def read(folder: Path) -> Manifest:
         "names with their figures, each a number or text",
     )
     try:
-        components = {name: Component(**stored["components"][name]) for name in COMPONENTS}
+        described = (
+            {"refiner": vars(NO_REFINER), **stored["components"]}
+            if stored["format"] == 2
+            else stored["components"]
+        )
+        components = {name: Component(**described[name]) for name in COMPONENTS}
         manifest = Manifest(
             pipeline=provenance.pipeline,
             version=provenance.version,
@@ -185,7 +198,7 @@ def _check(folder: Path, name: str, part: Component) -> None:
     for key, value in vars(part).items():
         require(isinstance(value, str), f"{key} of {name}", value, "text")
     if not part.path:
-        require(name == "vocoder", f"path of {name}", part.path, "a folder of the release")
+        require(name in _OPTIONAL, f"path of {name}", part.path, "a folder of the release")
         return
     # The path comes from a stranger: it names a folder directly in the release.
     plain = part.path not in (".", "..") and "/" not in part.path

@@ -92,7 +92,8 @@ def publish(
 
 def _components(artifacts: PipelineArtifacts, folder: Path) -> dict[str, Component]:
     codec, prior = artifacts.codec.group, artifacts.prior.name.removesuffix("_checkpoint")
-    kinds = {"codec": codec, "prior": prior, "vocoder": artifacts.vocoder_kind}
+    refiner = "none" if artifacts.refiner is None else "flow"
+    kinds = {"codec": codec, "refiner": refiner, "prior": prior, "vocoder": artifacts.vocoder_kind}
     found = {}
     for part, kind in kinds.items():
         there = part in artifacts.parts

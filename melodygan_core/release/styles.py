@@ -156,7 +156,7 @@ def _evenly_spaced(items: Sequence[Any], at_most: int) -> list[Any]:
 def _middle(spans: SpanDataset, span: Span) -> Tensor:
     span_frames = span.segments * spans.dataset.feature.segment_frames
     frames = min(span_frames, _FRAMES)
-    return torch.from_numpy(spans.read(span, (span_frames - frames) // 2, frames))
+    return torch.from_numpy(spans.read(span, "log_mel", (span_frames - frames) // 2, frames))
 
 
 def _pooled(styles: Sequence[Style]) -> Style:

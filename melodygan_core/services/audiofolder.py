@@ -28,6 +28,12 @@ OWN_COLUMNS = (
     "onset_correlation",
 )
 
+# What a variation has of its source, by method.
+_PRESERVED = {
+    "eq": "the length, the notes and the onsets of its source, and another timbre and level.",
+    "flow": "the length of its source, and is made anew: the nearer to it, the lower the strength.",
+}
+
 
 def table_of(rows: Sequence[dict[str, Any]]) -> str:
     """`metadata.csv`: the name of the file, its labels, where it comes from."""
@@ -43,6 +49,7 @@ def card_of(
     release: Release,
     dataset: Path,
     config: AugmentConfig,
+    method: str,
     items: Sequence[Labelled],
     rows: Sequence[dict[str, Any]],
 ) -> str:
@@ -60,8 +67,10 @@ tags:
 
 # Variations of {escape_markdown(dataset.resolve().name)}
 
-{len(rows)} variations of {len({row["source_file"] for row in rows})} sounds, made by MelodyGAN: each has the
-labels, the length, the notes and the onsets of its source, and another timbre and level. `metadata.csv` names
+{len(rows)} variations of {
+        len({row["source_file"] for row in rows})
+    } sounds, made by MelodyGAN: each has the labels,
+{_PRESERVED[method]} `metadata.csv` names
 the source of each; the sources are not in here. Mono, {release.pipeline.feature.sample_rate} Hz.
 
 ```python
@@ -71,6 +80,7 @@ datasets.load_dataset("audiofolder", data_dir="...")
 | | |
 |---|---|
 | release | {release.pipeline.name} {release.version} |
+| method | {method} |
 | copies of each, strength, seed | {config.copies}, {config.strength:g}, {config.seed} |
 | mean chroma correlation with the source | {means["chroma_correlation"]:.3f} |
 | mean onset correlation with the source | {means["onset_correlation"]:.3f} |

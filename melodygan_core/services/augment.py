@@ -18,9 +18,12 @@ from torch.nn import functional as F
 
 from melodygan_core import audio
 from melodygan_core.config import AugmentConfig, to_dict
+from melodygan_core.config.use import MOST_NOISE
 from melodygan_core.errors import InputError
+from melodygan_core.features import mels_of_spectrum
 from melodygan_core.generation import check_sound
 from melodygan_core.pipeline import Pipeline
+from melodygan_core.prior import editing
 from melodygan_core.progress import Progress, tracked
 from melodygan_core.release import Release, styles
 from melodygan_core.services.audiofolder import OWN_COLUMNS, card_of, table_of
@@ -29,6 +32,7 @@ from melodygan_core.services.labelled import Labelled, check_labelled, read_labe
 from melodygan_core.services.output import STATE
 from melodygan_core.services.sound import Samples, encode_sound, filtered, load_sound, log_mel_of
 from melodygan_core.services.transfer import gain_towards
+from melodygan_core.services.variations import varied_wav
 from melodygan_core.storage import dump_json, replacing, sha256_of
 
 # At strength 1: standard deviation of the noise on the latents, in those of each latent; tokens between two of
@@ -76,15 +80,16 @@ def augment(
         Rows in the order of the set. A sound that cannot be read is reported; the rest continue.
 
     Raises:
-        InputError: no sound in the set, a folder with something else in it, or one
-            that another call is filling.
+        InputError: no sound in the set, a method that the release has not, a folder with something else in it,
+            or one that another call is filling.
     """
+    method = method_of(release.pipeline, config)
     check_labelled(dataset, out)
     items = read_labelled(dataset, config.licence, config.rights)
-    _claim(out, release, config)
+    _claim(out, release, config, method)
     try:
         with FileLock(out / STATE / "lock", timeout=0):
-            return _fill(release, dataset, items, out, config, progress)
+            return _fill(release, dataset, items, out, config, method, progress)
     except Timeout as error:
         raise InputError(f"out must be a folder that no other call is filling, got {str(out)!r}") from error
 
@@ -95,6 +100,7 @@ def _fill(
     items: Sequence[Labelled],
     out: Path,
     config: AugmentConfig,
+    method: str,
     progress: Progress | None,
 ) -> Augmented:
     # What a killed run was writing; `datasets` does not look at hidden files, a person might.
@@ -103,7 +109,7 @@ def _fill(
     names = _names(items)
     failed: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
-    work = _Work(release, out, config, items, failed)
+    work = _Work(release, out, config, method, items, failed)
     made = 0
     variations = [
         (item, f"{name}.{copy:02d}", copy)
@@ -119,8 +125,34 @@ def _fill(
     with replacing(out / "metadata.csv") as temporary:
         temporary.write_text(table_of(rows), "utf-8")
     with replacing(out / "README.md") as temporary:
-        temporary.write_text(card_of(release, dataset, config, items, rows), "utf-8")
+        temporary.write_text(card_of(release, dataset, config, method, items, rows), "utf-8")
     return Augmented(rows, made, failed)
+
+
+def method_of(pipeline: Pipeline, config: AugmentConfig) -> str:
+    """`eq` or `flow`: which of them varies with a release.
+
+    Raises:
+        InputError: `flow` is asked for, and the prior cannot vary.
+    """
+    if config.method == "flow":
+        editing(pipeline.prior, "vary")
+    can = "vary" in pipeline.prior.capabilities
+    return "flow" if can and config.method != "eq" else "eq"
+
+
+def flow_variation(pipeline: Pipeline, wav: Samples, strength: float, rng: np.random.Generator) -> Samples:
+    """A sound made anew from a mixture of its latents and noise, at its loudness.
+
+    Args:
+        pipeline: Of a prior that can vary.
+        wav: (channels, samples) at the models' rate.
+        strength: 0 to 1; 1 is MOST_NOISE of noise.
+        rng: Decides everything that is random.
+    """
+    made = varied_wav(pipeline, wav, MOST_NOISE * strength, int(rng.integers(2**62)))
+    rate = pipeline.feature.sample_rate
+    return audio.normalise_loudness(made, rate, audio.loudness_lufs(wav, rate), _FULL_SCALE_DB)
 
 
 def variation(
@@ -132,7 +164,7 @@ def variation(
 
     Args:
         pipeline: Its codec moves the sound in the latent space.
-        wav: (samples,) at the models' rate.
+        wav: (channels, samples) at the models' rate.
         other: Of another sound with the same label, if there is one.
         strength: 0 to 1.
         rng: Decides everything that is random.
@@ -143,10 +175,12 @@ def variation(
     log_mel = log_mel_of(wav, pipeline.feature)
     latents, frames = encode_sound(pipeline, wav)
     offset = strength * _NOISE * latents.std(dim=1, correction=0) * _slow_noise(latents.shape, rng)
-    moved = pipeline.decode(pipeline.codec.clamp(latents + offset)) - pipeline.decode(latents)
+    mels_of = mels_of_spectrum(pipeline.feature)
+    decoded = (pipeline.decode(z) for z in (pipeline.codec.clamp(latents + offset), latents))
+    moved, unmoved = (mels_of(part.spectrum) for part in decoded)
     # A decoder that was trained on little exaggerates: the change is bounded.
     bound = strength * _NOISE_DB / 20 * np.log(10)
-    gain = styles.smoothed(moved[0, :frames], styles.LEVEL_BANDS).clamp(-bound, bound)
+    gain = styles.smoothed((moved - unmoved)[0, :frames], styles.LEVEL_BANDS).clamp(-bound, bound)
     lean = strength * float(rng.uniform(0.3, 1.0))
     if other is not None:
         gain = gain + lean * gain_towards(log_mel, other, pipeline.feature)
@@ -172,6 +206,7 @@ class _Work:
         release: Its models make them.
         out: Where to.
         config: How far.
+        method: `eq` or `flow`.
         items: All sounds of the set.
         failed: Name of a sound to why it cannot be used; filled.
     """
@@ -181,10 +216,12 @@ class _Work:
         release: Release,
         out: Path,
         config: AugmentConfig,
+        method: str,
         items: Sequence[Labelled],
         failed: dict[str, str],
     ) -> None:
         self.release, self.out, self.config, self.failed = release, out, config, failed
+        self.method = method
         self._groups: dict[tuple[str, ...], list[Labelled]] = {}
         for item in items:
             self._groups.setdefault(item.group, []).append(item)
@@ -220,8 +257,11 @@ class _Work:
         # Of this sound and this copy alone, whatever else is in the set.
         key = hashlib.sha256(item.name.encode("utf-8", "surrogatepass")).digest()
         rng = np.random.default_rng([config.seed, copy, *key[:16]])
-        other = self._other(item, rng)
-        made = variation(self.release.pipeline, wav, other, config.strength, rng)
+        if self.method == "flow":
+            made = flow_variation(self.release.pipeline, wav, config.strength, rng)
+        else:
+            other = self._other(item, rng)
+            made = variation(self.release.pipeline, wav, other, config.strength, rng)
         check_sound(made, f"copy {copy} of {item.name} with seed {config.seed}", silence=True)
         with replacing(file) as temporary:
             audio.write_wav(temporary, made, feature.sample_rate)
@@ -270,15 +310,17 @@ def _names(items: Sequence[Labelled]) -> list[str]:
     ]
 
 
-def _claim(out: Path, release: Release, config: AugmentConfig) -> None:
+def _claim(out: Path, release: Release, config: AugmentConfig, method: str) -> None:
     """Makes the folder, or checks that it holds what the same settings made."""
     settings = {
         "release": release.version,
         **{k: v for k, v in to_dict(config).items() if k in ("seed", "strength")},
+        "method": method,
     }
     file = out / STATE / "settings.json"
     if file.is_file():
-        found = json.loads(file.read_text("utf-8"))
+        # Folders of earlier versions name no method: there was one.
+        found = {"method": "eq", **json.loads(file.read_text("utf-8"))}
         if found != settings:
             raise InputError(
                 f"out must be a new folder or one made with the same settings {settings}, "

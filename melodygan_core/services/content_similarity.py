@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from melodygan_core.audio import to_mono
 from melodygan_core.config import FeatureConfig
 from melodygan_core.services.sound import Samples
 
@@ -23,8 +24,8 @@ def content_similarity(content: Samples, wav: Samples, feature: FeatureConfig) -
     comes to about -0.1, the same music through Griffin-Lim of 80 mel bands to 0.9.
 
     Args:
-        content: (samples,)
-        wav: (samples,)
+        content: (channels, samples)
+        wav: (channels, samples)
         feature: Rate and hop.
 
     Returns:
@@ -35,7 +36,7 @@ def content_similarity(content: Samples, wav: Samples, feature: FeatureConfig) -
     import librosa
 
     common: dict[str, Any] = {"sr": feature.sample_rate, "hop_length": feature.hop_length}
-    padded = [np.pad(w, (0, max(0, _N_FFT - len(w)))) for w in (content, wav)]
+    padded = [np.pad(w, (0, max(0, _N_FFT - len(w)))) for w in map(to_mono, (content, wav))]
     spectra = [np.abs(librosa.stft(w, n_fft=_N_FFT, hop_length=feature.hop_length)) for w in padded]
     chroma = [_chroma(s, common) for s in spectra]
     level = spectra[0].max(axis=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from melodygan_core.codec import Decoded
 from melodygan_core.config import InterpolateConfig
 from melodygan_core.pipeline import Pipeline
 from melodygan_core.progress import Progress
@@ -33,30 +34,30 @@ def interpolate_wavs(pipeline: Pipeline, first: Samples, second: Samples, steps:
 
     Args:
         pipeline: On its device.
-        first: (samples,) at the pipeline's rate.
-        second: (samples,); the longer one is cut.
+        first: (channels, samples) at the pipeline's rate.
+        second: (channels, samples); the longer one is cut.
         steps: Number of sounds, at least 2; the first and the last are the reconstructions of the two.
     """
-    samples = min(len(first), len(second))
-    (a, frames), (b, _) = (encode_sound(pipeline, wav[:samples]) for wav in (first, second))
+    samples = min(first.shape[1], second.shape[1])
+    (a, frames), (b, _) = (encode_sound(pipeline, wav[:, :samples]) for wav in (first, second))
 
-    def between(share: float) -> Tensor:
-        return pipeline.decode(torch.lerp(a, b, share))[0, :frames]
+    def between(share: float) -> Decoded:
+        return pipeline.decode(torch.lerp(a, b, share)).frames(slice(frames))
 
-    level, last_level = (_level(between(share)) for share in (0.0, 1.0))
+    level, last_level = (_level(between(share).spectrum) for share in (0.0, 1.0))
 
     def one(k: int) -> Samples:
         share = k / (steps - 1)
         made = between(share)
-        gain = torch.lerp(level, last_level, share) - _level(made)
-        return vocode(pipeline, made + gain, samples)
+        gain = torch.lerp(level, last_level, share) - _level(made.spectrum)
+        return vocode(pipeline, made._replace(spectrum=made.spectrum + gain), samples)
 
     return (one(k) for k in range(steps))
 
 
-def _level(log_mel: Tensor) -> Tensor:
-    """Half the log of the mean power of (frames, n_mels), natural log of magnitude."""
-    return 0.5 * (torch.logsumexp(2 * log_mel.flatten(), 0) - math.log(log_mel.numel()))
+def _level(spectrum: Tensor) -> Tensor:
+    """Half the log of the mean power of (1, frames, n_bands), natural log of magnitude."""
+    return 0.5 * (torch.logsumexp(2 * spectrum.flatten(), 0) - math.log(spectrum.numel()))
 
 
 def interpolate(
@@ -84,13 +85,13 @@ def interpolate(
         load_sound(path, release.pipeline.feature, name)
         for path, name in zip(paths, ("first", "second"), strict=True)
     ]
-    samples = min(map(len, wavs))
+    samples = min(wav.shape[1] for wav in wavs)
 
     def make() -> Iterator[MadeSound]:
         for k, wav in enumerate(interpolate_wavs(release.pipeline, wavs[0], wavs[1], steps)):
             share = k / (steps - 1)
             # As loud as the end that it is nearer to.
-            like = (wavs[0] if share < 0.5 else wavs[1])[:samples]
+            like = (wavs[0] if share < 0.5 else wavs[1])[:, :samples]
             yield MadeSound(f"interpolation-{k:02d}", wav, like, {"share_of_second": share})
 
     facts = {"service": "interpolate", "inputs": [describe_input(path) for path in paths]}

@@ -28,10 +28,10 @@ def reconstruct_wav(pipeline: Pipeline, wav: Samples) -> Samples:
 
     Args:
         pipeline: On its device.
-        wav: (samples,) at the pipeline's rate.
+        wav: (channels, samples) at the pipeline's rate.
     """
     latents, frames = encode_sound(pipeline, wav)
-    return vocode(pipeline, pipeline.decode(latents)[0, :frames], len(wav))
+    return vocode(pipeline, pipeline.decode(latents).frames(slice(frames)), wav.shape[1])
 
 
 def reconstruct(

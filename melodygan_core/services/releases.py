@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from melodygan_core.config import require
+from melodygan_core.config.registry import prior_component, prior_names, require_capability
 from melodygan_core.storage import ARTIFACT_FILE, Store
 
 if TYPE_CHECKING:
@@ -86,6 +87,20 @@ def check_condition(name: str, condition: str) -> None:
     if isinstance(conditions, list):
         known = ", ".join(map(str, conditions)) or "empty: this model was trained without conditions"
         require(condition in conditions, "condition", condition, known)
+
+
+def check_capability(name: str, capability: str) -> None:
+    """Checks that the prior of a local release can do something; loads no model.
+
+    What cannot be read is left to `open_release`.
+
+    Raises:
+        InputError: it cannot; the message names the pipelines that can.
+    """
+    components = _object(_object(_read(Path(name) / MANIFEST)).get("components"))
+    codec, _, prior = str(_object(components.get("prior")).get("kind")).partition("/")
+    if (codec, prior) in prior_names():
+        require_capability(prior_component(codec, prior).capabilities, capability)
 
 
 def check_style_tag(name: str, tag: str) -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from melodygan_core import audio
 from melodygan_core.catalogue.tracks import slug
+from melodygan_core.codec import Decoded
 from melodygan_core.config import DownloadConfig, FeatureConfig, require
 from melodygan_core.errors import InputError, TrackError
 from melodygan_core.features import FeatureExtractor, mel_filterbank
@@ -26,6 +27,7 @@ from melodygan_core.sandbox import decoder
 from melodygan_core.services.output import ServiceResult, SoundFile, output_folder
 from melodygan_core.storage import dump_json, replacing, sha256_of
 
+# Sound at the rate of a pipeline: (channels, samples), one or two channels as its features have.
 Samples = NDArray[np.float32]
 
 MIN_S, MAX_S = 0.5, 1200.0
@@ -36,7 +38,7 @@ _MOST_DB = 20.0
 
 
 def load_sound(path: Path, feature: FeatureConfig, name: str = "sound") -> Samples:
-    """A sound or video file as mono (samples,) at the features' rate.
+    """A sound or video file (channels, samples) at the features' rate, with the features' number of channels.
 
     It is decoded in a child with limits, because files may come from strangers; a playlist is refused.
 
@@ -56,39 +58,50 @@ def load_sound(path: Path, feature: FeatureConfig, name: str = "sound") -> Sampl
         except TrackError as error:
             raise InputError(f"{path}: {error}") from error
         stereo = np.fromfile(raw, dtype="<f4").reshape(-1, decoder.CHANNELS)
-    mono = np.nan_to_num(stereo, nan=0.0, posinf=0.0, neginf=0.0).mean(axis=1, dtype=np.float32)
-    length_s = len(mono) / config.sample_rate
+    wav = np.ascontiguousarray(np.nan_to_num(stereo, nan=0.0, posinf=0.0, neginf=0.0).T)
+    if feature.channels == 1:
+        wav = audio.to_mono(wav)[None]
+    length_s = wav.shape[1] / config.sample_rate
     require(
         MIN_S <= length_s <= MAX_S,
         f"the length of {path}",
         f"{length_s:.2f} s",
         f"{MIN_S:g} to {MAX_S:g} s",
     )
-    return audio.resample(mono, config.sample_rate, feature.sample_rate)
+    return audio.resample(wav, config.sample_rate, feature.sample_rate)
 
 
 def log_mel_of(wav: Samples, feature: FeatureConfig) -> Tensor:
-    """(samples,) -> (frames, n_mels), natural log of magnitude."""
-    return FeatureExtractor(feature)(torch.from_numpy(wav))[0].T
+    """(channels, samples) -> (frames, n_mels), natural log of magnitude."""
+    return features_of(audio.to_mono(wav)[None], feature)["log_mel"].T
+
+
+def features_of(wav: Samples, feature: FeatureConfig) -> dict[str, Tensor]:
+    """(channels, samples) -> every column of features (values, frames)."""
+    mid, side = torch.from_numpy(audio.to_mono(wav)), None
+    if len(wav) == 2 and not np.array_equal(wav[0], wav[1]):
+        side = torch.from_numpy((wav[0] - wav[1]) / 2)
+    return FeatureExtractor(feature)(mid, side)
 
 
 def encode_sound(pipeline: Pipeline, wav: Samples) -> tuple[Tensor, int]:
-    """(samples,) at the pipeline's rate -> latents (1, tokens, latent_dim), and the frames of the sound.
+    """(channels, samples) -> latents (1, tokens, latent_dim), and the frames of the sound.
 
     The last token is filled with silence.
     """
     feature, size = pipeline.feature, pipeline.codec.token_frames
-    frames = len(wav) // feature.hop_length + 1
+    samples = wav.shape[1]
+    frames = samples // feature.hop_length + 1
     padded_frames = -(-frames // size) * size
-    padded = np.pad(wav, (0, (padded_frames - 1) * feature.hop_length - len(wav) + feature.hop_length - 1))
-    log_mel, mfcc = (x.T[None, :padded_frames] for x in FeatureExtractor(feature)(torch.from_numpy(padded)))
-    return pipeline.encode(log_mel, mfcc), frames
+    missing = padded_frames * feature.hop_length - 1 - samples
+    found = features_of(np.pad(wav, ((0, 0), (0, missing))), feature)
+    return pipeline.encode({name: x.T[None, :padded_frames] for name, x in found.items()}), frames
 
 
-def vocode(pipeline: Pipeline, log_mel: Tensor, samples: int) -> Samples:
-    """Log-mel (frames, n_mels) through the vocoder -> (samples,)."""
-    wav = pipeline.vocode(log_mel.T[None].contiguous())[0].numpy()
-    return np.pad(wav, (0, max(0, samples - len(wav))))[:samples]
+def vocode(pipeline: Pipeline, decoded: Decoded, samples: int) -> Samples:
+    """Decoded frames (1, frames, ...) through the vocoder -> (channels, samples)."""
+    wav = pipeline.sound(decoded)[0].numpy()
+    return np.pad(wav, ((0, 0), (0, max(0, samples - wav.shape[1]))))[:, :samples]
 
 
 def safe_name(path: Path) -> str:
@@ -106,14 +119,14 @@ class MadeSound(NamedTuple):
 
     Attributes:
         name: Of the file, without suffix.
-        wav: (samples,) at the pipeline's rate.
-        like: (samples,) of the sound whose loudness it gets.
+        wav: (channels, samples) at the pipeline's rate.
+        like: (channels, samples) of the sound whose loudness it gets; None for a level that stays.
         figures: What the service measured of it.
     """
 
     name: str
     wav: Samples
-    like: Samples
+    like: Samples | None
     figures: dict[str, float]
 
 
@@ -136,7 +149,7 @@ def write_sounds(
         facts: What the provenance of each says of the call; `service` is its name.
         out: A new or empty folder.
         overwrite: Replace a folder that holds something.
-        progress: Called at the start and after every sound.
+        progress: Called at the start and after every sound; None where the making of a sound reports its parts.
 
     Raises:
         InputError: a folder that is not empty.
@@ -150,14 +163,18 @@ def write_sounds(
 
 
 def _write(release: Release, folder: Path, made: MadeSound, facts: dict[str, Any]) -> SoundFile:
-    rate = release.pipeline.feature.sample_rate
-    check_sound(made.wav, f"{made.name}.wav", silence=audio.peak_db(made.like) < MIN_AUDIBLE_DB)
-    wav = audio.normalise_loudness(made.wav, rate, audio.loudness_lufs(made.like, rate))
+    rate, wav, like = release.pipeline.feature.sample_rate, made.wav, made.like
+    silence = like is None or audio.peak_db(like) < MIN_AUDIBLE_DB
+    check_sound(wav, f"{made.name}.wav", silence=silence)
+    if like is not None:
+        # Two equal channels are 3 dB louder than one.
+        like = audio.to_mono(like)[None] if len(wav) == 1 else like
+        wav = audio.normalise_loudness(wav, rate, audio.loudness_lufs(like, rate))
     with replacing(folder / f"{made.name}.wav") as temporary:
         audio.write_wav(temporary, wav, rate)
     sound = SoundFile(
         file=f"{made.name}.wav",
-        duration_s=round(len(wav) / rate, 3),
+        duration_s=round(wav.shape[1] / rate, 3),
         sample_rate=rate,
         peak_db=round(audio.peak_db(wav), 2),
         loudness_lufs=round(audio.loudness_lufs(wav, rate), 2),
@@ -172,23 +189,24 @@ def filtered(wav: Samples, gain: Tensor, feature: FeatureConfig) -> Samples:
     """A sound with its bands made louder and softer over time; phase and all detail within a band stay.
 
     Args:
-        wav: (samples,)
+        wav: (channels, samples)
         gain: (frames, n_mels), natural log; its mean over everything is taken off, and the rest bounded.
         feature: Of the frames and bands.
 
     Returns:
-        (samples,), as loud (RMS) as the wav was.
+        (channels, samples), as loud (RMS) as the wav was.
     """
     bound = _MOST_DB / 20 * np.log(10)
     gain = (gain - gain.mean()).clamp(-bound, bound)
     window = torch.hann_window(feature.n_fft)
     size = {"n_fft": feature.n_fft, "hop_length": feature.hop_length, "window": window}
     # The STFT reflects half a window, which a very short sound does not have.
-    padded = np.pad(wav, (0, max(0, feature.n_fft - len(wav))))
+    samples = wav.shape[1]
+    padded = np.pad(wav, ((0, 0), (0, max(0, feature.n_fft - samples))))
     spectrum = torch.stft(torch.from_numpy(padded), **size, return_complex=True)
     factor = _to_bins(gain, feature).T.exp()
-    factor = F.pad(factor, (0, max(0, spectrum.shape[1] - factor.shape[1])), value=1.0)
-    made = torch.istft(spectrum * factor[:, : spectrum.shape[1]], **size, length=len(padded))[: len(wav)]
+    factor = F.pad(factor, (0, max(0, spectrum.shape[2] - factor.shape[1])), value=1.0)
+    made = torch.istft(spectrum * factor[:, : spectrum.shape[2]], **size, length=padded.shape[1])[:, :samples]
     power, wanted = float(made.square().mean()), float(np.square(wav, dtype=np.float64).mean())
     return made.numpy() * np.float32(np.sqrt(wanted / power)) if power > 0 else made.numpy()
 

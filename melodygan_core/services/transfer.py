@@ -1,8 +1,10 @@
-"""The melody and rhythm of one sound with the timbre of another.
+"""The melody and rhythm of one sound with the timbre of another, by a filter or by a flow.
 
-What is transferred are statistics of the log-mel (see `release.styles.Style`), by a filter over the content's
+What the filter transfers are statistics of the log-mel (see `release.styles.Style`). It goes over the content's
 own sound, so that nothing else of it changes. Passing the result through codec and vocoder, or moving the
 statistics of the latents, was measured and is worse at both ends: docs/usage.md has the figures.
+
+The flow makes the sound anew from a mixture of its latents and noise, led to a tag that it was trained with.
 """
 
 from __future__ import annotations
@@ -15,12 +17,17 @@ import torch
 from torch import Tensor
 
 from melodygan_core.catalogue.tracks import slug
-from melodygan_core.config import FeatureConfig, TransferConfig
+from melodygan_core.config import FeatureConfig, TransferConfig, require
+from melodygan_core.config.use import MOST_NOISE
 from melodygan_core.features import check_spectrum_bytes
+from melodygan_core.generation import sampling_of
+from melodygan_core.pipeline import Pipeline
+from melodygan_core.prior import Parts, condition_index, editing, require_defaults
 from melodygan_core.progress import Progress
 from melodygan_core.release import Release, styles
 from melodygan_core.release.styles import Style
 from melodygan_core.services.content_similarity import content_similarity
+from melodygan_core.services.editing import parts_of, seed_of
 from melodygan_core.services.output import ServiceResult
 from melodygan_core.services.sound import (
     MadeSound,
@@ -32,6 +39,7 @@ from melodygan_core.services.sound import (
     safe_name,
     write_sounds,
 )
+from melodygan_core.services.variations import varied_wav
 
 # Contrasts of bands are stretched or squeezed by at most this factor.
 _MAX_CONTRAST = 3.0
@@ -43,7 +51,7 @@ class Transferred:
     """A sound with another timbre, and how near it came.
 
     Attributes:
-        wav: (samples,) at the features' rate.
+        wav: (channels, samples) at the features' rate.
         figures: `chroma_correlation` and `onset_correlation` with the content; `style_distance_before` (of the
             content) and `style_distance_after` (of the result), in the evaluation's embedding at equal level.
     """
@@ -56,7 +64,7 @@ def transfer_wav(content: Samples, style: Style, feature: FeatureConfig, strengt
     """The content with the timbre of a style.
 
     Args:
-        content: (samples,) at the features' rate.
+        content: (channels, samples) at the features' rate.
         style: Of a sound, or of a tag of a release.
         feature: Of the style.
         strength: 0 to 1; 0 leaves the content as it is, 1 takes the style's timbre.
@@ -95,6 +103,52 @@ def _level(values: Tensor) -> Tensor:
     return values[styles.heard(values)].mean(dim=0)
 
 
+def method_of(pipeline: Pipeline, config: TransferConfig) -> str:
+    """`eq` or `flow`: which of them transfers with a release.
+
+    Raises:
+        InputError: `flow` is asked for, and the prior cannot vary or does not know the tag; or settings of the
+            flow are given for the filter.
+    """
+    can = "vary" in pipeline.prior.capabilities
+    knows = bool(config.style_tag) and config.style_tag in pipeline.conditions
+    if config.method == "flow":
+        editing(pipeline.prior, "vary")
+        known = ", ".join(pipeline.conditions) or "none: its prior was trained without conditions"
+        require(knows, "style_tag", config.style_tag, f"a condition of the release for `method` flow ({known})")
+    method = "flow" if can and knows and config.method != "eq" else "eq"
+    if method == "eq":
+        require_defaults(sampling_of(config), "the method eq")
+    return method
+
+
+def flow_transfer_wav(
+    pipeline: Pipeline, content: Samples, style: Style, config: TransferConfig, parts: Parts | None = None
+) -> Transferred:
+    """The content made anew as a flow makes the tag of the config.
+
+    Args:
+        pipeline: Whose prior knows the tag.
+        content: (channels, samples) at its rate.
+        style: Of the tag, for the figures.
+        config: Tag, strength (1 is MOST_NOISE of noise), seed and sampling.
+        parts: Called after each window of the prior.
+
+    Raises:
+        InputError: a silent content.
+    """
+    condition = condition_index(pipeline.conditions, config.style_tag)
+    before = styles.embed(log_mel_of(content, pipeline.feature), pipeline.feature)
+    strength, sampling = MOST_NOISE * config.strength, sampling_of(config)
+    wav = varied_wav(pipeline, content, strength, seed_of(config.seed, 0), condition, sampling, parts)
+    after = styles.embed(log_mel_of(wav, pipeline.feature), pipeline.feature)
+    distances = {
+        "style_distance_before": styles.distance(before, style),
+        "style_distance_after": styles.distance(after, style),
+    }
+    return Transferred(wav, content_similarity(content, wav, pipeline.feature) | distances)
+
+
 def transfer(
     release: Release,
     config: TransferConfig,
@@ -113,9 +167,10 @@ def transfer(
         progress: Called at the start and the end.
 
     Raises:
-        InputError: no sound, an unknown tag, or a folder that is not empty.
+        InputError: no sound, an unknown tag, a method that the release has not, or a folder that is not empty.
     """
-    feature, tag = release.pipeline.feature, config.style_tag
+    feature, tag, pipeline = release.pipeline.feature, config.style_tag, release.pipeline
+    method = method_of(pipeline, config)
     content, style = Path(config.content), Path(config.style) if config.style else None
     # An unknown tag is reported before a sound is read.
     wanted = release.style(tag) if style is None else None
@@ -128,10 +183,19 @@ def transfer(
         "inputs": [describe_input(p) for p in (content, style) if p is not None],
         "style_tag": tag,
         "strength": config.strength,
+        "method": method,
     }
+    if method == "flow":
+        facts |= {"seed": config.seed, "sampling": vars(sampling_of(config))}
 
     def make() -> Iterator[MadeSound]:
-        made = transfer_wav(wav, wanted, feature, config.strength)
+        if method == "flow":
+            parts = parts_of("transfer", 0, 1, progress)
+            made = flow_transfer_wav(pipeline, wav, wanted, config, parts)
+        else:
+            made = transfer_wav(wav, wanted, feature, config.strength)
         yield MadeSound(name, made.wav, wav, made.figures)
 
-    return write_sounds(release, make(), 1, facts, out, overwrite=overwrite, progress=progress)
+    # A flow reports its parts.
+    of_sound = None if method == "flow" else progress
+    return write_sounds(release, make(), 1, facts, out, overwrite=overwrite, progress=of_sound)

@@ -1,4 +1,4 @@
-"""log-mel -> wav."""
+"""Spectrum -> wav."""
 
 from melodygan_core.vocoder.griffin_lim import GriffinLim
 from melodygan_core.vocoder.neural import NeuralVocoder

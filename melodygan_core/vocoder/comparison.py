@@ -1,4 +1,4 @@
-"""Compares the neural vocoder with Griffin-Lim on log-mels of test tracks: distance to the truth, speed."""
+"""Compares the neural vocoder with Griffin-Lim on spectra of test tracks: distance to the truth, speed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from melodygan_core.storage import Store
 from melodygan_core.vocoder.griffin_lim import GriffinLim
 from melodygan_core.vocoder.losses import stft_distance
 from melodygan_core.vocoder.neural import NeuralVocoder
-from melodygan_core.vocoder.task import LogMel
+from melodygan_core.vocoder.task import LogBands
 from melodygan_core.vocoder.waveforms import WaveformDataset, longest_span
 
 TEST_WINDOWS = 150
@@ -32,7 +32,7 @@ BATCH = 16
 def compare_with_griffin_lim(
     dataset: Dataset, store: Store, vocoder: NeuralVocoder, work: Path
 ) -> dict[str, float | str | None]:
-    """Runs both vocoders on log-mels of test tracks, on the vocoder's device, and measures their sound.
+    """Runs both vocoders on spectra of test tracks, on the vocoder's device, and measures their sound.
 
     All distances are to the real sound of the same windows, and so is `kad`, which is 0 for the real sound
     itself. `excess_kad` is the KAD to validation tracks minus that of the real sound. Both are computed by
@@ -47,7 +47,7 @@ def compare_with_griffin_lim(
         work: Folder of the decoded sound.
 
     Returns:
-        `test/{neural,griffin_lim}/{kad,excess_kad,log_mel_l1,stft,times_real_time}`; `test/kad_groups`, the
+        `test/{neural,griffin_lim}/{kad,excess_kad,log_bands_l1,stft,times_real_time}`; `test/kad_groups`, the
         number of test tracks; `test/device`, where both were measured.
     """
     feature, stems, device = dataset.feature, vocoder.config.stems, vocoder.window.device
@@ -58,11 +58,11 @@ def compare_with_griffin_lim(
     splits = [WaveformDataset(dataset, store, split, stems, samples, work) for split in ("test", "validation")]
     real, others = (split.evenly_spaced(TEST_WINDOWS) for split in splits)
     real_tracks, other_tracks = (split.evenly_spaced_tracks(TEST_WINDOWS) for split in splits)
-    log_mel_of, extract = LogMel(feature), FeatureExtractor(feature)
-    log_mel = log_mel_of(real)
+    spectrum_of, extract = LogBands(feature), FeatureExtractor(feature)
+    spectrum = spectrum_of(real)
 
     def embedded(wavs: Tensor) -> np.ndarray:
-        return metrics.embed(np.stack([extract(w)[0].numpy() for w in wavs]), feature.frame_rate)
+        return metrics.embed(np.stack([extract(w)["log_mel"].numpy() for w in wavs]), feature.frame_rate)
 
     reference, original = embedded(others), embedded(real)
     figures: dict[str, float | str | None] = {
@@ -85,26 +85,26 @@ def compare_with_griffin_lim(
 
     vocoders: dict[str, Callable[[Tensor], Tensor]] = {"neural": vocoder, "griffin_lim": GriffinLim(feature)}
     for name, vocode in vocoders.items():
-        fake, elapsed_s = _vocoded(name, vocode, log_mel, device)
+        fake, elapsed_s = _vocoded(name, vocode, spectrum, device)
         embeddings = embedded(fake)
         figures |= {
             f"test/{name}/kad": kad_to_real(embeddings),
             f"test/{name}/excess_kad": excess_kad(embeddings),
-            f"test/{name}/log_mel_l1": float(F.l1_loss(log_mel_of(fake), log_mel)),
-            f"test/{name}/stft": float(stft_distance(fake, real)),
+            f"test/{name}/log_bands_l1": float(F.l1_loss(spectrum_of(fake), spectrum)),
+            f"test/{name}/stft": float(stft_distance(fake, real, feature.sample_rate)),
             f"test/{name}/times_real_time": fake.numel() / feature.sample_rate / elapsed_s,
         }
     return figures
 
 
 def _vocoded(
-    name: str, vocode: Callable[[Tensor], Tensor], log_mel: Tensor, device: torch.device
+    name: str, vocode: Callable[[Tensor], Tensor], spectrum: Tensor, device: torch.device
 ) -> tuple[Tensor, float]:
-    """Wavs of log-mels, on the CPU, and the seconds that they took."""
+    """Wavs of spectra, on the CPU, and the seconds that they took."""
     # The first call on a GPU loads its kernels.
-    vocode(log_mel[:1].to(device)).cpu()
+    vocode(spectrum[:1].to(device)).cpu()
     started = time.monotonic()
     # A copy to the CPU waits until the GPU is done.
-    batches = tqdm(log_mel.split(BATCH), desc=f"{name} vocoder", unit="batch")
+    batches = tqdm(spectrum.split(BATCH), desc=f"{name} vocoder", unit="batch")
     wavs = [vocode(batch.to(device)).cpu() for batch in batches]
     return torch.cat(wavs), time.monotonic() - started

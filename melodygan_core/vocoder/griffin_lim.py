@@ -1,4 +1,4 @@
-"""log-mel -> wav without training: pseudo-inverse of the mel filterbank, then fast Griffin-Lim."""
+"""Spectrum -> wav without training: magnitudes of bins from bands, then fast Griffin-Lim."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from melodygan_core.config import FeatureConfig, GriffinLimConfig
-from melodygan_core.features import check_spectrum_bytes, mel_filterbank
-from melodygan_core.vocoder.phase import MAX_LOG, pad_to_window
+from melodygan_core.features import check_spectrum_bytes
+from melodygan_core.vocoder.phase import BandInverse, pad_to_window
 
 _EPSILON = 1e-16
 
@@ -21,21 +21,21 @@ class GriffinLim:
     and not on the other examples of a batch.
 
     Args:
-        feature: How the log-mels were made.
+        feature: How the spectra were made.
         config: Iterations and momentum.
     """
 
     def __init__(self, feature: FeatureConfig, config: GriffinLimConfig | None = None) -> None:
         self.feature = feature
         self.config = config or GriffinLimConfig()
-        self.inverse = torch.linalg.pinv(mel_filterbank(feature))
+        self.inverse = BandInverse(feature)
         self.window = torch.hann_window(feature.n_fft)
 
-    def __call__(self, log_mel: Tensor, seed: int | Sequence[int] = 0) -> Tensor:
-        """Makes sound, on the device of the log-mels.
+    def __call__(self, spectrum: Tensor, seed: int | Sequence[int] = 0) -> Tensor:
+        """Makes sound, on the device of the spectra.
 
         Args:
-            log_mel: (batch, n_mels, frames), natural log of magnitude.
+            spectrum: (batch, n_bands, frames), natural log of magnitude.
             seed: Of the initial phases; one for all examples, or one for each.
 
         Returns:
@@ -44,11 +44,9 @@ class GriffinLim:
         Raises:
             InputError: an example is too long for its STFT; see check_spectrum_bytes.
         """
-        f, frames, device = self.feature, log_mel.shape[2], log_mel.device
+        f, frames, device = self.feature, spectrum.shape[2], spectrum.device
         check_spectrum_bytes(frames, f, "the sound", gib=4)
-        log_mel = pad_to_window(log_mel, f)
-        mel = (log_mel.clamp(max=MAX_LOG).exp() - f.log_floor).clamp_min(0)
-        magnitude = (mel.transpose(1, 2) @ self.inverse.to(device)).clamp_min(0).transpose(1, 2)
+        magnitude = self.inverse.to(device)(pad_to_window(spectrum, f))
         rngs = [torch.Generator().manual_seed(s) for s in ([seed] if isinstance(seed, int) else seed)]
         shape = (1, *magnitude.shape[1:])
         initial = torch.cat([torch.rand(shape, dtype=torch.complex64, generator=rng) for rng in rngs]).to(

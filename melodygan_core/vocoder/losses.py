@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,9 +11,16 @@ from torch.nn import functional as F
 from melodygan_core.networks import DiscriminatorOutput, PatchDiscriminator
 from melodygan_core.training import distributed
 
-# n_fft and hop_length.
-RESOLUTIONS = ((512, 128), (1024, 256), (2048, 512))
+# n_fft and hop_length at 22,050 Hz.
+_RESOLUTIONS = ((512, 128), (1024, 256), (2048, 512))
+_RATE = 22_050
 _EPSILON = 1e-5
+
+
+def resolutions(sample_rate: int) -> tuple[tuple[int, int], ...]:
+    """Returns n_fft and hop_length of each resolution: at double the rate twice as many samples."""
+    factor = 2 ** max(0, round(math.log2(sample_rate / _RATE)))
+    return tuple((n_fft * factor, hop_length * factor) for n_fft, hop_length in _RESOLUTIONS)
 
 
 def magnitude(wav: Tensor, n_fft: int, hop_length: int, min_magnitude: float = _EPSILON) -> Tensor:
@@ -22,19 +31,20 @@ def magnitude(wav: Tensor, n_fft: int, hop_length: int, min_magnitude: float = _
     return (spectrum.real.square() + spectrum.imag.square() + min_magnitude**2).sqrt()
 
 
-def stft_distance(wav_hat: Tensor, wav: Tensor) -> Tensor:
+def stft_distance(wav_hat: Tensor, wav: Tensor, sample_rate: int) -> Tensor:
     """Multi-resolution STFT distance (arXiv 1910.11480): spectral convergence + L1 of log magnitudes, averaged.
 
     Args:
         wav_hat: (batch, samples), generated.
         wav: (batch, samples), real.
+        sample_rate: Hz.
     """
-    total = wav.new_zeros(())
-    for n_fft, hop_length in RESOLUTIONS:
+    total, sizes = wav.new_zeros(()), resolutions(sample_rate)
+    for n_fft, hop_length in sizes:
         fake, real = magnitude(wav_hat, n_fft, hop_length), magnitude(wav, n_fft, hop_length)
         convergence = distributed.global_norm(real - fake) / distributed.global_norm(real).clamp_min(_EPSILON)
         total = total + convergence + F.l1_loss(fake.log(), real.log())
-    return total / len(RESOLUTIONS)
+    return total / len(sizes)
 
 
 class MultiResolutionDiscriminator(nn.Module):
@@ -42,18 +52,20 @@ class MultiResolutionDiscriminator(nn.Module):
 
     Args:
         channels: Width of each discriminator's first convolution.
+        sample_rate: Hz.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, sample_rate: int) -> None:
         super().__init__()
-        self.discriminators = nn.ModuleList(PatchDiscriminator(2, channels) for _ in RESOLUTIONS)
-        for n_fft, _ in RESOLUTIONS:
+        self._resolutions = resolutions(sample_rate)
+        self.discriminators = nn.ModuleList(PatchDiscriminator(2, channels) for _ in self._resolutions)
+        for n_fft, _ in self._resolutions:
             self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, wav: Tensor) -> list[DiscriminatorOutput]:
         """(batch, samples) -> the output of each discriminator."""
         outputs = []
-        for discriminator, (n_fft, hop_length) in zip(self.discriminators, RESOLUTIONS, strict=True):
+        for discriminator, (n_fft, hop_length) in zip(self.discriminators, self._resolutions, strict=True):
             window = self.get_buffer(f"window_{n_fft}")
             spectrum = torch.stft(
                 wav, n_fft, hop_length, window=window, normalized=True, return_complex=True

@@ -1,4 +1,4 @@
-"""log-mel -> wav in one pass: an initial spectrum, a network that refines it, the inverse STFT."""
+"""Spectrum -> wav in one pass: an initial spectrum, a network that refines it, the inverse STFT."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ import torch
 from torch import Tensor, nn
 
 from melodygan_core.config import FeatureConfig, VocoderConfig
+from melodygan_core.features import MAX_LOG
 from melodygan_core.networks import ConvNeXtBlock
-from melodygan_core.vocoder.phase import MAX_LOG, InitialSpectrum, pad_to_window
+from melodygan_core.vocoder.phase import InitialSpectrum, pad_to_window
 
 # Largest factor between a bin and its resynthesis, as the network sees it.
 _MAX_RATIO = 4.0
-# More than ten seconds at 22 or 44 kHz, in some hundred MB.
-BLOCK_FRAMES = 4096
+# Values of an STFT in a block, over ten seconds. Larger arrays are beyond what the allocator of a CPU keeps:
+# getting them anew each time takes a quarter of the time.
+BLOCK_VALUES = 2**21
 
 
 class NeuralVocoder(nn.Module):
-    """log_mel -> ConvNeXt blocks -> log magnitude and phase -> inverse STFT, after Vocos (arXiv 2306.00814).
+    """spectrum -> ConvNeXt blocks -> log magnitude and phase -> inverse STFT, after Vocos (arXiv 2306.00814).
 
-    A network that sees log-mels alone cannot hold a tone: where nothing changes, it gives every frame the same
+    A network that sees bands alone cannot hold a tone: where nothing changes, it gives every frame the same
     phase, which breaks up every frequency that is no multiple of the frame rate. So the network is given an
     initial spectrum whose phases continue from frame to frame, and the ratio of its resynthesis to it. It
     changes magnitudes and phases where the two do not agree.
 
     Args:
         config: Sizes.
-        feature: How the log-mels were made.
+        feature: How the spectra were made.
     """
 
     window: Tensor
@@ -35,7 +37,7 @@ class NeuralVocoder(nn.Module):
         self.config = config
         self.feature = feature
         bins = feature.n_fft // 2 + 1
-        self.embed = nn.Linear(feature.n_mels + 2 * bins, config.width)
+        self.embed = nn.Linear(feature.n_bands + 2 * bins, config.width)
         self.norm = nn.LayerNorm(config.width)
         self.blocks = nn.Sequential(*[ConvNeXtBlock(config.width, config.kernel) for _ in range(config.blocks)])
         change = nn.Linear(config.width, 2 * bins)
@@ -49,48 +51,58 @@ class NeuralVocoder(nn.Module):
             self.register_buffer("window", torch.hann_window(feature.n_fft), persistent=False)
 
     @torch.no_grad()
-    def consistency_ratio(self, spectrum: Tensor) -> Tensor:
-        """STFT of the resynthesis of a spectrum over that spectrum: complex, 1 where they agree.
+    def consistency_ratio(self, stft: Tensor) -> Tensor:
+        """STFT of the resynthesis of an STFT over that STFT: complex, 1 where they agree.
 
         Args:
-            spectrum: Complex (batch, n_fft // 2 + 1, frames).
+            stft: Complex (batch, n_fft // 2 + 1, frames).
         """
         f = self.feature
-        wav = torch.istft(spectrum, f.n_fft, f.hop_length, window=self.window)
+        wav = torch.istft(stft, f.n_fft, f.hop_length, window=self.window)
         resynthesis = torch.stft(wav, f.n_fft, f.hop_length, window=self.window, return_complex=True)
-        ratio = resynthesis / spectrum
+        ratio = resynthesis / stft
         return ratio * (_MAX_RATIO / ratio.abs().clamp_min(_MAX_RATIO))
 
-    def refine(self, log_mel: Tensor, magnitude: Tensor, phase: Tensor) -> Tensor:
+    def refine(self, spectrum: Tensor, magnitude: Tensor, phase: Tensor) -> Tensor:
         """The initial spectrum with the network's changes: complex (batch, n_fft // 2 + 1, frames)."""
-        ratio = self.consistency_ratio(torch.polar(magnitude, phase))
-        inputs = torch.cat([log_mel, ratio.real, ratio.imag], dim=1).transpose(1, 2)
+        stft = self.initial_spectrum.consistent(magnitude, phase)
+        ratio = self.consistency_ratio(stft)
+        inputs = torch.cat([spectrum, ratio.real, ratio.imag], dim=1).transpose(1, 2)
         change = self.head(self.blocks(self.norm(self.embed(inputs))))
         d_log_mag, d_phase = change.transpose(1, 2).float().chunk(2, dim=1)
-        return torch.polar((magnitude.log() + d_log_mag).clamp(max=MAX_LOG).exp(), phase + d_phase)
+        new_magnitude = (magnitude.log() + d_log_mag).clamp(max=MAX_LOG).exp()
+        if self.feature.bands == "mel":
+            return torch.polar(new_magnitude, phase + d_phase)
+        # The phases of the resynthesis: an iteration of Griffin-Lim that costs no STFT.
+        return torch.polar(new_magnitude, d_phase) * (stft * ratio).sgn()
 
-    def forward(self, log_mel: Tensor, block_frames: int = BLOCK_FRAMES, phase: Tensor | None = None) -> Tensor:
-        """Makes sound; long log-mels are processed in blocks, so that memory does not grow with them.
+    def forward(self, spectrum: Tensor, block_frames: int | None = None, phase: Tensor | None = None) -> Tensor:
+        """Makes sound; long spectra are processed in blocks, so that memory does not grow with them.
 
         Args:
-            log_mel: (batch, n_mels, frames), natural log.
-            block_frames: Frames per block; the sound is the same but for rounding.
-            phase: (batch, n_fft // 2 + 1, frames) initial phases of `pad_to_window(log_mel)`, if they are known
-                already. They are computed on the CPU, for which a GPU waits.
+            spectrum: (batch, n_bands, frames), natural log.
+            block_frames: Frames per block, by default as many as BLOCK_VALUES allow; the sound is the same but
+                for rounding.
+            phase: (batch, n_fft // 2 + 1, frames) initial phases of `pad_to_window(spectrum)`, if they are
+                known already. They are computed on the CPU, for which a GPU waits.
 
         Returns:
             wav (batch, (frames - 1) * hop_length)
         """
-        f, frames = self.feature, log_mel.shape[2]
-        log_mel = pad_to_window(log_mel, f)
-        # What a block needs of its neighbours: two windows' overlaps, and the network's receptive field.
+        f, frames = self.feature, spectrum.shape[2]
+        spectrum = pad_to_window(spectrum, f)
+        block_frames = block_frames or max(1, BLOCK_VALUES // (f.n_fft // 2))
+        # What a block needs of its neighbours: the overlap of windows, once per resynthesis and once for the
+        # sound, and the network's receptive field.
         overlap = f.n_fft // f.hop_length
-        context = 2 * overlap + self.config.blocks * (self.config.kernel // 2)
-        last, before, wavs = log_mel.shape[2], None, []
+        context = (2 + self.initial_spectrum.iterations) * overlap + self.config.blocks * (
+            self.config.kernel // 2
+        )
+        last, before, wavs = spectrum.shape[2], None, []
         for start in range(0, last, block_frames):
             end = min(start + block_frames, last)
             first = max(0, start - context)
-            block = log_mel[:, :, first : end + context]
+            block = spectrum[:, :, first : end + context]
             if phase is not None:
                 block_magnitude = self.initial_spectrum.magnitude(block)
                 block_phase = phase[:, :, first : end + context]
@@ -98,8 +110,8 @@ class NeuralVocoder(nn.Module):
                 block_magnitude, block_phase = self.initial_spectrum(block, before)
                 before = block_phase[:, :, end - context - 1 - first] if end - context > 0 else None
             wide = max(0, start - overlap) - first
-            spectrum = self.refine(block, block_magnitude, block_phase)[:, :, wide : end + overlap - first]
-            wav = torch.istft(spectrum, f.n_fft, f.hop_length, window=self.window)
+            refined = self.refine(block, block_magnitude, block_phase)[:, :, wide : end + overlap - first]
+            wav = torch.istft(refined, f.n_fft, f.hop_length, window=self.window)
             skipped = (start - first - wide) * f.hop_length
             wavs.append(wav[:, skipped : skipped + (end - start) * f.hop_length])
         return torch.cat(wavs, dim=1)[:, : (frames - 1) * f.hop_length]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from melodygan_core import metrics
 from melodygan_core.config import FeatureConfig, VocoderConfig
 from melodygan_core.dataset import Dataset
-from melodygan_core.features import mel_filterbank
+from melodygan_core.features import band_filterbank, mel_filterbank
 from melodygan_core.networks import adv_loss, feature_matching, hinge
 from melodygan_core.storage import Store
 from melodygan_core.training import Batch, Update, Validation
@@ -27,30 +27,31 @@ VALIDATION_WINDOWS = 64
 VALIDATION_WINDOW_S = 1.5
 
 
-class LogMel(torch.nn.Module):
-    """wav -> log_mel with gradients; the same values as `features.FeatureExtractor`.
+class LogBands(torch.nn.Module):
+    """wav -> bands with gradients; the same values as `features.FeatureExtractor`.
 
     Args:
         feature: Sizes and floor.
+        filterbank: (n_fft // 2 + 1, bands); that of the spectrum by default.
     """
 
     filterbank: Tensor
 
-    def __init__(self, feature: FeatureConfig) -> None:
+    def __init__(self, feature: FeatureConfig, filterbank: Tensor | None = None) -> None:
         super().__init__()
         self.feature = feature
-        self.register_buffer("filterbank", mel_filterbank(feature))
+        self.register_buffer("filterbank", band_filterbank(feature) if filterbank is None else filterbank)
 
     def forward(self, wav: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, n_mels, frames)."""
+        """(batch, samples) -> (batch, bands, frames), natural log of magnitude."""
         f = self.feature
         # A band sums over bins: with the usual floor per bin, silence in a wide band is far above log_floor.
-        mel = self.filterbank.T @ magnitude(wav, f.n_fft, f.hop_length, min_magnitude=1e-4 * f.log_floor)
-        return mel.clamp_min(f.log_floor).log()
+        bands = self.filterbank.T @ magnitude(wav, f.n_fft, f.hop_length, min_magnitude=1e-4 * f.log_floor)
+        return bands.clamp_min(f.log_floor).log()
 
 
 class VocoderTask:
-    """Trains the vocoder by errors of log-mel and STFT; from `disc_start` on by discriminators as well.
+    """Trains the vocoder by errors of log bands and STFT; from `disc_start` on by discriminators as well.
 
     Args:
         dataset: Memory-mapped.
@@ -72,17 +73,20 @@ class VocoderTask:
         window = min(longest_span(dataset, s, stems) for s in ("train", "validation"))
         window = min(window, round(VALIDATION_WINDOW_S * rate) * hop)
         # On the CPU: batches are made by a loader thread, so that the GPU does not wait for phases.
-        self._cpu_log_mel, self._initial_spectrum = LogMel(dataset.feature), InitialSpectrum(dataset.feature)
+        self._cpu_spectrum, self._initial_spectrum = LogBands(dataset.feature), InitialSpectrum(dataset.feature)
         validation = WaveformDataset(dataset, store, "validation", stems, window, work)
         self._validation = self._with_phase(validation.evenly_spaced(VALIDATION_WINDOWS))
-        self._log_mel = LogMel(dataset.feature).to(device)
+        self._spectrum = LogBands(dataset.feature).to(device)
+        self._log_mel = LogBands(dataset.feature, mel_filterbank(dataset.feature)).to(device)
         self.model = self.eval_model = NeuralVocoder(config, dataset.feature).to(device)
         self.optimized_modules: dict[str, nn.Module] = {"model": self.model}
         self.stateful_modules: dict[str, nn.Module] = {}
         self._disc_start, self._discriminator = config.optimizer.max_steps, None
         if config.adv_weight or config.feature_matching_weight:
             self._disc_start = round(config.disc_start * config.optimizer.max_steps)
-            self._discriminator = MultiResolutionDiscriminator(config.disc_channels).to(device)
+            self._discriminator = MultiResolutionDiscriminator(
+                config.disc_channels, dataset.feature.sample_rate
+            ).to(device)
             self.optimized_modules["discriminator"] = self._discriminator
         # KAD to other tracks: a set is nearer to its own original than any two sets of music are.
         real = WaveformDataset(dataset, store, "train", stems, window, work)
@@ -94,24 +98,24 @@ class VocoderTask:
             self._kad_real_baseline = self._kad(self._validation["wav"])
 
     def _with_phase(self, wav: Tensor) -> Batch:
-        log_mel = pad_to_window(self._cpu_log_mel(wav), self._feature)
-        return {"wav": wav, "phase": self._initial_spectrum(log_mel)[1]}
+        spectrum = pad_to_window(self._cpu_spectrum(wav), self._feature)
+        return {"wav": wav, "phase": self._initial_spectrum(spectrum)[1]}
 
     def get_batch(self, step: int) -> Batch:
-        """`wav` (batch_size, samples) and `phase` (batch_size, n_fft // 2 + 1, frames) of its log-mel."""
+        """`wav` (batch_size, samples) and `phase` (batch_size, n_fft // 2 + 1, frames) of its spectrum."""
         opt = self.config.optimizer
         return self._with_phase(self._training.sample(opt.batch_size, np.random.default_rng((opt.seed, step))))
 
     def training_step(self, step: int, batch: Batch) -> Iterator[Update]:
         """Updates the discriminator, from `disc_start` on, and the vocoder."""
         config, wav, discriminator = self.config, batch["wav"], self._discriminator
-        log_mel = self._log_mel(wav)
-        wav_hat = self.model(log_mel, phase=batch["phase"])
+        spectrum = self._spectrum(wav)
+        wav_hat = self.model(spectrum, phase=batch["phase"])
         figures = {
-            "recon/mel": F.l1_loss(self._log_mel(wav_hat), log_mel),
-            "recon/stft": stft_distance(wav_hat, wav),
+            "recon/bands": F.l1_loss(self._spectrum(wav_hat), spectrum),
+            "recon/stft": stft_distance(wav_hat, wav, self._feature.sample_rate),
         }
-        loss = config.mel_weight * figures["recon/mel"] + config.stft_weight * figures["recon/stft"]
+        loss = config.mel_weight * figures["recon/bands"] + config.stft_weight * figures["recon/stft"]
         if discriminator is not None and step >= self._disc_start:
             real_output = discriminator(wav)
             disc_loss = hinge(real_output, discriminator(wav_hat.detach()))
@@ -134,15 +138,15 @@ class VocoderTask:
         """
         self.model.eval()
         wav, phase = (self._validation[k].to(self.device) for k in ("wav", "phase"))
-        log_mel = self._log_mel(wav)
-        wav_hat = self.model(log_mel, phase=phase)
+        spectrum = self._spectrum(wav)
+        wav_hat = self.model(spectrum, phase=phase)
         self.model.train()
         figures = {
-            "log_mel_l1": float(F.l1_loss(self._log_mel(wav_hat), log_mel)),
-            "stft": float(stft_distance(wav_hat, wav)),
+            "log_bands_l1": float(F.l1_loss(self._spectrum(wav_hat), spectrum)),
+            "stft": float(stft_distance(wav_hat, wav, self._feature.sample_rate)),
             "kad_groups": float(self._kad_groups),
         }
-        loss = self.config.mel_weight * figures["log_mel_l1"] + self.config.stft_weight * figures["stft"]
+        loss = self.config.mel_weight * figures["log_bands_l1"] + self.config.stft_weight * figures["stft"]
         if self._kad_groups >= metrics.MIN_GROUPS:
             figures["kad"] = self._kad(wav_hat.cpu())
             figures["kad_real_baseline"] = self._kad_real_baseline

@@ -9,10 +9,10 @@ import torch
 
 from melodygan_core.config import (
     VERSIONS,
-    FeatureConfig,
     VocoderConfig,
     config_id,
     from_dict,
+    stored_features,
     to_dict,
     training_id,
 )
@@ -41,7 +41,7 @@ def from_config(stored: dict[str, Any], folder: Path, device: str | torch.device
     """The vocoder that a checkpoint's config describes, with the weights of a folder."""
     with config_errors(folder):
         config = from_dict(VocoderConfig, stored["config"])
-        feature = from_dict(FeatureConfig, stored["feature"])
+        feature = stored_features(stored["feature"])
         with torch.device("meta"):
             model = NeuralVocoder(config, feature)
     load_weights(folder, {"model": model})

@@ -1,4 +1,4 @@
-"""Stems to log-mel and MFCC: the asset `features`."""
+"""Stems to log bands, log-mel and MFCC: the asset `features`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +31,7 @@ def build_asset(code_version: str) -> dg.AssetsDefinition:
     def features(
         context: dg.AssetExecutionContext, store: StoreResource, settings: Settings, workers: Workers
     ) -> Iterator[dg.AssetCheckResult]:
-        """One row per segment and stem (vocals, instrumental, mix): log-mel, MFCC, levels, usability."""
+        """One row per segment and stem (vocals, instrumental, mix): bands, log-mel, MFCC, levels, usability."""
         from melodygan_core import features as core
         from melodygan_core.audio import plots
         from melodygan_core.config import STEMS
@@ -43,7 +43,7 @@ def build_asset(code_version: str) -> dg.AssetsDefinition:
             uri = track.pop("uri")
             with core_store.reading(core_store.at(uri)) as path:
                 digest, values = sha256_of(path), core.read(path, ["stem", "log_mel"])
-            log_mel = core.log_mel_of(values, config)
+            log_mel = core.values_of(values, config, "log_mel")
             stem_of = values["stem"].to_pylist()
             rows = [log_mel[[i for i, s in enumerate(stem_of) if s == stem]] for stem in STEMS]
 

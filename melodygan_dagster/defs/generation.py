@@ -33,7 +33,7 @@ def build_asset(pipeline: DeployedPipeline) -> dg.AssetsDefinition:
         feature_table: Artifact,
         **checkpoints: Artifact,
     ) -> dg.MaterializeResult:
-        """New sound: noise, latents, log-mel, wav; each sample with its provenance and licences."""
+        """New sound: noise, latents, spectrum, wav; each sample with its provenance and licences."""
         from melodygan_core import generation
 
         config = configs.config_of(context, GenerationConfig)

@@ -14,10 +14,14 @@ from melodygan_core.config import (
     VOCODERS,
     AugmentConfig,
     ConfigModel,
+    ContinueConfig,
     GenerationConfig,
+    InpaintConfig,
     InterpolateConfig,
+    LoopConfig,
     ReconstructConfig,
     TransferConfig,
+    VariationsConfig,
     from_dict,
     replace,
     require,
@@ -97,6 +101,14 @@ def _request(context: dg.OpExecutionContext, request: type[C], settings: Setting
         return replace(made, **found)
 
 
+def _vocoder(context: dg.OpExecutionContext) -> str:
+    """The vocoder of a run; the release's own when empty.
+
+    Where a filter goes over the sound itself, no vocoder is heard: the one without weights will do.
+    """
+    return "griffin_lim" if context.op_config.get("method") == "eq" else context.op_config.get("vocoder", "")
+
+
 def _logged(context: dg.OpExecutionContext) -> Progress:
     """A callback that logs the first event, the last one, and one every few seconds between them."""
     last = float("-inf")
@@ -160,13 +172,11 @@ def _use(context: dg.OpExecutionContext, release: Artifact) -> dict[str, Any]:
     return {"job": context.job_name, "config": context.op_config, "release": dataclasses.asdict(release)}
 
 
-def _run(
-    context: dg.OpExecutionContext, store: StoreResource, vocoder: str, names: list[str], make: Make
-) -> None:
+def _run(context: dg.OpExecutionContext, store: StoreResource, names: list[str], make: Make) -> None:
     """Makes sounds into `uses/<job>/<run_id>`, which appears when all are there."""
     core_store = store.open()
     target = core_store.use(context.job_name.removesuffix("_job"), context.run_id)
-    opened = _release(store, context.op_config["pipeline"], vocoder, names)
+    opened = _release(store, context.op_config["pipeline"], _vocoder(context), names)
     with reporting.one_sentence_errors(), opened as (release, artifact):
         with core_store.writing_folder(target) as folder:
             rows = [sound.to_dict() for sound in make(release, folder / "made").sounds]
@@ -186,7 +196,7 @@ def build_jobs(names: list[str], generation: GenerationConfig) -> list[dg.JobDef
     """
     pipeline = {
         "pipeline": dg.Field(
-            dg.Enum("Pipeline", [dg.EnumValue(name) for name in names]),
+            configs.choice(tuple(names)),
             default_value=names[0],
             description="Whose release in use.",
         )
@@ -198,8 +208,7 @@ def build_jobs(names: list[str], generation: GenerationConfig) -> list[dg.JobDef
         from melodygan_core.services.generate import generate as service
 
         config, progress = _request(context, GenerationConfig), _logged(context)
-        vocoder = context.op_config.get("vocoder", "")
-        _run(context, store, vocoder, names, lambda r, out: service(r, config, out, progress=progress))
+        _run(context, store, names, lambda r, out: service(r, config, out, progress=progress))
 
     @dg.op(config_schema={**_schema(ReconstructConfig), **pipeline, **_VOCODER})
     def reconstruct(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
@@ -207,8 +216,7 @@ def build_jobs(names: list[str], generation: GenerationConfig) -> list[dg.JobDef
         from melodygan_core.services.reconstruct import reconstruct as service
 
         config, progress = _request(context, ReconstructConfig, settings), _logged(context)
-        vocoder = context.op_config.get("vocoder", "")
-        _run(context, store, vocoder, names, lambda r, out: service(r, config, out, progress=progress))
+        _run(context, store, names, lambda r, out: service(r, config, out, progress=progress))
 
     @dg.op(config_schema={**_schema(InterpolateConfig), **pipeline, **_VOCODER})
     def interpolate(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
@@ -216,26 +224,57 @@ def build_jobs(names: list[str], generation: GenerationConfig) -> list[dg.JobDef
         from melodygan_core.services.interpolate import interpolate as service
 
         config, progress = _request(context, InterpolateConfig, settings), _logged(context)
-        vocoder = context.op_config.get("vocoder", "")
-        _run(context, store, vocoder, names, lambda r, out: service(r, config, out, progress=progress))
+        _run(context, store, names, lambda r, out: service(r, config, out, progress=progress))
 
-    @dg.op(config_schema={**_schema(TransferConfig), **pipeline})
+    @dg.op(config_schema={**_schema(TransferConfig), **pipeline, **_VOCODER})
     def transfer(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
         """A sound with the timbre of another one, or of a tag; its melody and rhythm are kept."""
         from melodygan_core.services.transfer import transfer as service
 
         config, progress = _request(context, TransferConfig, settings), _logged(context)
-        # The content's own sound is filtered: the vocoder is not heard, so the one without training will do.
-        _run(context, store, "griffin_lim", names, lambda r, out: service(r, config, out, progress=progress))
+        _run(context, store, names, lambda r, out: service(r, config, out, progress=progress))
 
-    @dg.op(config_schema={**_DATASET, **configs.schema(AugmentConfig()), **pipeline})
+    # Dagster takes no op that is called as a word of Python: not `continue`.
+    @dg.op(config_schema={**_schema(ContinueConfig), **pipeline, **_VOCODER})
+    def continuation(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
+        """A sound that goes on; of a pipeline whose prior is a flow."""
+        from melodygan_core.services.continuation import continue_sound as service
+
+        config, progress = _request(context, ContinueConfig, settings), _logged(context)
+        _run(context, store, names, lambda r, out: service(r, config, out, progress=progress))
+
+    @dg.op(config_schema={**_schema(InpaintConfig), **pipeline, **_VOCODER})
+    def inpaint(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
+        """A sound of which a part is made anew; of a pipeline whose prior is a flow."""
+        from melodygan_core.services.continuation import inpaint as service
+
+        config, progress = _request(context, InpaintConfig, settings), _logged(context)
+        _run(context, store, names, lambda r, out: service(r, config, out, progress=progress))
+
+    @dg.op(config_schema={**_schema(LoopConfig), **pipeline, **_VOCODER})
+    def loop(context: dg.OpExecutionContext, store: StoreResource) -> None:
+        """New sounds whose end goes over into their beginning; of a pipeline whose prior is a flow."""
+        from melodygan_core.services.loop import loop as service
+
+        config, progress = _request(context, LoopConfig), _logged(context)
+        _run(context, store, names, lambda r, out: service(r, config, out, progress=progress))
+
+    @dg.op(config_schema={**_schema(VariationsConfig), **pipeline, **_VOCODER})
+    def variations(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
+        """Variations of a sound; of a pipeline whose prior is a flow."""
+        from melodygan_core.services.variations import variations as service
+
+        config, progress = _request(context, VariationsConfig, settings), _logged(context)
+        _run(context, store, names, lambda r, out: service(r, config, out, progress=progress))
+
+    @dg.op(config_schema={**_DATASET, **configs.schema(AugmentConfig()), **pipeline, **_VOCODER})
     def augment(context: dg.OpExecutionContext, store: StoreResource, settings: Settings) -> None:
         """Variations of every sound of a labelled set, which keep its label; a re-executed run goes on."""
         from melodygan_core.services.augment import augment as service
 
         core_store, config = store.open(), context.op_config
         request = _request(context, AugmentConfig)
-        opened = _release(store, config["pipeline"], "griffin_lim", names)
+        opened = _release(store, config["pipeline"], _vocoder(context), names)
         with reporting.one_sentence_errors(), opened as (release, artifact):
             require(core_store.is_local, "store", store.root, "a local folder, to augment into")
             source = (
@@ -255,7 +294,8 @@ def build_jobs(names: list[str], generation: GenerationConfig) -> list[dg.JobDef
                     {reporting.FAILED: reporting.first_rows(failed)},
                 )
 
-    return [_job(op) for op in (generate, reconstruct, interpolate, transfer, augment)]
+    ops = (generate, reconstruct, interpolate, transfer, continuation, inpaint, loop, variations, augment)
+    return [_job(op) for op in ops]
 
 
 def _job(op: dg.OpDefinition) -> dg.JobDefinition:

@@ -1,4 +1,4 @@
-"""Log-mel to wav: the asset `vocoder_checkpoint`, which all codecs share."""
+"""Spectrum to wav: the asset `vocoder_checkpoint`, which all codecs share."""
 
 import dagster as dg
 
@@ -32,21 +32,21 @@ def build_asset(preset: VocoderConfig) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 "nearer_than_griffin_lim",
                 asset="vocoder_checkpoint",
-                description="From the same log-mels of test tracks, it makes sound nearer to the original.",
+                description="From the same spectra of test tracks, it makes sound nearer to the original.",
             )
         ],
     )
     def vocoder_checkpoint(
         context: dg.AssetExecutionContext, store: StoreResource, feature_table: Artifact
     ) -> dg.MaterializeResult:
-        """A network that turns log-mel into sound, trained on the dataset, measured beside Griffin-Lim."""
+        """A network that turns spectra into sound, trained on the dataset, measured beside Griffin-Lim."""
         from melodygan_core import vocoder
         from melodygan_core.audio import plots
 
         config = configs.config_of(context, VocoderConfig)
         with reporting.one_sentence_errors():
             made = vocoder.train(feature_table, store.open(), config, reporting.metrics_callback(context))
-        groups = [["train/recon/mel", "validation/log_mel_l1"], ["train/recon/stft", "validation/stft"]]
+        groups = [["train/recon/bands", "validation/log_bands_l1"], ["train/recon/stft", "validation/stft"]]
         kads = {name: made.metrics[f"test/{name}/kad"] for name in ("neural", "griffin_lim")}
         comparable = None not in kads.values()
         curves = reporting.image(store, made.uri, lambda: plots.curves_png(made.metrics["history"], groups))

@@ -32,12 +32,12 @@ def test_yaml_is_the_config_and_is_read_back(name: str, tmp_path: Path) -> None:
 
 def test_yaml_has_the_description_and_bounds_of_every_field() -> None:
     lines = as_yaml(Config()).splitlines()
-    place = lines.index("  n_fft: 1024")
+    place = lines.index("  n_fft: 4096")
     assert lines[place - 1] == (
         "  # STFT size, in samples; the Hann window has the same length. Allowed: even, 64 to 8192."
     )
     keys = [k for k, line in enumerate(lines) if ":" in line and not line.lstrip().startswith("#")]
-    rows = {"dense", "temporal", "gan", "dense_gan", "temporal_gan"}
+    rows = {"dense", "temporal", "gan", "flow", "dense_gan", "temporal_gan", "temporal_flow"}
     bare = [lines[k] for k in keys if not lines[k - 1].lstrip().startswith("# ")]
     assert {line.strip().rstrip(":") for line in bare} == rows
 

@@ -18,7 +18,7 @@ from melodygan_dagster.deployment import Deployment
 from tests.cli.conftest import Melodygan
 from tests.conftest import PRESET
 
-PIPELINES = "dense_gan, temporal_gan"
+PIPELINES = "dense_gan, temporal_gan, temporal_flow"
 
 
 @pytest.fixture
@@ -178,8 +178,10 @@ def test_every_registered_codec_and_prior_can_be_trained(melodygan: Melodygan) -
         "vocoder_checkpoint",
         "dense/autoencoder_checkpoint",
         "temporal/autoencoder_checkpoint",
+        "temporal/refiner_checkpoint",
         "dense/gan_checkpoint",
         "temporal/gan_checkpoint",
+        "temporal/flow_checkpoint",
     ]
     assert "temporal/gan_checkpoint" in melodygan("train", "--help").stdout
     result = melodygan("train", "temporal/waves_checkpoint")

@@ -48,6 +48,27 @@ def test_every_command_makes_files_and_prints_them(
     assert facts["pipeline"] == "temporal_gan"
 
 
+def test_every_command_of_a_flow_makes_files_and_prints_them(
+    flow_folder: Path, sounds: list[str], tmp_path: Path, melodygan: Melodygan
+) -> None:
+    release, out = flow_folder, tmp_path / "out"
+    shared = ("--device", "cpu", "--vocoder", "griffin_lim")
+    for name, arguments in {
+        "a-continued-00": ("continue", release, sounds[0], "--seconds", 0.5),
+        "a-inpainted-00": ("inpaint", release, sounds[0], "--from", 0.4, "--to", 0.6, "--condition", "slow"),
+        "loop-00": ("loop", release, "--bars", 1, "--tempo", 200, "--guidance", 2, "--condition", "slow"),
+        "a-variation-00": ("variations", release, sounds[0], "--strength", 0.3, "--steps", 2),
+        "a-as-slow": ("transfer", release, sounds[0], "--style-tag", "slow", "--method", "flow"),
+    }.items():
+        result = melodygan(*arguments, "--out", out / name, *shared)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[-2].startswith(f"{out / name / name}.wav  ")
+        assert (out / name / f"{name}.json").is_file()
+    refused = melodygan("loop", release, "--seconds", 1, "--condition", "loud", *shared)
+    assert refused.exit_code == 2
+    assert "--condition must be fast, minor, slow, got 'loud'" in refused.stderr
+
+
 def test_every_call_without_out_has_a_folder_of_its_own(temporal_folder: Path, melodygan: Melodygan) -> None:
     before: dict[str, bytes] = {}
     for folder in ("samples", "samples-2", "samples-3"):
@@ -142,6 +163,32 @@ WRONG = [
     (
         ("transfer", "{release}", "{sound}", "--style-tag", "slow", "--strength", "1.5"),
         "--strength must be 0 to 1, got 1.5",
+    ),
+    (
+        ("transfer", "{release}", "{sound}", "--style-tag", "slow", "--method", "mix"),
+        "--method must be auto, eq or flow, got 'mix'",
+    ),
+    (
+        ("generate", "{release}", "--steps", "1001"),
+        "--steps must be 0 to 1000, got 1001",
+    ),
+    (
+        ("continue", "{release}", "{sound}", "--seconds", "2"),
+        "release must be of a pipeline that can continue, such as temporal_flow",
+    ),
+    (
+        ("inpaint", "{release}", "{sound}", "--from", "2", "--to", "1"),
+        "--to must be above `--from` = 2, got 1",
+    ),
+    (("inpaint", "{release}", "{sound}", "--from", "2"), "Missing option '--to'"),
+    (
+        ("loop", "{release}", "--bars", "4", "--seconds", "3"),
+        "exactly one of `--seconds` and `--bars` must be above 0, got 3 and 4",
+    ),
+    (("loop", "{release}", "--bars", "4"), "release must be of a pipeline that can loop"),
+    (
+        ("variations", "{release}", "{sound}", "--strength", "2"),
+        "--strength must be 0 to 1, got 2.0",
     ),
     (("augment", "{release}", "{set}", "--copies", "0"), "--copies must be 1 to 1000, got 0"),
     (

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from melodygan_core import release
+from melodygan_core.config import replace
 from melodygan_core.release import Release
 from melodygan_core.storage import Store
 from tests.conftest import copied, make_once
-from tests.core.made import GENERATION, Trained
+from tests.core.made import GENERATION, TEMPORAL_FLOW, Trained
 from tests.core.made_temporal import make_release
 
 
@@ -31,6 +32,25 @@ def temporal_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def temporal(temporal_store: Store) -> Release:
     """Its release."""
     return release.load(_folder(temporal_store))
+
+
+@pytest.fixture(scope="session")
+def flow_store(temporal_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A copy of that store with a release of `temporal_flow`, conditioned on tags. None may change it."""
+
+    def make(folder: Path) -> Store:
+        shutil.copytree(temporal_store.root, folder / "store")
+        store = Store(str(folder / "store"))
+        make_release(store, "flow", replace(TEMPORAL_FLOW, condition="tag"))
+        return store
+
+    return make_once(tmp_path_factory, "flow-release", make)
+
+
+@pytest.fixture(scope="session")
+def flow(flow_store: Store) -> Release:
+    """Its release."""
+    return release.load(_folder(flow_store, "temporal_flow"))
 
 
 @pytest.fixture(scope="session")
@@ -59,10 +79,16 @@ def temporal_folder(temporal_store: Store, tmp_path: Path) -> Path:
     return Path(shutil.copytree(_folder(temporal_store), tmp_path / "release"))
 
 
-def _folder(store: Store) -> Path:
-    made = store.record("temporal_gan/release")
+def _folder(store: Store, pipeline: str = "temporal_gan") -> Path:
+    made = store.record(f"{pipeline}/release")
     assert made is not None
     return Path(str(store.at(made.uri)))
+
+
+@pytest.fixture
+def flow_folder(flow_store: Store, tmp_path: Path) -> Path:
+    """A copy of the folder of the release of `temporal_flow` that a test may change."""
+    return Path(shutil.copytree(_folder(flow_store, "temporal_flow"), tmp_path / "flow-release"))
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from melodygan_core.config import (
     OptimizerConfig,
     SeparationConfig,
     TemporalCodecConfig,
+    TemporalFlowConfig,
     TemporalGanConfig,
     VocoderConfig,
 )
@@ -38,11 +39,32 @@ from melodygan_core.storage.store import Artifact, Store, dump_json, sha256_of
 SEPARATION = SeparationConfig(model="centre")
 HOSTILE = "<script>alert(1)</script> | [x](y)"
 
-# Numbers without sound: segments of 8 frames of 3 mels and 2 MFCC.
-TINY = FeatureConfig(n_fft=64, hop_length=32, n_mels=3, n_mfcc=2, segment_frames=8)
+# Numbers without sound: segments of 8 frames of 3 mels, 2 MFCC and 5 log bands.
+TINY = FeatureConfig(
+    sample_rate=22_050,
+    n_fft=64,
+    hop_length=32,
+    bands_up_to_hz=800,
+    upper_bands=3,
+    n_mels=3,
+    n_mfcc=2,
+    segment_frames=8,
+    channels=1,
+)
 
 # Sound: segments of 0.37 s.
-FEATURE = FeatureConfig(n_mels=40, n_mfcc=10, segment_frames=32)
+FEATURE = FeatureConfig(
+    sample_rate=22_050,
+    n_fft=1024,
+    hop_length=256,
+    bands_up_to_hz=700,
+    upper_bands=20,
+    n_mels=40,
+    n_mfcc=10,
+    segment_frames=32,
+)
+# The features of version 0.1, of which there are stores and releases.
+OLD_FEATURE = FeatureConfig(sample_rate=22_050, n_fft=1024, hop_length=256, bands="mel", channels=1)
 DENSE_CODEC = DenseCodecConfig(
     time_bins=4,
     hidden_sizes=(32, 8),
@@ -86,6 +108,20 @@ TEMPORAL_GAN = TemporalGanConfig(
         max_steps=20, batch_size=8, learning_rate=1e-3, warmup_steps=5, eval_every=10, device="cpu"
     ),
 )
+TEMPORAL_FLOW = TemporalFlowConfig(
+    window_tokens=16,
+    width=16,
+    inner_width=16,
+    heads=2,
+    blocks=1,
+    inner_blocks=2,
+    kernel=3,
+    guide_step=5,
+    steps=4,
+    optimizer=OptimizerConfig(
+        max_steps=20, batch_size=8, learning_rate=2e-3, warmup_steps=5, eval_every=10, device="cpu"
+    ),
+)
 GENERATION = GenerationConfig(count=3, duration_s=1.5)
 EVALUATION = EvaluationConfig(windows_s=(0.7, 1.2), neighbours=3, bootstrap=20, generated_count=6, music_s=1.0)
 
@@ -120,8 +156,7 @@ class Segments:
     stem: list[str]
     index: list[int]
     usable: np.ndarray
-    log_mel: np.ndarray
-    mfcc: np.ndarray
+    columns: dict[str, np.ndarray]
 
 
 def put_features(
@@ -154,10 +189,13 @@ def put_features(
     bad = set(unusable)
     usable = np.array([(s, i) not in bad for s, i in zip(stem, index, strict=True)])
     shape = (len(stem), feature.segment_frames)
-    log_mel = rng.normal(-3, 2, (*shape, feature.n_mels)).astype(np.float16)
-    mfcc = rng.normal(1, 4, (*shape, feature.n_mfcc)).astype(np.float16)
+    of_kind = {"mfcc": (1, 4)}
+    values = {
+        name: rng.normal(*of_kind.get(name, (-3, 2)), (*shape, width)).astype(np.float16)
+        for name, width in feature.columns.items()
+    }
     schema = features.schema(feature)
-    columns: dict[str, Any] = {
+    facts_of: dict[str, Any] = {
         "track_id": [track_id] * len(stem),
         "stem": stem,
         "index": index,
@@ -168,17 +206,18 @@ def put_features(
         "usable": usable,
         "reason": ["" if u else "silent" for u in usable],
     }
-    arrays = [pa.array(columns[f.name], type=f.type) for f in list(schema)[:-2]]
-    for values, name in ((log_mel, "log_mel"), (mfcc, "mfcc")):
-        arrays.append(
-            pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=schema.field(name).type)
-        )
+    arrays = [
+        pa.array(facts_of[f.name], type=f.type)
+        if f.name in facts_of
+        else pa.FixedSizeListArray.from_arrays(pa.array(values[f.name].reshape(-1)), type=f.type)
+        for f in schema
+    ]
     this = features.feature_id(feature, SEPARATION)
     facts = {"feature_id": made_by or this}
     with store.writing(store.features(this, track_id)) as path:
         pq.write_table(pa.table(arrays, schema=schema.with_metadata(facts)), path)
     put_provenance(store, track_id, digest, segments * feature.segment_s)
-    return Segments(stem, index, usable, log_mel, mfcc)
+    return Segments(stem, index, usable, values)
 
 
 def put_tracks(store: Store, names: Sequence[str], **changes: Any) -> dict[str, Segments]:

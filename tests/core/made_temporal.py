@@ -1,9 +1,10 @@
-"""The pipeline `temporal_gan` trained for a moment and its release, for what is made with it."""
+"""Pipelines over the temporal codec, trained for a moment, and their releases, for what is made with them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,15 @@ from tests.core.made import (
 RATE = FEATURE.sample_rate
 
 
-def make_release(store: Store, tracks: int = 9) -> Artifact:
-    """A release of `temporal_gan`; tracks are tagged by turns `fast` and `slow`, `minor`."""
+def make_release(store: Store, prior_name: str = "gan", config: Any = TEMPORAL_GAN) -> Artifact:
+    """A release of a prior over the temporal codec; tracks are tagged by turns `fast` and `slow`, `minor`.
+
+    Args:
+        store: What is there already is not made again.
+        prior_name: Such as `gan`.
+        config: Of the prior.
+    """
+    tracks, pipeline = 9, f"temporal_{prior_name}"
     names = [f"made-{i:02d}" for i in range(tracks)]
     for i, name in enumerate(names):
         put_sound(store, name, i)
@@ -44,13 +52,13 @@ def make_release(store: Store, tracks: int = 9) -> Artifact:
     sound = vocoder.train(data, store, VOCODER)
     model = codec.train("temporal", data, store, TEMPORAL_CODEC)
     table = latents.encode(model, data, store)
-    generator = prior.train("gan", table, model, store, TEMPORAL_GAN)
-    artifacts = artifacts_of("temporal_gan", model, generator, sound)
+    trained = prior.train(prior_name, table, model, store, config)
+    artifacts = artifacts_of(pipeline, model, trained, sound)
     # Of all figures of an evaluation, publishing reads these.
     setup = measurement_setup(["a"], ("mix",), FEATURE, EVALUATION, GENERATION)
     figures = {**setup, "generated/kad": 1.0, "generated/kad_low": 0.5, "generated/kad_high": 2.0}
-    uri = "evaluations/temporal_gan/made"
-    evaluation = Artifact("temporal_gan/evaluation", "made", uri, "", 0, metrics=figures)
+    uri = f"evaluations/{pipeline}/made"
+    evaluation = Artifact(f"{pipeline}/evaluation", "made", uri, "", 0, metrics=figures)
     made = release.publish(artifacts, evaluation, data, store, GENERATION, None).artifact
     store.write_record(made)
     return made

@@ -73,12 +73,14 @@ def test_the_concrete_classes_are_known() -> None:
         "TemporalCodec",
         "DenseGan",
         "TemporalGan",
+        "TemporalFlow",
         "NeuralVocoder",
         "GriffinLim",
         "DenseCodecConfig",
         "TemporalCodecConfig",
         "DenseGanConfig",
         "TemporalGanConfig",
+        "TemporalFlowConfig",
     } <= set(concrete_names())
 
 

@@ -65,7 +65,7 @@ def test_every_variation_keeps_label_length_and_notes(temporal: Release, folder:
     lengths = {"piano/a.wav": 1.3, "piano/b.wav": 1.1, "flute/a.flac": 0.9}
     for row in rows:
         wav, rate = audio.read_wav(tmp_path / "out" / row["file_name"])
-        assert (wav.shape, rate) == ((1, round(lengths[row["source_file"]] * RATE)), RATE)
+        assert (wav.shape, rate) == ((2, round(lengths[row["source_file"]] * RATE)), RATE)
         assert row["label"] == row["source_file"].split("/")[0]
         assert float(row["chroma_correlation"]) > 0.7
         assert float(row["onset_correlation"]) > 0.7
@@ -136,7 +136,7 @@ def test_a_changed_sound_is_varied_again(temporal: Release, folder: Path, tmp_pa
     put(folder / "flute" / "a.flac", tone(0.7, (550.0,)))
     assert augment(temporal, folder, out, AugmentConfig(copies=1)).made == 1
     wav, _ = audio.read_wav(out / "data" / "flute" / "a.01.wav")
-    assert wav.shape == (1, round(0.7 * RATE))
+    assert wav.shape == (2, round(0.7 * RATE))
 
 
 def test_strength_0_returns_the_sound(temporal: Release, folder: Path, tmp_path: Path) -> None:

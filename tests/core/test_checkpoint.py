@@ -174,7 +174,7 @@ def test_a_codec_config_of_huge_layers_allocates_nothing(
 ) -> None:
     config, feature = (
         DenseCodecConfig(hidden_sizes=(8, 4), time_bins=2),
-        FeatureConfig(n_mels=8, n_mfcc=4),
+        FeatureConfig(bands="mel", n_mels=8, n_mfcc=4),
     )
     right: dict[str, Any] = {"codec": "dense", "config": to_dict(config), "feature": to_dict(feature)}
     save_weights(tmp_path, {"model": DenseCodec(config, feature)}, right)
@@ -198,7 +198,7 @@ def test_a_vocoder_config_of_huge_layers_allocates_nothing(
 ) -> None:
     config, feature = (
         VocoderConfig(width=4, blocks=1),
-        FeatureConfig(n_fft=64, hop_length=16, n_mels=4, n_mfcc=2),
+        FeatureConfig(sample_rate=22_050, n_fft=64, hop_length=16, bands="mel", n_mels=4, n_mfcc=2),
     )
     right = {"config": to_dict(config), "feature": to_dict(feature)}
     save_weights(tmp_path, {"model": vocoder.NeuralVocoder(config, feature)}, right)

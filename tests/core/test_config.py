@@ -40,18 +40,35 @@ DATA_IDS = {
     "base": ("UVR-MDX-NET-Inst-HQ-3-92d303", "c03f76b54fd3", "880afc4ff4f3", "70c60ab24dcc"),
     "large": ("UVR-MDX-NET-Inst-HQ-3-92d303", "c03f76b54fd3", "880afc4ff4f3", "70c60ab24dcc"),
 }
+_SMALL = {"sample_rate": 22_050, "n_fft": 1024, "hop_length": 256, "bands": "mel", "channels": 1}
+_LARGE = {
+    "sample_rate": 44_100,
+    "n_fft": 2048,
+    "hop_length": 512,
+    "bands": "mel",
+    "channels": 1,
+    "n_mels": 128,
+}
+# The features of the presets in version 0.1.
+OLD_FEATURES = {"demo": _SMALL, "small": _SMALL, "base": _LARGE, "large": _LARGE}
 STAGES = [name for name, value in Config() if isinstance(value, ConfigModel)]
 OTHER_VALUES = {
     "stems": ("vocals",),
     "loss": "non_saturating",
     "condition": "tag",
     "hidden_sizes": (16, 4),
-    "n_fft": 4096,
+    "n_fft": 8192,
+    "bands": "mel",
+    "channels": 1,
     "parameters": (("overlap", 0.5),),
     "allowed_roots": ("/music",),
     "kernel": 9,
     "windows_s": (2.0,),
     "patch_tokens": 128,
+    "window_tokens": 64,
+    "inner_width": 768,
+    "heads": 8,
+    "select": "kad",
     "device": "cpu",
     "train": ("dense_gan",),
 }
@@ -143,12 +160,12 @@ def test_an_id_is_the_same_in_another_process() -> None:
 
 @pytest.mark.parametrize("name", DATA_IDS)
 def test_ids_of_data_in_existing_stores_stay(name: str) -> None:
-    made = preset(name)
+    separation, features = preset(name).separation, from_dict(FeatureConfig, OLD_FEATURES[name])
     ids = (
-        made.separation.model_id,
-        made.features.spectral_id,
-        feature_id(made.features, made.separation),
-        dataset_id(made.features, made.separation),
+        separation.model_id,
+        features.spectral_id,
+        feature_id(features, separation),
+        dataset_id(features, separation),
     )
     assert ids == DATA_IDS[name]
 
@@ -171,7 +188,7 @@ def test_json_may_spell_a_float_as_an_integer() -> None:
 
 
 def test_derived_units() -> None:
-    feature = FeatureConfig(sample_rate=8000, n_fft=512, hop_length=80, segment_frames=50)
+    feature = FeatureConfig(sample_rate=8000, n_fft=512, hop_length=80, bands="mel", segment_frames=50)
     assert feature.frame_rate == 100.0
     assert feature.segment_s == 0.5
     assert DenseCodecConfig(hidden_sizes=(9, 5)).latent_dim == 5

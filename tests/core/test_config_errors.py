@@ -45,9 +45,9 @@ from melodygan_core.settings import EnvironmentSettings
         (
             FeatureConfig,
             {"hop_length": 1},
-            "hop_length must be 64 to 1024 for sample_rate = 22050 and n_fft = ",
+            "hop_length must be 256 to 4096 for sample_rate = 44100 and n_fft = ",
         ),
-        (FeatureConfig, {"n_fft": 64, "hop_length": 4}, "hop_length must be 12 to 64 for sample_rate = 22050"),
+        (FeatureConfig, {"n_fft": 64, "hop_length": 4}, "hop_length must be 23 to 64 for sample_rate = 44100"),
         (FeatureConfig, {"n_mfcc": 81}, "n_mfcc must be 1 to n_mels = 80, got 81"),
         (FeatureConfig, {"log_floor": 0.0}, "log_floor must be 1e-12 to 1, got 0.0"),
         (FeatureConfig, {"n_mels": "80"}, "n_mels must be an integer, 1 to 1024, got '80'"),
@@ -167,7 +167,11 @@ from melodygan_core.settings import EnvironmentSettings
             {"pipelines": {"x": {"codec": "dense", "prior": "p"}}},
             "pipelines.x.prior must be gan (over dense)",
         ),
-        (Config, {"train": ["x"]}, "train must be names of pipelines: dense_gan, temporal_gan, got 'x'"),
+        (
+            Config,
+            {"train": ["x"]},
+            "train must be names of pipelines: dense_gan, temporal_gan, temporal_flow, ",
+        ),
         (
             Config,
             {"train": []},

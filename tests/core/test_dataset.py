@@ -40,14 +40,14 @@ def test_rows_equal_the_feature_files_and_only_usable_ones_are_there(store: Stor
     seen = 0
     for split in ("train", "validation", "test"):
         rows = data.rows(split, STEMS)
-        log_mel, mfcc, index = data.log_mel(rows), data.mfcc(rows), data.start(rows)
+        columns, index = data.columns(rows, list(TINY.columns)), data.start(rows)
         for i in range(len(rows)):
             name, stem = data.tracks[rows.track[i]]["track_id"], STEMS[rows.stem[i]]
             source = written[name]
             (k,) = [k for k, s in enumerate(source.stem) if s == stem and source.index[k] == index[i]]
             assert source.usable[k]
-            assert np.array_equal(log_mel[i], source.log_mel[k].astype(np.float32))
-            assert np.array_equal(mfcc[i], source.mfcc[k].astype(np.float32))
+            for name, values in columns.items():
+                assert np.array_equal(values[i].numpy(), source.columns[name][k].astype(np.float32))
         assert {data.tracks[t]["split"] for t in rows.track} == {split}
         seen += len(rows)
     assert seen == sum(int(w.usable.sum()) for w in written.values()) == 8 * 9 - 4 * 2
@@ -67,24 +67,17 @@ def test_statistics_equal_numpy_over_the_training_frames(store: Store) -> None:
     made = assemble(store)
     of = splits(store, made)
     for stems in (["mix"], ["vocals", "mix"]):
-        log_mel, mfcc = (
-            np.concatenate(
-                [
-                    getattr(w, values)[w.usable & np.isin(w.stem, stems)].reshape(-1, width).astype(np.float64)
-                    for n, w in written.items()
-                    if of[n] == "train"
-                ]
-            )
-            for values, width in (("log_mel", 3), ("mfcc", 2))
-        )
         statistics = Dataset(store, made).statistics(stems)
-        for value, expected in (
-            (statistics.log_mel_mean, log_mel.mean(axis=0)),
-            (statistics.log_mel_std, log_mel.std(axis=0)),
-            (statistics.mfcc_mean, mfcc.mean(axis=0)),
-            (statistics.mfcc_std, mfcc.std(axis=0)),
-        ):
-            np.testing.assert_allclose(value, expected, rtol=1e-6)
+        assert list(statistics.mean) == list(statistics.std) == ["log_mel", "mfcc", "log_bands"]
+        for name, width in TINY.columns.items():
+            parts = [
+                w.columns[name][w.usable & np.isin(w.stem, stems)].reshape(-1, width).astype(np.float64)
+                for n, w in written.items()
+                if of[n] == "train"
+            ]
+            frames = np.concatenate(parts)
+            np.testing.assert_allclose(statistics.mean[name], frames.mean(axis=0), rtol=1e-6)
+            np.testing.assert_allclose(statistics.std[name], frames.std(axis=0), rtol=1e-6)
 
 
 def test_metrics_count_tracks_groups_and_segments(store: Store) -> None:
@@ -295,8 +288,8 @@ def test_another_feature_config_never_mixes(store: Store) -> None:
         put_features(store, name, wider)
     second = assemble(store, feature=wider)
     rows = Dataset(store, second).rows("train", ["mix"])
-    assert Dataset(store, second).log_mel(rows).shape[2] == 4
-    assert Dataset(store, first).log_mel(rows).shape[2] == 3
+    assert Dataset(store, second).column(rows, "log_mel").shape[2] == 4
+    assert Dataset(store, first).column(rows, "log_mel").shape[2] == 3
     assert assemble(store) == first
     put_features(store, "t2", made_by="somebody else")
     with pytest.raises(InputError, match=r"feature_id of t2 must be .*, got 'somebody else'"):
@@ -350,12 +343,15 @@ def test_windows_are_consecutive_segments_of_one_track(store: Store) -> None:
 
 def identity(n_mels: int, n_mfcc: int) -> Statistics:
     zeros = [np.zeros(n, np.float32) for n in (n_mels, n_mfcc)]
-    return Statistics(zeros[0], zeros[0] + 1, zeros[1], zeros[1] + 1)
+    mean = dict(zip(("log_mel", "mfcc"), zeros, strict=True))
+    return Statistics(mean, {name: zero + 1 for name, zero in mean.items()})
 
 
 def test_a_constant_segment_is_a_constant_vector() -> None:
     statistics = dataclasses.replace(
-        identity(2, 1), log_mel_mean=np.array([1, 2], np.float32), log_mel_std=np.array([2, 4], np.float32)
+        identity(2, 1),
+        mean={"log_mel": np.array([1, 2], np.float32), "mfcc": np.zeros(1, np.float32)},
+        std={"log_mel": np.array([2, 4], np.float32), "mfcc": np.ones(1, np.float32)},
     )
     log_mel = np.broadcast_to(np.array([5.0, 4.0], np.float32), (1, 8, 2))
     vector = to_vectors(log_mel, np.full((1, 8, 1), 7, np.float32), statistics, 4)
@@ -388,12 +384,12 @@ def test_bins_that_do_not_divide_the_frames_are_refused() -> None:
 def test_a_constant_band_does_not_divide_by_zero(store: Store) -> None:
     put_tracks(store, NAMES)
     data = Dataset(store, assemble(store))
-    data._statistics["mix"] = [4.0, *[1.0, 2.0, 4.0], *[0.25, 1.0, 4.0], 0.0, 0.0, 4.0, 16.0]
+    data._statistics["mix"] = [4.0, *[1.0, 2.0, 4.0], *[0.25, 1.0, 4.0], 0.0, 0.0, 4.0, 16.0, *[2.0] * 10]
     statistics = data.statistics(["mix"])
-    assert statistics.log_mel_mean.tolist() == [0.25, 0.5, 1.0]
-    assert statistics.log_mel_std.tolist() == [np.float32(MIN_STD)] * 3
-    assert statistics.mfcc_mean.tolist() == [0.0, 0.0]
-    assert statistics.mfcc_std.tolist() == [1.0, 2.0]
+    assert statistics.mean["log_mel"].tolist() == [0.25, 0.5, 1.0]
+    assert statistics.std["log_mel"].tolist() == [np.float32(MIN_STD)] * 3
+    assert statistics.mean["mfcc"].tolist() == [0.0, 0.0]
+    assert statistics.std["mfcc"].tolist() == [1.0, 2.0]
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5))

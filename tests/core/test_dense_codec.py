@@ -25,7 +25,16 @@ from melodygan_core.training import MetricsCallback, ignore
 from melodygan_core.training.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_config, save_weights
 from tests.core.made import DENSE_CODEC, FEATURE, Trained
 
-SMALL = FeatureConfig(n_mels=6, n_mfcc=4, segment_frames=16)
+SMALL = FeatureConfig(
+    sample_rate=22_050,
+    n_fft=1024,
+    hop_length=256,
+    bands_up_to_hz=300,
+    upper_bands=9,
+    n_mels=6,
+    n_mfcc=4,
+    segment_frames=16,
+)
 
 
 def config(**changes: Any) -> DenseCodecConfig:
@@ -55,7 +64,7 @@ def load(folder: Path) -> DenseCodec:
 def statistics() -> Statistics:
     rng = np.random.default_rng(0)
     parts = [rng.uniform(1, 2, n).astype(np.float32) for n in (6, 6, 4, 4)]
-    return Statistics(*parts)
+    return Statistics({"log_mel": parts[0], "mfcc": parts[2]}, {"log_mel": parts[1], "mfcc": parts[3]})
 
 
 # Mathematics.
@@ -109,7 +118,7 @@ def test_the_log_mel_of_a_constant_vector_is_constant() -> None:
     made.initialise(*pca([torch.randn(8, 40)], 5), scale)
     vector = torch.cat([torch.full((2, 24), 0.5), torch.randn(2, 16)], dim=1)
     log_mel = made.log_mel(vector)
-    expected = torch.from_numpy(0.5 * scale.log_mel_std + scale.log_mel_mean)
+    expected = torch.from_numpy(0.5 * scale.std["log_mel"] + scale.mean["log_mel"])
     assert log_mel.shape == (2, 6, 16)
     assert torch.allclose(log_mel, expected[None, :, None].expand(2, 6, 16), atol=1e-6)
 
@@ -126,24 +135,25 @@ def test_the_log_mel_is_interpolated_between_the_centres_of_the_bins() -> None:
 # The interface of a codec.
 
 
-def features(segments: int) -> tuple[torch.Tensor, torch.Tensor]:
+def features(segments: int) -> dict[str, torch.Tensor]:
     """Random log-mel and MFCC (2, frames, bands) of so many segments of SMALL."""
     rng = torch.Generator().manual_seed(3)
     bands = torch.randn(2, segments * SMALL.segment_frames, SMALL.n_mels + SMALL.n_mfcc, generator=rng)
-    return bands[..., : SMALL.n_mels], bands[..., SMALL.n_mels :]
+    return {"log_mel": bands[..., : SMALL.n_mels], "mfcc": bands[..., SMALL.n_mels :]}
 
 
 def test_one_latent_stands_for_one_segment() -> None:
     made = model().eval()
-    log_mel, mfcc = features(3)
+    parts = features(3)
     with torch.no_grad():
-        latents = made.encode(log_mel, mfcc)
-        alone = made.encode(log_mel[:, 16:32], mfcc[:, 16:32])
+        latents = made.encode(parts)
+        alone = made.encode({name: x[:, 16:32] for name, x in parts.items()})
         assert latents.shape == (2, 3, 5) and made.token_frames == 16
         assert torch.allclose(latents[:, 1:2], alone, atol=1e-6)
-        assert made.decode_targets(latents).shape == made.targets(log_mel, mfcc).shape == (2, 3, 40)
-        assert torch.equal(made.reconstruct(log_mel, mfcc), made.decode(latents))
-        assert made.decode(latents).shape == log_mel.shape
+        assert made.decode_targets(latents).shape == made.targets(parts).shape == (2, 3, 40)
+        assert torch.equal(made.reconstruct(parts).spectrum, made.decode(latents).spectrum)
+        assert made.decode(latents).spectrum.shape == (2, 48, SMALL.n_bands)
+        assert made.decode(latents).stereo is None
         assert torch.equal(made.feature_vectors(latents[0]), made.decode_targets(latents[0]))
     assert made.latent_rate == pytest.approx(SMALL.frame_rate / 16)
 
@@ -151,7 +161,7 @@ def test_one_latent_stands_for_one_segment() -> None:
 @pytest.mark.parametrize("frames", [0, 15, 17])
 def test_frames_that_are_not_whole_segments_are_refused(frames: int) -> None:
     with pytest.raises(InputError, match=rf"frames .*segment_frames = 16.*{frames}"):
-        model().targets(torch.zeros(1, frames, 6), torch.zeros(1, frames, 4))
+        model().targets({"log_mel": torch.zeros(1, frames, 6), "mfcc": torch.zeros(1, frames, 4)})
 
 
 @pytest.mark.parametrize("frames", [1, 15, 16, 17, 30, 100])
@@ -160,16 +170,16 @@ def test_a_piece_has_the_frames_that_are_asked_for(frames: int) -> None:
     tokens, step = made.tokens_for(frames), 16 - int(16 * OVERLAP)
     assert 16 + (tokens - 1) * step >= frames > 16 + (tokens - 2) * step or tokens == 1
     with torch.no_grad():
-        piece = made.decode_piece(torch.randn(tokens, 5), frames)
-    assert piece.shape == (frames, 6)
+        piece = made.decode_piece(torch.randn(tokens, 5), frames).spectrum
+    assert piece.shape == (1, frames, SMALL.n_bands)
 
 
 def test_neighbouring_segments_of_a_piece_cross_fade() -> None:
     made = model().eval()
     latents = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        first, second = made.decode(latents[None])[0].exp().split(16)
-        piece = made.decode_piece(latents, 30).exp()
+        first, second = made.decode(latents[None]).spectrum[0].exp().split(16)
+        piece = made.decode_piece(latents, 30).spectrum[0].exp()
     assert torch.allclose(piece[:14], first[:14], rtol=1e-4)
     assert torch.allclose(piece[16:], second[2:], rtol=1e-4)
     for k, weight in ((0, 1 / 3), (1, 2 / 3)):
@@ -182,7 +192,7 @@ def test_targets_are_the_vectors_that_it_is_trained_on(dense: Trained) -> None:
     (expected,) = vectors(data, "validation", DENSE_CODEC).blocks()
     spans = SpanDataset(data, "validation", ["mix"])
     found = [
-        made.targets(*(torch.from_numpy(spans.read(s, which=which))[None] for which in (0, 1)))[0]
+        made.targets({name: torch.from_numpy(spans.read(s, name))[None] for name in made.columns})[0]
         for s in spans.all
     ]
     assert torch.equal(torch.cat(found), expected)
@@ -374,10 +384,10 @@ def test_shifted_segments_are_the_table_read_from_another_frame(dense: Trained) 
     frames = data.feature.segment_frames
     one = rows.take(np.asarray([0, 0, 1]))
     log_mel, _ = data.shifted(one, np.asarray([0, 5, frames - 1]))
-    spans = data.log_mel(rows.take(np.arange(3))).reshape(-1, data.feature.n_mels)
+    spans = data.column(rows.take(np.arange(3)), "log_mel").reshape(-1, data.feature.n_mels)
     for k, start in enumerate((0, 5, 2 * frames - 1)):
         assert np.array_equal(log_mel[k], spans[start : start + frames])
     # The last row of a track has no row to continue into.
     last = np.flatnonzero(rows.track != rows.track[0])[0] - 1
     end = rows.take(np.asarray([last]))
-    assert np.array_equal(data.shifted(end, np.asarray([7]))[1], data.mfcc(end))
+    assert np.array_equal(data.shifted(end, np.asarray([7]))[1], data.column(end, "mfcc"))

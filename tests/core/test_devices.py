@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from melodygan_core import codec, generation, latents, prior, vocoder
+from melodygan_core.codec import refiner
 from melodygan_core.codec.covariance import Covariance
 from melodygan_core.codec.dense.model import errors, pca
-from melodygan_core.config import replace
+from melodygan_core.config import RefinerConfig, replace
 from melodygan_core.dataset import Dataset
 from melodygan_core.pipeline import Pipeline, Seeds
 from melodygan_core.prior.gan.losses import R1Weight
@@ -33,7 +34,9 @@ from tests.core.second_device import DEVICE, second_device
 
 # The name that stands for the second device in a config of these tests.
 SECOND = "mps"
-TRAININGS = [importlib.import_module(f"melodygan_core.{p}.train") for p in ("codec", "prior", "vocoder")]
+TRAININGS = [
+    importlib.import_module(f"melodygan_core.{p}.train") for p in ("codec", "prior", "vocoder", "codec.refiner")
+]
 USERS = [importlib.import_module(f"melodygan_core.{p}") for p in ("codec.collapse", "latents", "pipeline")]
 
 
@@ -90,7 +93,7 @@ def quick(config: Any, device: str, **changes: Any) -> Any:
 
 
 def train(name: str, data: Artifact, store: Store, device: str) -> list[Artifact]:
-    """A vocoder, or a codec and a GAN over its latents; discriminators start half-way."""
+    """A vocoder, or a codec and a prior over its latents; discriminators start half-way."""
     if name == "vocoder":
         return [vocoder.train(data, store, quick(made.VOCODER, device, disc_start=0.5))]
     if name == "dense":
@@ -98,9 +101,16 @@ def train(name: str, data: Artifact, store: Store, device: str) -> list[Artifact
     else:
         model = quick(made.TEMPORAL_CODEC, device, bfloat16=False, disc_start=0.5)
         gan = quick(made.TEMPORAL_GAN, device, bfloat16=False, r1_every=2, r1_target=0.0, augment=0.2)
-    checkpoint = codec.train(name, data, store, model)
+    checkpoint = codec.train("temporal" if name == "flow" else name, data, store, model)
     table = latents.encode(checkpoint, data, store)
-    return [checkpoint, prior.train("gan", table, checkpoint, store, gan)]
+    if name == "flow":
+        flow = quick(made.TEMPORAL_FLOW, device, bfloat16=False, condition="tag", level_db=3.0, level_share=0.5)
+        return [checkpoint, prior.train("flow", table, checkpoint, store, flow)]
+    found = [checkpoint, prior.train("gan", table, checkpoint, store, gan)]
+    if name == "temporal":
+        small = replace(RefinerConfig(), width=16, blocks=1, bfloat16=False)
+        found.append(refiner.train(checkpoint, data, store, quick(small, device)))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -108,7 +118,8 @@ def train(name: str, data: Artifact, store: Store, device: str) -> list[Artifact
     [
         ("vocoder", [{"model", "discriminator"}]),
         ("dense", [{"model"}, {"generator", "discriminator"}]),
-        ("temporal", [{"model", "discriminator"}, {"generator", "discriminator"}]),
+        ("temporal", [{"model", "discriminator"}, {"generator", "discriminator"}, {"refiner"}]),
+        ("flow", [{"model", "discriminator"}, {"network"}]),
     ],
 )
 def test_a_training_on_another_device_is_the_same(
@@ -189,10 +200,10 @@ def test_the_r1_weight_moves_on_its_device() -> None:
 def test_vocoders_make_the_same_sound_on_another_device() -> None:
     torch.manual_seed(0)
     model = NeuralVocoder(made.VOCODER, FEATURE).eval()
-    log_mel = torch.randn(2, FEATURE.n_mels, 20, generator=torch.Generator().manual_seed(0)) - 3
+    spectrum = torch.randn(2, FEATURE.n_bands, 20, generator=torch.Generator().manual_seed(0)) - 3
     with torch.no_grad(), second_device(float64=False):
-        expected = model(log_mel), GriffinLim(FEATURE)(log_mel, seed=3)
-        there = log_mel.to(DEVICE)
+        expected = model(spectrum), GriffinLim(FEATURE)(spectrum, seed=3)
+        there = spectrum.to(DEVICE)
         found = model.to(DEVICE)(there), GriffinLim(FEATURE)(there, seed=3)
         for one, other in zip(expected, found, strict=True):
             assert on_device(other)
@@ -208,30 +219,30 @@ def test_a_pipeline_makes_the_same_on_another_device(
     trained: Trained = request.getfixturevalue(fixture)
     data = Dataset(trained.store, trained.dataset)
     rows = data.rows("test", ("mix",)).take(np.arange(4))
-    log_mel, mfcc = (torch.from_numpy(x) for x in (data.log_mel(rows), data.mfcc(rows)))
+    features = data.columns(rows, list(data.feature.columns))
     heard: list[bool] = []
 
     def recorded(cls: type, name: str) -> None:
         call = getattr(cls, name)
 
-        def wrapped(self: Any, log_mel: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-            heard.append(on_device(log_mel))
-            return call(self, log_mel, *args, **kwargs)
+        def wrapped(self: Any, spectrum: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            heard.append(on_device(spectrum))
+            return call(self, spectrum, *args, **kwargs)
 
         monkeypatch.setattr(cls, name, wrapped)
 
     def round_trip(device: str, vocoder_kind: str) -> tuple[Pipeline, dict[str, torch.Tensor]]:
         artifacts = dataclasses.replace(trained.artifacts, device=device, vocoder_kind=vocoder_kind)
         pipeline = artifacts.open(trained.store)
-        latents = pipeline.encode(log_mel, mfcc)
+        latents = pipeline.encode(features)
         sample = pipeline.sample(70, seed=3, condition=0 if pipeline.conditions else None)
         found = {
             "latents": latents,
-            "decoded": pipeline.decode(latents),
-            "reconstructed": pipeline.reconstruct(log_mel, mfcc),
+            "decoded": pipeline.decode(latents).spectrum,
+            "reconstructed": pipeline.reconstruct(features).spectrum,
             "sampled": sample.latents,
-            "log_mel": sample.log_mel,
-            "wav": pipeline.vocode(sample.log_mel[None], 5),
+            "spectrum": sample.decoded.spectrum,
+            "wav": pipeline.sound(sample.decoded, 5),
         }
         return pipeline, found if sample.vectors is None else {**found, "vectors": sample.vectors}
 
@@ -315,9 +326,9 @@ def test_pieces_are_vocoded_together_away_from_the_cpu(
     expected = list(generation.pieces(pipeline, config))
     batches, vocode = [], pipeline.vocode
 
-    def counted(log_mel: torch.Tensor, seed: Seeds = 0) -> torch.Tensor:
-        batches.append(len(log_mel))
-        return vocode(log_mel, seed)
+    def counted(spectrum: torch.Tensor, seed: Seeds = 0) -> torch.Tensor:
+        batches.append(len(spectrum))
+        return vocode(spectrum, seed)
 
     monkeypatch.setattr(pipeline, "vocode", counted)
     monkeypatch.setattr(generation, "_vocoded_together", lambda device: together)
@@ -325,5 +336,5 @@ def test_pieces_are_vocoded_together_away_from_the_cpu(
     assert batches == [together, 2]
     for one, other in zip(expected, found, strict=True):
         assert (one.index, one.condition) == (other.index, other.condition)
-        assert torch.equal(one.sample.log_mel, other.sample.log_mel)
+        assert torch.equal(one.sample.decoded.spectrum, other.sample.decoded.spectrum)
         assert np.allclose(one.wav, other.wav, atol=1e-5)

@@ -43,7 +43,11 @@ def rows_of(store: Store, made: Artifact) -> dict[str, Any]:
         rows = data.rows(split, ("vocals", "instrumental", "mix"))
         for number in np.unique(rows.track):
             own = rows.take(np.flatnonzero(rows.track == number))
-            found[data.tracks[number]["track_id"]] = (split, data.log_mel(own), data.mfcc(own))
+            found[data.tracks[number]["track_id"]] = (
+                split,
+                data.column(own, "log_mel"),
+                data.column(own, "log_bands"),
+            )
     return found
 
 
@@ -99,7 +103,7 @@ def test_shards_with_the_track_are_removed_or_rewritten(store: Store) -> None:
     assert all(before[n] == after[n] for n in unchanged)
     # The float16 values themselves, not only the name.
     secret = put_features(Store(str(root_of(store).parent / "twin")), "t0")
-    needle = secret.log_mel[secret.usable][0].tobytes()
+    needle = secret.columns["log_mel"][secret.usable][0].tobytes()
     assert any(needle in content for content in before.values())
     assert not any(needle in p.read_bytes() for p in root_of(store).rglob("*") if p.is_file())
 

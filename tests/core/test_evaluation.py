@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from melodygan_core import evaluation, latents, metrics
+from melodygan_core.codec import Features
 from melodygan_core.config import GenerationConfig, replace
-from melodygan_core.dataset import Dataset, SpanDataset
+from melodygan_core.dataset import Dataset, Rows, SpanDataset
 from melodygan_core.errors import InputError
 from melodygan_core.evaluation.distances import SETUP, compare, measurement_setup, to_table
 from melodygan_core.evaluation.memorisation import choose_evenly, memorisation, nearest_segments
 from melodygan_core.evaluation.sets import Windows, windows_of
+from melodygan_core.features import mels_of_spectrum
 from melodygan_core.generation import pieces
 from melodygan_core.pipeline import Pipeline
 from melodygan_core.prior import LatentSpace, Prior
@@ -203,8 +205,10 @@ class _Copier(Prior):
 
 def memorised(data: Dataset, pipeline: Pipeline, config: GenerationConfig, **limits: int) -> dict[str, float]:
     """The memorisation figures of generated pieces."""
-    made = [piece.sample.log_mel.T for piece in pieces(pipeline, config)]
-    return memorisation(data, pipeline.stems, pipeline.reconstruct, made, **limits)
+    made = [mels_of_spectrum(FEATURE)(piece.sample.decoded.spectrum[0]) for piece in pieces(pipeline, config)]
+    return memorisation(
+        data, pipeline.stems, lambda features: pipeline.reconstruct(features).spectrum, made, **limits
+    )
 
 
 def test_a_prior_that_copies_is_detected(dense: Trained) -> None:
@@ -227,15 +231,20 @@ def test_a_prior_that_copies_is_detected(dense: Trained) -> None:
     assert free["memorisation/ratio"] == p5[0] / p5[1]
 
 
-def unchanged(log_mel: torch.Tensor, mfcc: torch.Tensor) -> torch.Tensor:
+def mels_of(data: Dataset, rows: Rows) -> torch.Tensor:
+    """Log-mel (frames, n_mels) of consecutive rows, as it is compared."""
+    return mels_of_spectrum(FEATURE)(torch.from_numpy(data.column(rows, "log_bands")).flatten(0, 1))
+
+
+def unchanged(features: Features) -> torch.Tensor:
     """A codec that loses nothing."""
-    return log_mel
+    return features["log_bands"]
 
 
 @pytest.mark.parametrize(("offset", "most"), [(0, 0.001), (8, 0.001), (3, 0.5), (12, 0.5), (29, 0.5)])
 def test_a_copy_is_found_wherever_it_begins(dense: Trained, offset: int, most: float) -> None:
     data = Dataset(dense.store, dense.dataset)
-    log_mel = torch.from_numpy(data.log_mel(data.rows("train", ("vocals",)).take(np.arange(6)))).flatten(0, 1)
+    log_mel = mels_of(data, data.rows("train", ("vocals",)).take(np.arange(6)))
     copy = log_mel[offset : offset + 4 * FEATURE.segment_frames]
     found = memorisation(data, ("vocals",), unchanged, [copy])
     assert found["memorisation/ratio"] < most, found
@@ -251,7 +260,8 @@ def test_a_sampled_search_finds_a_copy_of_a_track_that_it_searches(dense: Traine
     size = FEATURE.segment_frames // 8
     ratios: dict[bool, list[float]] = {True: [], False: []}
     for index, span in enumerate(spans.all):
-        copy = torch.from_numpy(spans.read(span, 0, 2 * FEATURE.segment_frames))
+        spectrum = torch.from_numpy(spans.read(span, "log_bands", 0, 2 * FEATURE.segment_frames))
+        copy = mels_of_spectrum(FEATURE)(spectrum)
         figures = memorisation(data, ("vocals",), unchanged, [copy], max_database_bins=budget * size)
         ratios[index in searched].append(figures["memorisation/ratio"])
         share = figures["memorisation/compared_segments"] / figures["memorisation/compared_segments_of"]
@@ -264,12 +274,12 @@ def test_a_sampled_search_finds_a_copy_of_a_track_that_it_searches(dense: Traine
 def test_the_work_of_a_search_is_bounded(dense: Trained) -> None:
     data = Dataset(dense.store, dense.dataset)
     size = FEATURE.segment_frames // 8
-    copy = torch.from_numpy(data.log_mel(data.rows("train", ("vocals",)).take(np.arange(40)))).flatten(0, 1)
+    copy = mels_of(data, data.rows("train", ("vocals",)).take(np.arange(40)))
     decoded = []
 
-    def counted(log_mel: torch.Tensor, mfcc: torch.Tensor) -> torch.Tensor:
-        decoded.append(log_mel.shape[1])
-        return log_mel
+    def counted(features: Features) -> torch.Tensor:
+        decoded.append(features["log_bands"].shape[1])
+        return features["log_bands"]
 
     full = memorisation(data, ("vocals",), counted, [copy])
     everything = sum(decoded)

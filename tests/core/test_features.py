@@ -15,15 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melodygan_core import audio, features
-from melodygan_core.config import FeatureConfig, SeparationConfig
+from melodygan_core.config import FeatureConfig, SeparationConfig, replace
 from melodygan_core.errors import InputError
-from melodygan_core.features.spectral import MelBands
+from melodygan_core.features.spectral import SparseBands
 from melodygan_core.storage import Store
 from tests.core.made import FEATURE, SEPARATION, put_sound
 
-SMALL = FeatureConfig()
-LARGE = FeatureConfig(sample_rate=44_100, n_fft=2048, hop_length=512, n_mels=128, n_mfcc=40)
-ODD = FeatureConfig(sample_rate=16_000, n_fft=600, hop_length=170, n_mels=37, n_mfcc=13)
+SMALL = FeatureConfig(sample_rate=22_050, n_fft=1024, hop_length=256, bands_up_to_hz=1000, upper_bands=30)
+LARGE = FeatureConfig(n_mels=128, n_mfcc=40)
+ODD = FeatureConfig(
+    sample_rate=16_000, n_fft=600, hop_length=170, bands_up_to_hz=900, upper_bands=31, n_mels=37, n_mfcc=13
+)
 SEGMENT = SMALL.segment_frames * SMALL.hop_length
 
 
@@ -44,6 +46,11 @@ def torchaudio_features(wav: torch.Tensor, config: FeatureConfig) -> tuple[torch
     return mel(wav).clamp(min=config.log_floor).log(), mfcc(wav)
 
 
+def mels(config: FeatureConfig, wav: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    found = features.FeatureExtractor(config)(wav)
+    return found["log_mel"], found["mfcc"]
+
+
 def noise(samples: int, seed: int = 0, gain: float = 0.1) -> torch.Tensor:
     return gain * torch.randn(samples, generator=torch.Generator().manual_seed(seed))
 
@@ -55,7 +62,7 @@ def noise(samples: int, seed: int = 0, gain: float = 0.1) -> torch.Tensor:
 @given(samples=st.integers(513, 60_000), seed=st.integers(0, 1000))
 def test_equals_torchaudio_for_any_length(samples: int, seed: int) -> None:
     wav = noise(samples, seed)
-    log_mel, mfcc = features.FeatureExtractor(SMALL)(wav)
+    log_mel, mfcc = mels(SMALL, wav)
     log_mel_there, mfcc_there = torchaudio_features(wav, SMALL)
     assert log_mel.shape == (80, 1 + samples // 256)
     torch.testing.assert_close(log_mel, log_mel_there, atol=2e-5, rtol=0)
@@ -63,11 +70,11 @@ def test_equals_torchaudio_for_any_length(samples: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("config", [SMALL, LARGE, ODD])
-@pytest.mark.parametrize("samples", [1025, 4096, 44_099])
+@pytest.mark.parametrize("samples", [2049, 4096, 44_099])
 def test_equals_torchaudio_for_any_config(config: FeatureConfig, samples: int) -> None:
     wav = noise(samples, gain=0.5)
     wav[samples // 2 :] *= 1e-4
-    log_mel, mfcc = features.FeatureExtractor(config)(wav)
+    log_mel, mfcc = mels(config, wav)
     log_mel_there, mfcc_there = torchaudio_features(wav, config)
     # Quiet frames sit near the floor, where the log magnifies the float32 rounding of the FFT.
     torch.testing.assert_close(log_mel, log_mel_there, atol=5e-4, rtol=0)
@@ -83,25 +90,29 @@ def test_bands_equal_the_filterbank_and_the_dense_products(frames: int) -> None:
     rng = torch.Generator().manual_seed(0)
     spectrum = torch.randn(frames, len(filterbank), dtype=torch.complex64, generator=rng)
     spectrum[0, :3] = torch.tensor([0, 1e-20, 3 + 4j])
-    bands = MelBands(filterbank)
+    second = features.band_filterbank(ODD)
+    bands = SparseBands(filterbank, second)
     compiled, other = torch.empty(2, 2, frames, 37)
-    bands(spectrum, *compiled)
-    bands._by_torch(spectrum, *other)
+    magnitudes = torch.empty(2, frames, second.shape[1])
+    bands(spectrum, compiled[0], compiled[1], magnitudes[0])
+    bands._by_torch(spectrum, other[0], other[1], magnitudes[1])
     exact = torch.stack([spectrum.abs(), spectrum.abs().square()]).double() @ filterbank.double()
     torch.testing.assert_close(compiled.double(), exact, rtol=2e-6, atol=0)
     torch.testing.assert_close(other.double(), exact, rtol=2e-6, atol=0)
     assert float(compiled[:, :, 5].abs().max()) == 0
+    exact = (spectrum.abs().double() @ second.double()).expand(2, -1, -1)
+    torch.testing.assert_close(magnitudes.double(), exact, rtol=2e-6, atol=1e-24)
 
 
 def test_block_boundaries_do_not_matter() -> None:
-    wav = noise(50_000)
-    in_one_block = features.FeatureExtractor(SMALL, block_frames=10_000)(wav)
+    wav, side = noise(50_000), 0.5 * noise(50_000).flip(0)
+    in_one_block = features.FeatureExtractor(SMALL, block_frames=10_000)(wav, side)
     # Several threads split the frames in more positions.
     for block_frames in (1, 7, 128):
-        for ours, expected in zip(
-            features.FeatureExtractor(SMALL, block_frames=block_frames)(wav), in_one_block, strict=True
-        ):
-            torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+        ours = features.FeatureExtractor(SMALL, block_frames=block_frames)(wav, side)
+        assert ours.keys() == {"log_mel", "mfcc", "log_bands", "stereo"}
+        for name, values in ours.items():
+            torch.testing.assert_close(values, in_one_block[name], atol=1e-5, rtol=0)
 
 
 def test_threads_change_neither_the_result_nor_torchs_setting() -> None:
@@ -114,15 +125,15 @@ def test_threads_change_neither_the_result_nor_torchs_setting() -> None:
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    for log_mel, mfcc in results[1:]:
-        torch.testing.assert_close(log_mel, results[0][0], atol=1e-5, rtol=0)
-        torch.testing.assert_close(mfcc, results[0][1], atol=5e-4, rtol=0)
+    for found in results[1:]:
+        for name, atol in (("log_mel", 1e-5), ("log_bands", 1e-5), ("mfcc", 5e-4)):
+            torch.testing.assert_close(found[name], results[0][name], atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize("frequency_hz", [110.0, 440.0, 1000.0, 5000.0])
 def test_tone_peaks_in_its_band(frequency_hz: float) -> None:
     time_s = torch.arange(22_050) / 22_050
-    log_mel, _ = features.FeatureExtractor(SMALL)(0.5 * torch.sin(2 * torch.pi * frequency_hz * time_s))
+    log_mel, _ = mels(SMALL, 0.5 * torch.sin(2 * torch.pi * frequency_hz * time_s))
     filterbank = features.mel_filterbank(SMALL)
     nearest_bin = round(frequency_hz * SMALL.n_fft / SMALL.sample_rate)
     assert log_mel[:, 10:-10].mean(1).argmax() == filterbank[nearest_bin].argmax()
@@ -130,19 +141,20 @@ def test_tone_peaks_in_its_band(frequency_hz: float) -> None:
 
 def test_silence_is_the_floor() -> None:
     extractor = features.FeatureExtractor(SMALL)
-    log_mel, mfcc = extractor(torch.zeros(10_000))
-    silent_log_mel, silent_mfcc = extractor.silence()
-    assert float(log_mel.min()) == float(log_mel.max()) == pytest.approx(np.log(1e-5), abs=1e-5)
-    torch.testing.assert_close(log_mel, silent_log_mel[:, None].expand(80, 40))
-    torch.testing.assert_close(mfcc, silent_mfcc[:, None].expand(20, 40), atol=5e-4, rtol=0)
-    assert float(silent_mfcc[0]) == pytest.approx(np.log(1e-6) * np.sqrt(80), rel=1e-5)
-    assert float(silent_mfcc[1:].abs().max()) < 1e-3
+    found, silence = extractor(torch.zeros(10_000)), extractor.silence()
+    assert found.keys() == silence.keys() == SMALL.columns.keys()
+    for name, width in SMALL.columns.items():
+        torch.testing.assert_close(found[name], silence[name][:, None].expand(width, 40), atol=5e-4, rtol=0)
+    for name in ("log_mel", "log_bands"):
+        assert float(found[name].min()) == float(found[name].max()) == pytest.approx(np.log(1e-5), abs=1e-5)
+    assert float(silence["mfcc"][0]) == pytest.approx(np.log(1e-6) * np.sqrt(80), rel=1e-5)
+    assert float(silence["mfcc"][1:].abs().max()) < 1e-3
 
 
 def test_a_click_changes_only_frames_around_it() -> None:
     wav = torch.zeros(40 * 256)
     wav[20 * 256] = 1.0
-    log_mel, _ = features.FeatureExtractor(SMALL)(wav)
+    log_mel, _ = mels(SMALL, wav)
     heard = (log_mel.amax(0) > np.log(1e-5) + 1).nonzero().flatten().tolist()
     # Half a window, 512 samples or two hops, reaches to both sides; its outermost sample has no weight.
     assert heard == [19, 20, 21]
@@ -155,11 +167,11 @@ def test_a_click_changes_only_frames_around_it() -> None:
 def test_short_wav_is_extended_by_zeros(samples: int) -> None:
     extractor = features.FeatureExtractor(SMALL)
     wav = noise(samples)
-    log_mel, mfcc = extractor(wav)
+    found = extractor(wav)
     extended = extractor(torch.nn.functional.pad(wav, (0, 513 - samples)))
-    assert log_mel.shape == (80, 1 + samples // 256)
-    torch.testing.assert_close(log_mel, extended[0][:, : log_mel.shape[1]])
-    torch.testing.assert_close(mfcc, extended[1][:, : mfcc.shape[1]])
+    assert found["log_mel"].shape == (80, 1 + samples // 256)
+    for name, values in found.items():
+        torch.testing.assert_close(values, extended[name][:, : values.shape[1]])
 
 
 @pytest.mark.parametrize("wav", [torch.zeros(0), torch.zeros(2, 1000)])
@@ -218,12 +230,10 @@ def test_rows_hold_the_output_of_the_extractor(store: Store) -> None:
     frames = 1 + len(mix) // 256
     assert table["valid_frames"].to_pylist() == [128, 128, frames - 256] * 3
     extractor = features.FeatureExtractor(SMALL)
-    expected = [values.T.numpy() for values in extractor(torch.from_numpy(mix))]
-    silence = [values.numpy() for values in extractor.silence()]
-    for read, reference, padding in zip(
-        (features.log_mel_of, features.mfcc_of), expected, silence, strict=True
-    ):
-        rows = read(table, SMALL)[6:].reshape(-1, reference.shape[1])
+    expected, silence = extractor(torch.from_numpy(mix)), extractor.silence()
+    for name, width in SMALL.columns.items():
+        reference, padding = expected[name].T.numpy(), silence[name].numpy()
+        rows = features.values_of(table, SMALL, name)[6:].reshape(-1, width)
         np.testing.assert_array_equal(rows[:frames], reference.astype(np.float16))
         np.testing.assert_array_equal(
             rows[frames:], np.broadcast_to(padding.astype(np.float16), rows[frames:].shape)
@@ -237,15 +247,15 @@ def test_rows_hold_the_output_of_the_extractor(store: Store) -> None:
 def test_reading_back_copies_nothing(store: Store) -> None:
     path, _ = extract_one(store, noise(3 * SEGMENT).numpy())
     table = features.read(path, ["log_mel"])
-    log_mel = features.log_mel_of(table, SMALL)
+    log_mel = features.values_of(table, SMALL, "log_mel")
     assert table.column_names == ["log_mel"]
     assert log_mel.dtype == np.float16
     assert log_mel.shape == (table.num_rows, 128, 80)
     values = table["log_mel"].chunk(0).values.to_numpy(zero_copy_only=True)
     assert np.shares_memory(log_mel, values)
-    np.testing.assert_array_equal(features.log_mel_of(table.slice(2, 3), SMALL), log_mel[2:5])
+    np.testing.assert_array_equal(features.values_of(table.slice(2, 3), SMALL, "log_mel"), log_mel[2:5])
     with pytest.raises(InputError, match=r"(?=.*log_mel width)(?=.*10240)"):
-        features.log_mel_of(table, LARGE)
+        features.values_of(table, LARGE, "log_mel")
 
 
 def test_parquet_layout_and_footer(store: Store) -> None:
@@ -254,7 +264,8 @@ def test_parquet_layout_and_footer(store: Store) -> None:
     assert footer.num_row_groups == 3
     group = footer.row_group(0)
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
-    for name in ("log_mel.list.element", "mfcc.list.element", "loudness_lufs"):
+    assert [name for name in columns if "list" in name] == [f"{name}.list.element" for name in SMALL.columns]
+    for name in (*(f"{name}.list.element" for name in SMALL.columns), "loudness_lufs"):
         assert "BYTE_STREAM_SPLIT" in columns[name].encodings
     assert all(column.compression == "ZSTD" for column in columns.values())
     assert not any(column.has_dictionary_page for column in columns.values())
@@ -305,7 +316,7 @@ def test_processes_give_the_same_files(store: Store, tmp_path: Path) -> None:
         for each in (store, other):
             put_track(each, track_id, noise(SEGMENT, seed=ord(track_id)).numpy())
     features.extract(["a", "b"], store, SMALL, SEPARATION)
-    report = features.extract(["a", "b"], other, FeatureConfig(workers=2), SEPARATION)
+    report = features.extract(["a", "b"], other, replace(SMALL, workers=2), SEPARATION)
     assert not report.failed
     for track_id in ("a", "b"):
         paths = [each.features(features.feature_id(SMALL, SEPARATION), track_id) for each in (store, other)]
@@ -323,7 +334,7 @@ def test_unusable_segments_have_a_reason(store: Store) -> None:
     assert reasons == ["", "silent", "clipped", "", "not finite", "short"]
     assert table["usable"].to_pylist()[-6:] == [r == "" for r in reasons]
     assert table["peak_db"].to_pylist()[-5] == audio.SILENCE_DB
-    assert np.isfinite(features.log_mel_of(table, SMALL)).all()
+    assert np.isfinite(features.values_of(table, SMALL, "log_mel")).all()
     # The stems are half as loud and not clipped.
     assert metadata["unusable"] == {"clipped": 1, "not finite": 3, "short": 3, "silent": 3}
     assert metadata["usable_segments"] == 18 - 10
@@ -341,15 +352,15 @@ def test_stereo_is_averaged_and_resampled(store: Store) -> None:
     # 3 s of mix: 259 frames, a third row of 3; the 1000 samples of the stems are 4 frames, one row each.
     assert table["valid_frames"].to_pylist() == [4, 4, 128, 128, 3]
     assert table["peak_db"].to_pylist()[2] == pytest.approx(-6.02, abs=0.02)
-    log_mel = features.log_mel_of(table, SMALL)[2].astype(np.float32)
+    log_mel = features.values_of(table, SMALL, "log_mel")[2].astype(np.float32)
     tone = features.mel_filterbank(SMALL)[round(1000 * 1024 / 22_050)].argmax()
     assert (log_mel[5:-5].argmax(1) == int(tone)).all()
 
 
 def test_ids_follow_config_and_separation_but_not_workers() -> None:
     base = features.feature_id(SMALL, SEPARATION)
-    assert base == features.feature_id(FeatureConfig(workers=4), SEPARATION)
-    assert base != features.feature_id(FeatureConfig(n_mels=64), SEPARATION)
+    assert base == features.feature_id(replace(SMALL, workers=4), SEPARATION)
+    assert base != features.feature_id(replace(SMALL, n_mels=64), SEPARATION)
     assert base != features.feature_id(SMALL, SeparationConfig(model="other.onnx"))
 
 

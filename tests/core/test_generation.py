@@ -13,12 +13,14 @@ import soundfile
 import torch
 
 from melodygan_core import audio, generation
+from melodygan_core.codec import Decoded
 from melodygan_core.codec.dense.model import _crossfade
 from melodygan_core.config import GenerationConfig, replace
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_core.generation import pieces
 from melodygan_core.pipeline import Pipeline, Sample, Seeds, frames_of
+from melodygan_core.prior import DEFAULT_SAMPLING, Sampling
 from melodygan_core.prior.gan.layers import truncated_noise
 from melodygan_core.progress import ProgressEvent
 from tests.core.made import FEATURE, GENERATION, HOSTILE, Trained
@@ -103,11 +105,12 @@ def test_a_piece_does_not_depend_on_how_many_there_are(any_pipeline: Pipeline) -
 @pytest.mark.parametrize("duration_s", [0.01, 0.1, 0.3715, 1.0, 2.345])
 def test_a_piece_has_exactly_the_requested_duration(any_pipeline: Pipeline, duration_s: float) -> None:
     (piece,) = pieces(any_pipeline, replace(GENERATION, count=1, duration_s=duration_s))
-    assert piece.wav.shape == (round(duration_s * FEATURE.sample_rate),)
+    channels = 2 if "stereo" in any_pipeline.codec.columns else 1
+    assert piece.wav.shape == (channels, round(duration_s * FEATURE.sample_rate))
     assert piece.wav.dtype == np.float32
     sample = piece.sample
     frames = frames_of(duration_s, FEATURE)
-    assert sample.log_mel.shape == (FEATURE.n_mels, frames)
+    assert sample.decoded.spectrum.shape == (1, frames, FEATURE.n_bands)
     assert sample.latents.shape == (any_pipeline.codec.tokens_for(frames), any_pipeline.codec.latent_dim)
 
 
@@ -128,16 +131,17 @@ def test_vectors_are_what_the_dense_decoder_makes_of_the_latents(pipeline: Pipel
     assert sample.vectors is not None
     with torch.no_grad():
         assert torch.equal(codec.decode_targets(sample.latents), sample.vectors)
-        first = codec.decode(sample.latents[None, :1])[0, :28].T
-    assert torch.allclose(sample.log_mel[:, :28], first, atol=1e-4)
+        first = codec.decode(sample.latents[None, :1]).spectrum[:, :28]
+    assert torch.allclose(sample.decoded.spectrum[:, :28], first, atol=1e-4)
 
 
-def test_the_log_mel_is_what_the_temporal_decoder_makes_of_the_latents(temporal_trained: Trained) -> None:
+def test_the_spectrum_is_what_the_temporal_decoder_makes_of_the_latents(temporal_trained: Trained) -> None:
     pipeline = temporal_trained.open()
     (piece,) = pieces(pipeline, replace(GENERATION, count=1))
-    decoded = pipeline.decode(piece.sample.latents[None])[0]
+    expected, found = pipeline.decode(piece.sample.latents[None]), piece.sample.decoded
+    frames = found.spectrum.shape[1]
     assert piece.sample.vectors is None
-    assert torch.allclose(piece.sample.log_mel.T, decoded[: piece.sample.log_mel.shape[1]], atol=1e-5)
+    assert torch.allclose(found.spectrum, expected.spectrum[:, :frames], atol=1e-5)
 
 
 def test_a_condition_is_obeyed_and_unknown_ones_are_refused(pipeline: Pipeline) -> None:
@@ -169,10 +173,17 @@ class _Loud(Pipeline):
         super().__init__(pipeline.name, pipeline.codec, pipeline.prior, self._next, pipeline.device)
         self._wavs = iter(wavs)
 
-    def sample(self, frames: int, seed: int, condition: int | None = None, truncation: float = 0.0) -> Sample:
-        return Sample(torch.zeros(1, 2), None, torch.zeros(FEATURE.n_mels, frames))
+    def sample(
+        self,
+        frames: int,
+        seed: int,
+        condition: int | None = None,
+        truncation: float = 0.0,
+        sampling: Sampling = DEFAULT_SAMPLING,
+    ) -> Sample:
+        return Sample(torch.zeros(1, 2), None, Decoded(torch.zeros(1, frames, FEATURE.n_bands)))
 
-    def _next(self, log_mel: torch.Tensor, seed: Seeds) -> torch.Tensor:
+    def _next(self, spectrum: torch.Tensor, seed: Seeds) -> torch.Tensor:
         return torch.from_numpy(next(self._wavs))[None]
 
 
@@ -256,7 +267,8 @@ def test_samples_have_one_loudness_below_the_ceiling(request: pytest.FixtureRequ
     for sample in trained.samples.metrics["samples"]:
         wav, rate = audio.read_wav(folder / sample["file"])
         assert rate == FEATURE.sample_rate
-        assert wav.shape == (1, round(1.5 * rate))
+        assert wav.shape == (1 if fixture == "dense" else 2, round(1.5 * rate))
+        assert sample["channels"] == len(wav)
         peaks.append(audio.peak_db(wav))
         levels.append(audio.loudness_lufs(wav, rate))
         assert sample["peak_db"] == pytest.approx(peaks[-1], abs=0.02)

@@ -39,9 +39,12 @@ def test_it_generates_what_version_0_1_generated(name: str, vocoder: str) -> Non
     config = replace(loaded.generation, seed=7, count=2, duration_s=1.0)
     expected = EXPECTED[name][vocoder]["pieces"]
     for piece, row in zip(generation.pieces(loaded.pipeline, config), expected, strict=True):
-        sample, wav = piece.sample, piece.wav
+        sample, (wav,) = piece.sample, piece.wav
         assert (piece.index, piece.condition) == (row["index"], row["condition"])
-        latents, log_mel = (getattr(sample, k).numpy().astype(float) for k in ("latents", "log_mel"))
+        assert sample.decoded.stereo is None
+        latents, log_mel = (
+            values.numpy().astype(float) for values in (sample.latents, sample.decoded.spectrum[0].T)
+        )
         assert [list(latents.shape), list(log_mel.shape)] == [row[k]["shape"] for k in ("latents", "log_mel")]
         np.testing.assert_allclose(latents[0], row["latents"]["first_row"], atol=LATENTS)
         np.testing.assert_allclose(log_mel[:, 0], row["log_mel"]["first_frame"], atol=LOG_MEL)
@@ -65,7 +68,7 @@ def test_its_description_is_that_of_a_manifest(name: str) -> None:
     assert loaded.version == EXPECTED[name]["version"]
     assert list(loaded.styles) == EXPECTED[name]["styles"]
     kinds = {k: part.kind for k, part in loaded.manifest.components.items()}
-    assert kinds == {"codec": family, "prior": f"{family}/gan", "vocoder": "neural"}
+    assert kinds == {"codec": family, "refiner": "none", "prior": f"{family}/gan", "vocoder": "neural"}
     assert (loaded.generation.count, loaded.generation.duration_s) == (2, 1.0)
     assert loaded.manifest.griffin_lim["iterations"] == 4
     assert loaded.manifest.sources["licences"] == ["CC0-1.0"]

@@ -18,10 +18,10 @@ from melodygan_core.config import (
     STEMS,
     DatasetConfig,
     DownloadConfig,
-    FeatureConfig,
     SeparationConfig,
     feature_id,
     from_dict,
+    stored_features,
 )
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
@@ -35,7 +35,8 @@ DATA = Path(__file__).parents[1] / "data"
 CONFIGS: dict[str, dict[str, Any]] = json.loads((DATA / "store-0.1-configs.json").read_text("utf-8"))
 DOWNLOAD = from_dict(DownloadConfig, CONFIGS["download"])
 SEPARATION = from_dict(SeparationConfig, CONFIGS["separation"])
-FEATURES = from_dict(FeatureConfig, CONFIGS["features"])
+# Of version 0.1, which had no log bands.
+FEATURES = stored_features(CONFIGS["features"])
 DATASET = from_dict(DatasetConfig, CONFIGS["dataset"])
 TUNES = {
     "generic-tune-0-097f7aa5b8f6",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from melodygan_core.vocoder.phase import single_pass_phase
+from melodygan_core.config import FeatureConfig
+from melodygan_core.features import FeatureExtractor
+from melodygan_core.vocoder.phase import InitialSpectrum, single_pass_phase
+from tests.core.made import FEATURE, OLD_FEATURE, noise
 
 RATE, N_FFT, HOP = 22_050, 1024, 256
 WINDOW = torch.hann_window(N_FFT)
@@ -64,3 +68,41 @@ def test_silence_has_some_phase(frames: int) -> None:
     phase = single_pass_phase(torch.zeros(1, N_FFT // 2 + 1, frames), HOP)
     assert phase.shape == (1, N_FFT // 2 + 1, frames)
     assert bool(((phase >= 0) & (phase <= 2 * math.pi + 1e-6)).all())
+
+
+def test_phases_of_log_bands_are_made_consistent_and_those_of_mels_stay() -> None:
+    def inconsistency(feature: FeatureConfig, iterations: int) -> float:
+        """How far the STFT of the resynthesis is from the STFT, relative to it."""
+        made = InitialSpectrum(feature)
+        made.iterations = iterations
+        stft = made.consistent(*made(spectrum_of(feature)))
+        wav = torch.istft(stft, feature.n_fft, feature.hop_length, window=made.window)
+        again = torch.stft(wav, feature.n_fft, feature.hop_length, window=made.window, return_complex=True)
+        return float((again - stft).norm() / stft.norm())
+
+    def spectrum_of(feature: FeatureConfig) -> torch.Tensor:
+        return FeatureExtractor(feature)(noise(1.0, batch=1)[0])[feature.spectrum][None]
+
+    errors = [inconsistency(FEATURE, k) for k in (0, 1, 2)]
+    assert errors[2] < errors[1] < 0.9 * errors[0]
+    assert InitialSpectrum(FEATURE).iterations == 1
+    old = InitialSpectrum(OLD_FEATURE)
+    magnitude, tracked = old(spectrum_of(OLD_FEATURE))
+    assert torch.equal(old.consistent(magnitude, tracked), torch.polar(magnitude, tracked))
+
+
+def test_a_bin_whose_resynthesis_is_zero_keeps_its_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise its STFT would be zero, and what is divided by it not a number."""
+    made, stft = InitialSpectrum(FEATURE), torch.stft
+    magnitude = 0.1 + torch.rand(1, N_FFT // 2 + 1, 12, generator=torch.Generator().manual_seed(0))
+    phase = single_pass_phase(magnitude, HOP)
+
+    def with_a_zero(*args: Any, **kwargs: Any) -> Tensor:
+        found = stft(*args, **kwargs)
+        found[:, 40, 5] = 0
+        return found
+
+    monkeypatch.setattr(torch, "stft", with_a_zero)
+    found = made.consistent(magnitude, phase)
+    torch.testing.assert_close(found.abs(), magnitude)
+    torch.testing.assert_close(found[:, 40, 5], torch.polar(magnitude, phase)[:, 40, 5])

@@ -12,6 +12,7 @@ from melodygan_core.config import registry
 from melodygan_core.config.presets import PRESETS, preset
 from melodygan_core.pipeline import Pipeline, frames_of, neural_vocoder
 from melodygan_core.prior import LatentSpace
+from melodygan_core.prior.flow.network import VelocityNetwork
 from melodygan_core.prior.gan import dense, temporal
 from melodygan_core.vocoder import NeuralVocoder
 
@@ -70,11 +71,20 @@ def test_every_preset_s_temporal_models_and_vocoder_take_one_batch(name: str) ->
     condition = torch.tensor([0, 1])
     latents = generator(torch.randn(2, gan.patch_tokens + 2 * gan.margin, gan.noise_dim), condition)
     logits = discriminator(torch.cat([latents, latents], dim=1), condition)
-    log_mel = torch.randn(2, 16, feature.n_mels)
-    wav = vocoder((log_mel + model(log_mel[:, : 2 * config.token_frames])).transpose(1, 2))
-    (logits.sum() + wav.square().sum()).backward()
+    spectrum = torch.randn(2, 16, feature.n_bands)
+    part = spectrum[:, : 2 * config.token_frames]
+    stereo = torch.randn(2, part.shape[1], feature.n_stereo)
+    decoded = model({feature.spectrum: part, "stereo": stereo})
+    assert decoded.stereo is not None
+    wav = vocoder((spectrum + decoded.spectrum).transpose(1, 2))
+    flow = VelocityNetwork(made.priors["temporal"]["flow"], config.latent_dim, 2)
+    tokens = torch.randn(2, made.priors["temporal"]["flow"].window_tokens, config.latent_dim)
+    velocity = flow(tokens, torch.rand(2), tokens, torch.zeros_like(tokens[..., :1]), condition)
+    assert velocity.shape == tokens.shape
+    loss = wav.square().sum() + (velocity - tokens).square().mean() + decoded.stereo.square().sum()
+    (logits.sum() + loss).backward()
     assert wav.shape == (2, 15 * feature.hop_length)
-    for part in (model, vocoder, generator, discriminator):
+    for part in (model, vocoder, generator, discriminator, flow):
         grads = [p.grad for p in part.parameters() if p.grad is not None]
         assert grads and all(bool(g.isfinite().all()) for g in grads)
 
@@ -92,14 +102,14 @@ def test_every_preset_s_pipelines_take_one_batch(name: str) -> None:
         built = registry.prior_component(codec, prior).load().model(config, space).eval()
         pipeline = Pipeline(f"{codec}_{prior}", model, built, vocoder, torch.device("cpu"))
         frames = 2 * feature.segment_frames
-        mfcc = torch.randn(2, frames, feature.n_mfcc if model.uses_mfcc else 0)
-        log_mel = torch.randn(2, frames, feature.n_mels)
-        latents = pipeline.encode(log_mel, mfcc)
+        features = {name: torch.randn(2, frames, feature.columns[name]) for name in model.columns}
+        latents = pipeline.encode(features)
         assert latents.shape == (2, frames // model.token_frames, model.latent_dim)
-        assert torch.equal(pipeline.decode(latents), pipeline.reconstruct(log_mel, mfcc))
+        assert torch.equal(pipeline.decode(latents).spectrum, pipeline.reconstruct(features).spectrum)
         wanted = frames_of(1.0, feature)
         sample = pipeline.sample(wanted, seed=1, condition=1)
-        assert sample.log_mel.shape == (feature.n_mels, wanted)
+        assert sample.decoded.spectrum.shape == (1, wanted, feature.n_bands)
         assert sample.latents.shape == (model.tokens_for(wanted), model.latent_dim)
-        wav = pipeline.vocode(sample.log_mel[None])
-        assert wav.shape == (1, (wanted - 1) * feature.hop_length) and bool(wav.isfinite().all())
+        wav = pipeline.sound(sample.decoded)
+        channels = 1 if sample.decoded.stereo is None else 2
+        assert wav.shape == (1, channels, (wanted - 1) * feature.hop_length) and bool(wav.isfinite().all())

@@ -103,7 +103,12 @@ def test_the_manifest_names_every_component_with_its_hash(own_temporal: Trained)
     stored = json.loads((folder / FILE).read_text("utf-8"))
     assert (stored["format"], stored["pipeline"], stored["version"]) == (FORMAT, "temporal_gan", made.version)
     kinds = {name: part["kind"] for name, part in stored["components"].items()}
-    assert kinds == {"codec": "temporal", "prior": "temporal/gan", "vocoder": "griffin_lim"}
+    assert kinds == {
+        "codec": "temporal",
+        "refiner": "none",
+        "prior": "temporal/gan",
+        "vocoder": "griffin_lim",
+    }
     for name in COMPONENTS:
         part = stored["components"][name]
         assert part["path"] == name
@@ -340,8 +345,8 @@ def test_a_damaged_component_of_the_manifest_is_refused(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 1}, [f"format of .* must be {FORMAT}, got 1"]),
-        ({"format": 99}, [f"must be {FORMAT}, got 99"]),
+        ({"format": 1}, [f"format of .* must be 2 or {FORMAT}, got 1"]),
+        ({"format": 99}, [f"must be 2 or {FORMAT}, got 99"]),
         ({"format": "2"}, ["got '2'"]),
         ({"format": None}, [FILE, "format"]),
         ({"components": {}}, [FILE, "codec"]),

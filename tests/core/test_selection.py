@@ -15,7 +15,7 @@ from melodygan_core.config import DenseGanConfig, TemporalGanConfig, replace
 from melodygan_core.config.registry import prior_component
 from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.prior.gan.task import GanTask
-from melodygan_core.prior.gan.temporal_setup import Sequences
+from melodygan_core.prior.sequences import Sequences
 from melodygan_core.vocoder.task import VocoderTask
 from melodygan_core.vocoder.waveforms import WaveformDataset
 from tests.core.made import DENSE_GAN, TEMPORAL_CODEC, TEMPORAL_GAN, VOCODER, Trained
@@ -78,7 +78,7 @@ def test_too_few_validation_tracks_are_selected_by_the_error(dense: Trained, tmp
     assert loss == figures["loss"]
     loss, figures = neural_vocoder(dense, tmp_path).validate(last)
     assert "kad" not in figures and figures["kad_groups"] == 2
-    expected = VOCODER.mel_weight * figures["log_mel_l1"] + VOCODER.stft_weight * figures["stft"]
+    expected = VOCODER.mel_weight * figures["log_bands_l1"] + VOCODER.stft_weight * figures["stft"]
     assert loss == pytest.approx(expected)
 
 
@@ -104,8 +104,8 @@ def test_validation_crops_know_their_tracks(dense: Trained, temporal_trained: Tr
     frames = TEMPORAL_CODEC.crop_tokens * TEMPORAL_CODEC.token_frames
     spans = SpanDataset(data, "validation", ["mix"], frames)
     tracks = spans.evenly_spaced_tracks(VALIDATION_CROPS)
-    for crop, track in zip(spans.evenly_spaced(VALIDATION_CROPS), tracks, strict=True):
-        own = [spans.read(s) for s in spans.all if s.track == track]
+    for crop, track in zip(spans.evenly_spaced(VALIDATION_CROPS, "log_bands"), tracks, strict=True):
+        own = [spans.read(s, "log_bands") for s in spans.all if s.track == track]
         starts = [(o, k) for o in own for k in range(0, len(o) - frames + 1)]
         assert any(np.array_equal(o[k : k + frames], crop) for o, k in starts)
     assert len(set(tracks)) == 2

@@ -11,20 +11,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melodygan_core import codec
+from melodygan_core.audio.stereo import mono_parameters
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.codec.temporal import TemporalCodec
-from melodygan_core.config import FeatureConfig, TemporalCodecConfig, replace
+from melodygan_core.config import STEREO_BANDS, FeatureConfig, TemporalCodecConfig, replace
 from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.errors import InputError
 from melodygan_core.storage import Store
 from tests.core.made import TEMPORAL_CODEC, TINY, Trained, assemble, put_features, put_tracks, track
 
-FEATURE = FeatureConfig(n_mels=20, n_mfcc=5)
+FEATURE = FeatureConfig(
+    sample_rate=22_050, n_fft=1024, hop_length=256, bands_up_to_hz=200, upper_bands=11, n_mels=20, n_mfcc=5
+)
 
 
 def model(config: TemporalCodecConfig = TEMPORAL_CODEC) -> TemporalCodec:
     torch.manual_seed(0)
     return TemporalCodec(config, FEATURE).eval()
+
+
+def with_stereo(spectrum: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A spectrum of equal channels."""
+    stereo = mono_parameters(spectrum.shape[1], STEREO_BANDS).expand(len(spectrum), -1, -1)
+    return {"log_bands": spectrum, "stereo": stereo}
+
+
+def encode(codec: TemporalCodec, spectrum: torch.Tensor) -> torch.Tensor:
+    return codec.encode(with_stereo(spectrum))
 
 
 # Spans.
@@ -39,10 +52,13 @@ def test_spans_are_consecutive_rows_of_the_table(store: Store) -> None:
     for span in spans.all:
         segments = made[dataset.tracks[span.track]["track_id"]]
         rows = [i for i, stem in enumerate(segments.stem) if stem == "mix"]
-        truth = segments.log_mel[rows].reshape(-1, TINY.n_mels).astype(np.float32)
+        truth = segments.columns["log_bands"][rows].reshape(-1, TINY.n_bands).astype(np.float32)
         first = span.position * TINY.segment_frames
-        assert np.array_equal(spans.read(span), truth[first : first + len(spans.read(span))])
-        assert np.array_equal(spans.read(span, 3, 7), truth[first + 3 : first + 10])
+        read = spans.read(span, "log_bands")
+        assert np.array_equal(read, truth[first : first + len(read)])
+        assert np.array_equal(spans.read(span, "log_bands", 3, 7), truth[first + 3 : first + 10])
+    with pytest.raises(InputError, match="column must be log_mel, mfcc, log_bands, got 'chroma'"):
+        spans.sample(1, np.random.default_rng(0), "chroma")
 
 
 def test_a_gap_ends_a_span(store: Store) -> None:
@@ -64,11 +80,13 @@ def test_every_start_is_sampled_and_no_crop_crosses_a_border(store: Store) -> No
     dataset = Dataset(store, assemble(store))
     size = TINY.segment_frames
     spans = SpanDataset(dataset, "train", ["mix"], size)
-    pieces = spans.sample(3000, np.random.default_rng(0))
-    assert pieces.shape == (3000, size, TINY.n_mels)
+    pieces = spans.sample(3000, np.random.default_rng(0), "log_bands")
+    assert pieces.shape == (3000, size, TINY.n_bands)
     seen = {p.tobytes() for p in pieces}
     starts = {
-        spans.read(s, start, size).tobytes() for s in spans.all for start in range(s.segments * size - size + 1)
+        spans.read(s, "log_bands", start, size).tobytes()
+        for s in spans.all
+        for start in range(s.segments * size - size + 1)
     }
     assert seen <= starts
     assert len(seen) > 0.99 * len(starts)
@@ -80,9 +98,9 @@ def test_every_start_is_sampled_and_no_crop_crosses_a_border(store: Store) -> No
 @given(st.integers(1, 5), st.integers(0, 2**31))
 def test_a_shift_by_whole_tokens_shifts_the_latents(tokens: int, seed: int) -> None:
     made, frame = model(), TEMPORAL_CODEC.token_frames
-    log_mel = torch.randn(1, 40 * frame, FEATURE.n_mels, generator=torch.Generator().manual_seed(seed))
+    spectrum = torch.randn(1, 40 * frame, FEATURE.n_bands, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        expected, shifted = made.encode(log_mel), made.encode(log_mel[:, tokens * frame :])
+        expected, shifted = (encode(made, x) for x in (spectrum, spectrum[:, tokens * frame :]))
     edge = TEMPORAL_CODEC.reach
     inside = expected[:, tokens + edge : 40 - edge]
     assert torch.allclose(inside, shifted[:, edge : 40 - tokens - edge], atol=1e-4)
@@ -93,24 +111,33 @@ def test_a_shift_by_whole_tokens_shifts_the_latents(tokens: int, seed: int) -> N
 def test_latents_are_bounded_and_slower_than_frames() -> None:
     made = model()
     with torch.no_grad():
-        latents = made.encode(100 * torch.randn(2, 64, FEATURE.n_mels))
+        latents = encode(made, 100 * torch.randn(2, 64, FEATURE.n_bands))
     assert latents.shape == (2, 8, TEMPORAL_CODEC.latent_dim)
     assert float(latents.abs().max()) <= 1
     assert made.latent_rate == pytest.approx(FEATURE.frame_rate / 8)
-    assert made.decode(latents).shape == (2, 64, FEATURE.n_mels)
+    assert made.decode(latents).spectrum.shape == (2, 64, FEATURE.n_bands)
     assert made.clamp(torch.tensor([-2.0, 0.5, 3.0])).tolist() == [-1.0, 0.5, 1.0]
 
 
 def test_the_interface_of_a_codec_gives_the_model_s_own_outputs() -> None:
     made = model()
-    log_mel = torch.randn(2, 64, FEATURE.n_mels, generator=torch.Generator().manual_seed(0))
-    no_mfcc = log_mel[..., :0]
+    spectrum = torch.randn(2, 64, FEATURE.n_bands, generator=torch.Generator().manual_seed(0))
+    features = with_stereo(spectrum)
+    assert made.columns == ("log_bands", "stereo")
     with torch.no_grad():
-        latents = made.encode(log_mel, no_mfcc)
-        assert torch.equal(made.targets(log_mel, no_mfcc), made.tokens(log_mel))
-        assert made.decode_targets(latents).shape == made.tokens(log_mel).shape
-        assert torch.equal(made.reconstruct(log_mel, no_mfcc), made(log_mel))
-        assert torch.equal(made.decode_piece(latents[0], 61), made.decode(latents)[0, :61])
+        latents = made.encode(features)
+        targets = made.targets(features)
+        assert targets.shape == (2, 8, 8 * FEATURE.n_bands + 2 * STEREO_BANDS)
+        assert made.decode_targets(latents).shape == targets.shape
+        assert torch.equal(made.reconstruct(features).spectrum, made(features).spectrum)
+        piece, entire = made.decode_piece(latents[0], 61), made.decode(latents)
+        assert entire.stereo is not None and piece.stereo is not None
+        assert torch.equal(piece.spectrum, entire.spectrum[:1, :61])
+        assert torch.equal(piece.stereo, entire.stereo[:1, :61])
+        back = made.from_targets(targets)
+        assert back.stereo is not None
+        torch.testing.assert_close(back.spectrum, spectrum)
+        torch.testing.assert_close(back.stereo, features["stereo"])
     assert (made.tokens_for(1), made.tokens_for(64), made.tokens_for(65)) == (1, 8, 9)
     assert made.crop_frames == TEMPORAL_CODEC.crop_tokens * 8
     assert made.feature_vectors(latents[0]) is None
@@ -119,13 +146,13 @@ def test_the_interface_of_a_codec_gives_the_model_s_own_outputs() -> None:
 @pytest.mark.parametrize("frames", [0, 63])
 def test_frames_that_are_not_whole_tokens_are_refused(frames: int) -> None:
     with pytest.raises(InputError, match=f"frames .*token_frames = 8.*{frames}"):
-        model().encode(torch.zeros(1, frames, FEATURE.n_mels))
+        encode(model(), torch.zeros(1, frames, FEATURE.n_bands))
 
 
 def test_the_latent_must_be_smaller_than_a_token() -> None:
-    with pytest.raises(InputError, match=r"latent_dim .*token's 160 .*160$"):
-        TemporalCodec(replace(TEMPORAL_CODEC, latent_dim=160), FEATURE)
-    assert TemporalCodec(replace(TEMPORAL_CODEC, latent_dim=159), FEATURE).latent_dim == 159
+    with pytest.raises(InputError, match=r"latent_dim .*token's 200 .*200$"):
+        TemporalCodec(replace(TEMPORAL_CODEC, latent_dim=200), FEATURE)
+    assert TemporalCodec(replace(TEMPORAL_CODEC, latent_dim=199), FEATURE).latent_dim == 199
 
 
 # Training.
@@ -150,7 +177,7 @@ def test_a_split_is_encoded_span_by_span(temporal_trained: Trained) -> None:
     for latents, span in zip(found, spans.all, strict=True):
         assert latents.shape == (span.segments, tokens, made.latent_dim)
         with torch.no_grad():
-            expected = made.encode(torch.from_numpy(spans.read(span))[None])[0]
+            expected = encode(made, torch.from_numpy(spans.read(span, "log_bands"))[None])[0]
         assert np.allclose(latents.reshape(-1, made.latent_dim), expected, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Losses of the neural vocoder: STFT distance, discriminators, and log-mels with gradients."""
+"""Losses of the neural vocoder: STFT distance, discriminators, and bands with gradients."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ import torch
 from melodygan_core.config import FeatureConfig
 from melodygan_core.features import FeatureExtractor
 from melodygan_core.networks import adv_loss, feature_matching, hinge
-from melodygan_core.vocoder.losses import RESOLUTIONS, MultiResolutionDiscriminator, stft_distance
-from melodygan_core.vocoder.task import LogMel
-from tests.core.made import FEATURE, noise
+from melodygan_core.vocoder.losses import MultiResolutionDiscriminator, resolutions, stft_distance
+from melodygan_core.vocoder.task import LogBands
+from tests.core.made import FEATURE, OLD_FEATURE, noise
+
+RATE = FEATURE.sample_rate
 
 
 def test_the_distance_of_a_wav_to_itself_is_zero() -> None:
-    assert float(stft_distance(noise(), noise())) == 0
+    assert float(stft_distance(noise(), noise(), RATE)) == 0
 
 
 @pytest.mark.parametrize("gain", [0.5, 1.5, 4.0])
 def test_the_distance_of_a_louder_wav_is_known(gain: float) -> None:
     # Spectral convergence is |1 - gain| and the log magnitudes are |log(gain)| apart, at every resolution.
     expected = abs(1 - gain) + abs(math.log(gain))
-    assert float(stft_distance(gain * noise(), noise())) == pytest.approx(expected, rel=1e-3)
+    assert float(stft_distance(gain * noise(), noise(), RATE)) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_distance_of_two_wavs_is_that_of_numpy() -> None:
@@ -36,16 +38,16 @@ def test_the_distance_of_two_wavs_is_that_of_numpy() -> None:
         return np.abs(np.fft.rfft(frames * np.hanning(n_fft + 1)[:-1]))
 
     total = 0.0
-    for n_fft, hop in RESOLUTIONS:
+    for n_fft, hop in resolutions(RATE):
         a, b = magnitudes(made, n_fft, hop), magnitudes(real, n_fft, hop)
         total += np.linalg.norm(a - b) / np.linalg.norm(b) + np.abs(np.log(a) - np.log(b)).mean()
-    found = float(stft_distance(*(torch.from_numpy(w).float() for w in (made, real))))
-    assert found == pytest.approx(total / len(RESOLUTIONS), rel=1e-3)
+    found = float(stft_distance(torch.from_numpy(made).float(), torch.from_numpy(real).float(), RATE))
+    assert found == pytest.approx(total / len(resolutions(RATE)), rel=1e-3)
 
 
 def test_silence_has_a_gradient() -> None:
     wav = torch.zeros(1, 8000, requires_grad=True)
-    stft_distance(wav, noise(batch=1)[:, :8000]).backward()
+    stft_distance(wav, noise(batch=1)[:, :8000], RATE).backward()
     assert wav.grad is not None and bool(wav.grad.isfinite().all())
 
 
@@ -61,10 +63,10 @@ def test_adversarial_losses_are_as_computed_by_hand() -> None:
 
 def test_each_discriminator_has_a_logit_per_patch_and_gradients() -> None:
     torch.manual_seed(0)
-    discriminator = MultiResolutionDiscriminator(2)
+    discriminator = MultiResolutionDiscriminator(2, RATE)
     real, fake = discriminator(noise()[:, :4096]), discriminator(torch.zeros(2, 4096))
-    assert [len(output) for output in real] == [5] * len(RESOLUTIONS)
-    for (_, hop), output in zip(RESOLUTIONS, real, strict=True):
+    assert [len(output) for output in real] == [5] * len(resolutions(RATE))
+    for (_, hop), output in zip(resolutions(RATE), real, strict=True):
         assert output[-1].shape[:2] == (2, 1)
         assert output[-1].shape[2] == (4096 // hop + 1) // 8
     hinge(real, fake).backward()
@@ -74,11 +76,16 @@ def test_each_discriminator_has_a_logit_per_patch_and_gradients() -> None:
         assert bool(parameter.grad.any()) or name.endswith("bias"), name
 
 
-@pytest.mark.parametrize("feature", [FEATURE, FeatureConfig(sample_rate=16_000, n_fft=600, hop_length=170)])
-def test_log_mel_with_gradients_is_that_of_the_features(feature: FeatureConfig) -> None:
+def test_resolutions_have_the_same_durations_at_44_khz() -> None:
+    assert resolutions(22_050) == resolutions(16_000) == ((512, 128), (1024, 256), (2048, 512))
+    assert resolutions(44_100) == resolutions(48_000) == ((1024, 256), (2048, 512), (4096, 1024))
+
+
+@pytest.mark.parametrize("feature", [FEATURE, OLD_FEATURE])
+def test_bands_with_gradients_are_those_of_the_features(feature: FeatureConfig) -> None:
     wav = torch.cat([noise(), torch.zeros(1, noise().shape[1])]).requires_grad_(True)
-    made = LogMel(feature)(wav)
+    made = LogBands(feature)(wav)
     for one, expected in zip(made.detach(), wav.detach(), strict=True):
-        assert torch.allclose(one, FeatureExtractor(feature)(expected)[0], atol=2e-3)
+        assert torch.allclose(one, FeatureExtractor(feature)(expected)[feature.spectrum], atol=2e-3)
     made.sum().backward()
     assert wav.grad is not None and bool(wav.grad.isfinite().all())

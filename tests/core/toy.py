@@ -10,10 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from melodygan_core.codec import Codec, CodecKind
+from melodygan_core.codec import Codec, CodecKind, Decoded, Features
 from melodygan_core.config import FeatureConfig, OptimizerConfig
 from melodygan_core.config.base import ConfigModel
 from melodygan_core.dataset import Dataset, SpanDataset
+from melodygan_core.features import spectrum_of_mels
 from melodygan_core.latents import LatentTable
 from melodygan_core.prior import Health, LatentSpace, Prior, PriorKind
 from melodygan_core.training import Batch, Update, Validation
@@ -39,7 +40,7 @@ class ToyPriorConfig(ConfigModel):
 class ToyCodec(Codec):
     """Each latent is the mean level of a group of bands over a token, times a trained scale."""
 
-    uses_mfcc = False
+    columns = ("log_mel",)
     groups: Tensor
 
     def __init__(self, config: ToyCodecConfig, feature: FeatureConfig) -> None:
@@ -47,23 +48,25 @@ class ToyCodec(Codec):
         self.scale = nn.Parameter(torch.full((config.latent_dim,), 0.5))
         group = torch.arange(feature.n_mels) * config.latent_dim // feature.n_mels
         self.register_buffer("groups", nn.functional.one_hot(group, config.latent_dim).float())
+        self.spectrum_of_mels = spectrum_of_mels(feature)
 
     @property
     def token_frames(self) -> int:
         return self.config.token_frames
 
-    def targets(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
-        means = log_mel.unflatten(1, (-1, self.token_frames)).mean(dim=2)
+    def targets(self, features: Features) -> Tensor:
+        means = features["log_mel"].unflatten(1, (-1, self.token_frames)).mean(dim=2)
         return means @ (self.groups / self.groups.sum(dim=0))
 
-    def encode(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
-        return self.targets(log_mel, mfcc) * self.scale
+    def encode(self, features: Features) -> Tensor:
+        return self.targets(features) * self.scale
 
     def decode_targets(self, latents: Tensor) -> Tensor:
         return latents / self.scale
 
-    def decode(self, latents: Tensor) -> Tensor:
-        return (self.decode_targets(latents) @ self.groups.T).repeat_interleave(self.token_frames, dim=1)
+    def from_targets(self, targets: Tensor) -> Decoded:
+        log_mel = (targets @ self.groups.T).repeat_interleave(self.token_frames, dim=1)
+        return Decoded(self.spectrum_of_mels(log_mel))
 
 
 class ToyCodecTask:
@@ -80,10 +83,11 @@ class ToyCodecTask:
 
     def get_batch(self, step: int) -> Batch:
         rng = np.random.default_rng(step)
-        return {"log_mel": torch.from_numpy(self._spans.sample(self.config.optimizer.batch_size, rng))}
+        count = self.config.optimizer.batch_size
+        return {"log_mel": torch.from_numpy(self._spans.sample(count, rng, "log_mel"))}
 
     def training_step(self, step: int, batch: Batch) -> Iterator[Update]:
-        targets = self.model.targets(batch["log_mel"], batch["log_mel"][..., :0])
+        targets = self.model.targets(batch)
         loss = (targets * self.model.scale - targets).square().mean()
         yield Update("model", loss, {"loss": loss})
 

@@ -35,9 +35,10 @@ CODECS = ("dense", "temporal")
 PIPELINES = ("dense_gan", "temporal_gan")
 
 
-def checkpoints_of(codec: str) -> tuple[str, str]:
-    """Keys of the trained assets of a codec: itself and its prior."""
-    return f"{codec}/autoencoder_checkpoint", f"{codec}/gan_checkpoint"
+def checkpoints_of(codec: str) -> tuple[str, ...]:
+    """Keys of the trained assets of a codec: itself, its refiner if it has one, and its prior."""
+    refiner = ("temporal/refiner_checkpoint",) if codec == "temporal" else ()
+    return f"{codec}/autoencoder_checkpoint", *refiner, f"{codec}/gan_checkpoint"
 
 
 def models_of(pipeline: str) -> tuple[str, ...]:

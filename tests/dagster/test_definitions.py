@@ -20,7 +20,10 @@ from tests.dagster.conftest import CODECS, MODELS, PIPELINES, models_of
 
 ROOT = Path(__file__).parents[2]
 DATA_JOBS = ("catalogue", *PER_TRACK, "dataset")
-SERVICES = ("generate", "reconstruct", "interpolate", "transfer", "augment")
+SERVICES = (
+    *("generate", "reconstruct", "interpolate", "transfer", "augment"),
+    *("continuation", "inpaint", "loop", "variations"),
+)
 HEAVY = (
     "torch",
     "pandas",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -10,13 +11,18 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from melodygan_core import release
+from melodygan_core import prior, release
 from melodygan_core.config import (
     VOCODERS,
+    ContinueConfig,
     GenerationConfig,
+    InpaintConfig,
     InterpolateConfig,
+    LoopConfig,
     ReconstructConfig,
     TransferConfig,
+    VariationsConfig,
+    replace,
 )
 from melodygan_core.maintenance.check import check_store
 from melodygan_core.storage import Store
@@ -25,15 +31,25 @@ from melodygan_dagster.defs import services
 from melodygan_dagster.defs.services import OWN_FILE, build_jobs
 from melodygan_dagster.deployment import Deployment
 from tests.conftest import copied
-from tests.core.made import GENERATION, Trained
+from tests.core.made import GENERATION, TEMPORAL_FLOW, Trained
 from tests.core.made_temporal import put, tone
 
 PIPELINES = ("dense_gan", "temporal_gan")
 
 
+# Jobs of a pipeline whose prior is a flow.
+EDITING: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("continuation", {"sound": "own/x/a.wav", "duration_s": 0.5}, ["a-continued-00.wav"]),
+    ("inpaint", {"sound": "own/x/a.wav", "start_s": 0.4, "end_s": 0.6}, ["a-inpainted-00.wav"]),
+    ("loop", {"bars": 1, "tempo_bpm": 240.0, "count": 2}, ["loop-00.wav", "loop-01.wav"]),
+    ("variations", {"sound": "own/x/a.wav"}, ["a-variation-00.wav"]),
+    ("transfer", {"content": "own/x/a.wav", "style_tag": "slow", "method": "flow"}, ["a-as-slow.wav"]),
+]
+
+
 @pytest.fixture(scope="module")
 def made(dense: Trained, temporal_trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store with a release of `dense_gan` and one of `temporal_gan`."""
+    """A store with a release of `dense_gan`, one of `temporal_gan` and one of `temporal_flow`."""
     store = copied(temporal_trained, tmp_path_factory.mktemp("made") / "store").store
     store.write_record(dense.dataset)
     for trained in (dense, temporal_trained):
@@ -41,6 +57,18 @@ def made(dense: Trained, temporal_trained: Trained, tmp_path_factory: pytest.Tem
             trained.artifacts, trained.evaluation, trained.dataset, store, GENERATION, None
         )
         store.write_record(published.artifact)
+    trained = prior.train(
+        "flow",
+        temporal_trained.latents,
+        temporal_trained.codec,
+        store,
+        replace(TEMPORAL_FLOW, condition="tag"),
+    )
+    artifacts = dataclasses.replace(temporal_trained.artifacts, name="temporal_flow", prior=trained)
+    published = release.publish(
+        artifacts, temporal_trained.evaluation, temporal_trained.dataset, store, GENERATION, None
+    )
+    store.write_record(published.artifact)
     return store
 
 
@@ -134,6 +162,25 @@ def test_a_job_shows_what_it_made(
     assert not [f for f in check_store(store).findings if "uses/" in f.path]
 
 
+@pytest.mark.parametrize(("name", "config", "files"), EDITING)
+def test_a_job_edits_with_a_flow_and_refuses_a_gan(
+    store: Store,
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    name: str,
+    config: dict[str, Any],
+    files: list[str],
+) -> None:
+    jobs = build_jobs(["temporal_gan", "temporal_flow"], GenerationConfig())
+    definitions = dg.Definitions(jobs=jobs, resources=definitions.resources)
+    result = run(definitions, instance, name, {**config, "pipeline": "temporal_flow"})
+    assert result.success, failure(result)
+    folder = Path(store.use(name, result.run_id).path)
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.wav")) == files
+    result = run(definitions, instance, name, {**config, "pipeline": "temporal_gan"})
+    assert re.search("release must be of a pipeline that can .*, such as temporal_flow", failure(result))
+
+
 def test_the_first_trained_pipeline_is_the_default(
     store: Store, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
@@ -151,7 +198,11 @@ def test_the_defaults_of_generate_are_those_of_the_config() -> None:
     config = GenerationConfig(count=5, duration_s=2.5)
     jobs = {job.name: job for job in build_jobs(["b", "a"], config)}
     assert list(jobs) == [
-        f"{name}_job" for name in ("generate", "reconstruct", "interpolate", "transfer", "augment")
+        f"{name}_job"
+        for name in (
+            *("generate", "reconstruct", "interpolate", "transfer"),
+            *("continuation", "inpaint", "loop", "variations", "augment"),
+        )
     ]
     for job in jobs.values():
         fields = config_fields(job)
@@ -211,7 +262,15 @@ def test_an_unknown_name_is_refused_by_the_launchpad(
 
 def test_the_launchpad_shows_what_the_requests_declare() -> None:
     jobs = {job.name: config_fields(job) for job in build_jobs(["a"], GenerationConfig())}
-    requests = {"reconstruct": ReconstructConfig, "interpolate": InterpolateConfig, "transfer": TransferConfig}
+    requests = {
+        "reconstruct": ReconstructConfig,
+        "interpolate": InterpolateConfig,
+        "transfer": TransferConfig,
+        "continuation": ContinueConfig,
+        "inpaint": InpaintConfig,
+        "loop": LoopConfig,
+        "variations": VariationsConfig,
+    }
     for name, request in requests.items():
         fields = jobs[f"{name}_job"]
         for key, field in request.model_fields.items():
@@ -221,7 +280,7 @@ def test_the_launchpad_shows_what_the_requests_declare() -> None:
         assert all(OWN_FILE in fields[key].description for key in fields.keys() & {"sound", "first", "style"})
     assert "Allowed: 2 to 100." in jobs["interpolate_job"]["steps"].description
     assert "Allowed: 0 to 1." in jobs["transfer_job"]["strength"].description
-    for name in ("generate", "reconstruct", "interpolate"):
+    for name in ("generate", "reconstruct", "interpolate", "loop", "transfer"):
         vocoder = jobs[f"{name}_job"]["vocoder"]
         assert [value.config_value for value in vocoder.config_type.enum_values] == list(VOCODERS)
         assert not vocoder.is_required

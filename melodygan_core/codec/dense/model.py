@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from melodygan_core.codec.base import Codec
+from melodygan_core.codec.base import Codec, Decoded, Features
 from melodygan_core.codec.covariance import Covariance
 from melodygan_core.config import DenseCodecConfig, FeatureConfig
 from melodygan_core.dataset import Dataset, Statistics, to_vectors
 from melodygan_core.errors import InputError
+from melodygan_core.features import spectrum_of_mels
 from melodygan_core.training import distributed
 
 # Neighbouring segments of a generated piece share this part of a segment and fade into each other.
 OVERLAP = 0.125
+COLUMNS = ("log_mel", "mfcc")
 # Segments encoded at once.
 BLOCK = 1024
 
@@ -40,7 +42,8 @@ class DenseCodec(Codec):
 
     A segment's log-mel and MFCC, standardised and averaged in time bins, are one flat vector. The shortcut
     starts as the PCA of the training vectors and the MLPs' last layers start at zero, so training begins at PCA
-    and what the layers learn is what PCA cannot do.
+    and what the layers learn is what PCA cannot do. Decoded log-mel becomes the spectrum of the vocoders by a
+    fixed matrix.
 
     Args:
         config: Layer sizes and time bins.
@@ -73,6 +76,12 @@ class DenseCodec(Codec):
         for name, width in (("log_mel", feature.n_mels), ("mfcc", feature.n_mfcc)):
             self.register_buffer(f"{name}_mean", torch.zeros(width))
             self.register_buffer(f"{name}_std", torch.ones(width))
+        self.spectrum_of_mels = spectrum_of_mels(feature)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Log-mel and MFCC."""
+        return COLUMNS
 
     @property
     def vector_dim(self) -> int:
@@ -87,8 +96,9 @@ class DenseCodec(Codec):
     @torch.no_grad()
     def initialise(self, mean: Tensor, components: Tensor, statistics: Statistics) -> None:
         """Starts the shortcut as a PCA of training vectors: mean (vector_dim,), components (k, vector_dim)."""
-        for name in ("log_mel_mean", "log_mel_std", "mfcc_mean", "mfcc_std"):
-            getattr(self, name).copy_(torch.from_numpy(getattr(statistics, name)))
+        for name in COLUMNS:
+            self.get_buffer(f"{name}_mean").copy_(torch.from_numpy(statistics.mean[name]))
+            self.get_buffer(f"{name}_std").copy_(torch.from_numpy(statistics.std[name]))
         self.center.copy_(mean)
         self.shortcut_in.weight.zero_()
         self.shortcut_in.weight[: len(components)] = components
@@ -99,22 +109,25 @@ class DenseCodec(Codec):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def targets(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
+    def targets(self, features: Features) -> Tensor:
         """The vector of each segment; see Codec.targets."""
-        batch, frames, _ = log_mel.shape
+        batch, frames, _ = features["log_mel"].shape
         size = self.token_frames
         if frames % size or frames == 0:
             raise InputError(f"frames must be a multiple of segment_frames = {size}, got {frames}")
-        segments = [x.reshape(-1, size, x.shape[2]).cpu().numpy() for x in (log_mel, mfcc)]
-        buffers = (self.log_mel_mean, self.log_mel_std, self.mfcc_mean, self.mfcc_std)
+        values = [features[name] for name in COLUMNS]
+        segments = [x.reshape(-1, size, x.shape[2]).cpu().numpy() for x in values]
         # By numpy, as training vectors are made: the same values to the last digit.
-        statistics = Statistics(*(b.cpu().numpy() for b in buffers))
-        vectors = to_vectors(segments[0], segments[1], statistics, self.config.time_bins)
-        return torch.from_numpy(vectors).to(log_mel.device).reshape(batch, frames // size, -1)
+        mean, std = (
+            {name: self.get_buffer(f"{name}_{figure}").cpu().numpy() for name in COLUMNS}
+            for figure in ("mean", "std")
+        )
+        vectors = to_vectors(segments[0], segments[1], Statistics(mean, std), self.config.time_bins)
+        return torch.from_numpy(vectors).to(values[0].device).reshape(batch, frames // size, -1)
 
-    def encode(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
+    def encode(self, features: Features) -> Tensor:
         """Features (batch, frames, ...) of whole segments -> latents (batch, segments, latent_dim)."""
-        return self.encode_vectors(self.targets(log_mel, mfcc))
+        return self.encode_vectors(self.targets(features))
 
     def encode_vectors(self, vector: Tensor) -> Tensor:
         """(..., vector_dim) standardised -> latents (..., latent_dim)."""
@@ -125,11 +138,11 @@ class DenseCodec(Codec):
         """Latents (..., latent_dim) -> vector_hat (..., vector_dim) standardised."""
         return self.center + self.shortcut_out(latents) + self.decoder(latents)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents (batch, segments, latent_dim) -> log_mel_hat (batch, segments * segment_frames, n_mels)."""
-        batch = len(latents)
-        log_mel = self.log_mel(self.decode_targets(latents).flatten(0, 1))
-        return log_mel.transpose(1, 2).reshape(batch, -1, self.feature.n_mels)
+    def from_targets(self, targets: Tensor) -> Decoded:
+        """Vectors (batch, segments, vector_dim) -> mono frames (batch, segments * segment_frames, n_bands)."""
+        batch = len(targets)
+        log_mel = self.log_mel(targets.flatten(0, 1))
+        return Decoded(self.spectrum_of_mels(log_mel.transpose(1, 2).reshape(batch, -1, self.feature.n_mels)))
 
     def forward(self, vector: Tensor) -> Tensor:
         """(n, vector_dim) -> vector_hat (n, vector_dim)."""
@@ -153,9 +166,10 @@ class DenseCodec(Codec):
         """Segments needed for a piece of so many frames; neighbours overlap."""
         return max(1, math.ceil((frames - self._overlap) / (self.token_frames - self._overlap)))
 
-    def decode_piece(self, latents: Tensor, frames: int) -> Tensor:
-        """Latents (segments, latent_dim) -> log_mel (frames, n_mels); neighbouring segments cross-fade."""
-        return _crossfade(self.log_mel(self.decode_targets(latents)), self._overlap, frames).T
+    def decode_piece(self, latents: Tensor, frames: int) -> Decoded:
+        """Latents (segments, latent_dim) -> (1, frames, n_bands); neighbouring segments cross-fade."""
+        log_mel = _crossfade(self.log_mel(self.decode_targets(latents)), self._overlap, frames).T
+        return Decoded(self.spectrum_of_mels(log_mel)[None])
 
     @property
     def _overlap(self) -> int:
@@ -171,10 +185,8 @@ class DenseCodec(Codec):
         rows, device = dataset.rows(split, self.stems), self.center.device
         for start in tqdm(range(0, len(rows), BLOCK), desc=f"latents of {split}", unit="block"):
             part = rows.take(np.arange(start, min(start + BLOCK, len(rows))))
-            log_mel, mfcc = (
-                torch.from_numpy(x).to(device) for x in (dataset.log_mel(part), dataset.mfcc(part))
-            )
-            yield self.encode(log_mel, mfcc).cpu().numpy()
+            features = {k: v.to(device) for k, v in dataset.columns(part, self.columns).items()}
+            yield self.encode(features).cpu().numpy()
 
 
 def _crossfade(segments: Tensor, overlap: int, frames: int) -> Tensor:

@@ -33,7 +33,7 @@ class Vectors:
 
     def __getitem__(self, indices: NDArray[np.int64]) -> Tensor:
         rows = self.rows.take(indices)
-        log_mel, mfcc = self.dataset.log_mel(rows), self.dataset.mfcc(rows)
+        log_mel, mfcc = (self.dataset.column(rows, name) for name in ("log_mel", "mfcc"))
         return torch.from_numpy(to_vectors(log_mel, mfcc, self.statistics, self.time_bins))
 
     def augmented(self, indices: NDArray[np.int64], config: DenseCodecConfig, step: int) -> Tensor:

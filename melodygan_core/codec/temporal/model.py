@@ -5,40 +5,45 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from melodygan_core.codec.base import Codec
+from melodygan_core.codec.base import Codec, Decoded, Features
 from melodygan_core.config import FeatureConfig, TemporalCodecConfig
 from melodygan_core.dataset import Statistics
 from melodygan_core.errors import InputError
 from melodygan_core.networks import ConvNeXtBlock
 
+# Level differences of 1.5 dB, correlations of 0.05.
+MIN_STEREO_STD = 0.05
+
 
 class TemporalCodec(Codec):
-    """log_mel -> latents at a lower rate, in (-1, 1) -> log_mel_hat. MFCC are not used.
+    """Spectrum and stereo -> latents at a lower rate, in (-1, 1) -> spectrum and stereo.
 
-    `token_frames` frames are one token, so that every matrix product is at token rate: on a CPU that is several
-    times the rate of strided convolutions at frame rate. Away from the ends a shift of the input by whole
-    tokens shifts the latents.
+    `token_frames` frames of the spectrum and the mean of their stereo parameters are one token, so that every
+    matrix product is at token rate: on a CPU that is several times the rate of strided convolutions at frame
+    rate. Away from the ends a shift of the input by whole tokens shifts the latents.
 
     Args:
         config: Sizes.
-        feature: How the log-mels were made.
+        feature: How the spectrum was made: its bands are those of `feature.spectrum`.
 
     Raises:
         InputError: the latent is not smaller than a token.
     """
 
-    uses_mfcc = False
     config: TemporalCodecConfig
+    # The names are those of version 0.1, whose spectrum was log-mel.
     log_mel_mean: Tensor
     log_mel_std: Tensor
+    stereo_mean: Tensor
+    stereo_std: Tensor
 
     def __init__(self, config: TemporalCodecConfig, feature: FeatureConfig) -> None:
         super().__init__(config, feature)
-        token = config.token_frames * feature.n_mels
+        token = config.token_frames * feature.n_bands + feature.n_stereo
         if config.latent_dim >= token:
             raise InputError(
                 f"latent_dim must be below a token's {token} values ({config.token_frames} frames of "
-                f"{feature.n_mels} mels), got {config.latent_dim}"
+                f"{feature.n_bands} bands, {feature.n_stereo} of stereo), got {config.latent_dim}"
             )
 
         def blocks() -> list[nn.Module]:
@@ -56,8 +61,16 @@ class TemporalCodec(Codec):
             nn.LayerNorm(config.width),
             nn.Linear(config.width, token),
         )
-        self.register_buffer("log_mel_mean", torch.zeros(feature.n_mels))
-        self.register_buffer("log_mel_std", torch.ones(feature.n_mels))
+        self.register_buffer("log_mel_mean", torch.zeros(feature.n_bands))
+        self.register_buffer("log_mel_std", torch.ones(feature.n_bands))
+        if feature.n_stereo:
+            self.register_buffer("stereo_mean", torch.zeros(feature.n_stereo))
+            self.register_buffer("stereo_std", torch.ones(feature.n_stereo))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The spectrum, and stereo where there are two channels."""
+        return (self.feature.spectrum, "stereo") if self.feature.n_stereo else (self.feature.spectrum,)
 
     @property
     def token_frames(self) -> int:
@@ -72,42 +85,53 @@ class TemporalCodec(Codec):
     @torch.no_grad()
     def standardise_by(self, statistics: Statistics) -> None:
         """Copies the mean and deviation of each band of the training frames."""
-        self.log_mel_mean.copy_(torch.from_numpy(statistics.log_mel_mean))
-        self.log_mel_std.copy_(torch.from_numpy(statistics.log_mel_std))
+        self.log_mel_mean.copy_(torch.from_numpy(statistics.mean[self.feature.spectrum]))
+        self.log_mel_std.copy_(torch.from_numpy(statistics.std[self.feature.spectrum]))
+        if self.feature.n_stereo:
+            self.stereo_mean.copy_(torch.from_numpy(statistics.mean["stereo"]))
+            # Mono music has no deviation.
+            self.stereo_std.copy_(torch.from_numpy(statistics.std["stereo"]).clamp_min(MIN_STEREO_STD))
 
-    def tokens(self, log_mel: Tensor) -> Tensor:
-        """log_mel (batch, frames, n_mels) -> standardised tokens (batch, frames // token_frames, values).
+    def targets(self, features: Features) -> Tensor:
+        """Standardised tokens (batch, frames // token_frames, values); see Codec.targets."""
+        spectrum, size = features[self.feature.spectrum], self.token_frames
+        batch, frames, _ = spectrum.shape
+        if frames % size or frames == 0:
+            raise InputError(f"frames must be a multiple of token_frames = {size}, got {frames}")
+        standardised = (spectrum - self.log_mel_mean) / self.log_mel_std
+        tokens = standardised.reshape(batch, frames // size, -1)
+        if not self.feature.n_stereo:
+            return tokens
+        stereo = (features["stereo"] - self.stereo_mean) / self.stereo_std
+        return torch.cat([tokens, stereo.unflatten(1, (-1, size)).mean(dim=2)], dim=2)
 
-        Raises:
-            InputError: frames is not a multiple of token_frames.
-        """
-        batch, frames, _ = log_mel.shape
-        if frames % self.config.token_frames or frames == 0:
-            raise InputError(f"frames must be a multiple of token_frames = {self.token_frames}, got {frames}")
-        standardised = (log_mel - self.log_mel_mean) / self.log_mel_std
-        return standardised.reshape(batch, frames // self.config.token_frames, -1)
+    def encode(self, features: Features) -> Tensor:
+        """Features (batch, frames, n_bands) -> latents (batch, tokens, latent_dim) in (-1, 1)."""
+        return self.encode_tokens(self.targets(features))
 
-    def targets(self, log_mel: Tensor, mfcc: Tensor) -> Tensor:
-        """The standardised tokens of the log-mel; see Codec.targets."""
-        return self.tokens(log_mel)
-
-    def encode(self, log_mel: Tensor, mfcc: Tensor | None = None) -> Tensor:
-        """log_mel (batch, frames, n_mels), natural log -> latents (batch, tokens, latent_dim) in (-1, 1)."""
-        return torch.tanh(self.encoder(self.tokens(log_mel)))
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Standardised tokens (batch, tokens, values) -> latents (batch, tokens, latent_dim) in (-1, 1)."""
+        return torch.tanh(self.encoder(tokens))
 
     def decode_targets(self, latents: Tensor) -> Tensor:
         """Latents (batch, tokens, latent_dim) -> standardised tokens_hat (batch, tokens, values)."""
         return self.decoder(latents)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents (batch, tokens, latent_dim) -> log_mel_hat (batch, tokens * token_frames, n_mels)."""
-        batch, tokens, _ = latents.shape
-        standardised = self.decode_targets(latents).reshape(batch, tokens * self.config.token_frames, -1)
-        return standardised * self.log_mel_std + self.log_mel_mean
+    def from_targets(self, targets: Tensor) -> Decoded:
+        """Standardised tokens (batch, tokens, values) -> frames; see Codec.from_targets."""
+        batch, tokens, values = targets.shape
+        spectrum, stereo = targets.split([values - self.feature.n_stereo, self.feature.n_stereo], dim=2)
+        spectrum = (
+            spectrum.reshape(batch, tokens * self.token_frames, -1) * self.log_mel_std + self.log_mel_mean
+        )
+        if not self.feature.n_stereo:
+            return Decoded(spectrum)
+        stereo = stereo * self.stereo_std + self.stereo_mean
+        return Decoded(spectrum, stereo.repeat_interleave(self.token_frames, dim=1))
 
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """log_mel (batch, frames, n_mels) -> log_mel_hat of the same shape."""
-        return self.decode(self.encode(log_mel))
+    def forward(self, features: Features) -> Decoded:
+        """Features -> what is left of them after the latents."""
+        return self.reconstruct(features)
 
     def clamp(self, latents: Tensor) -> Tensor:
         """Latents of any shape, limited to [-1, 1]."""

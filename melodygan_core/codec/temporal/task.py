@@ -1,4 +1,4 @@
-"""The training of the temporal codec: continuous log-mel, from any frame on, at any level.
+"""The training of the temporal codec: continuous spectra, from any frame on, at any level.
 
 First the whole codec, by the error alone. Then the encoder is frozen, so that latents keep their meaning, and a
 discriminator joins: a mean error averages away what is not determined, and music without it sounds dead.
@@ -6,7 +6,6 @@ discriminator joins: a mean error averages away what is not determined, and musi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melodygan_core import metrics
+from melodygan_core.codec.levels import at_random_levels
 from melodygan_core.codec.temporal.model import TemporalCodec
 from melodygan_core.config import TemporalCodecConfig
 from melodygan_core.dataset import Dataset, SpanDataset
+from melodygan_core.features import mels_of_spectrum
 from melodygan_core.networks import PatchDiscriminator, adv_loss, feature_matching, hinge
 from melodygan_core.training import Batch, Update, Validation, autocast
 
@@ -30,7 +31,7 @@ BATCH = 64
 class TemporalTask:
     """Trains by the mean absolute error of crops.
 
-    Log-mel is heavy-tailed at the floor, where squared errors would spend the effort.
+    Log magnitudes are heavy-tailed at the floor, where squared errors would spend the effort.
 
     Args:
         dataset: Memory-mapped.
@@ -46,14 +47,11 @@ class TemporalTask:
         self._training, validation, test = (
             SpanDataset(dataset, split, config.stems, frames) for split in ("train", "validation", "test")
         )
-        self._crops = {
-            "validation": torch.from_numpy(validation.evenly_spaced(VALIDATION_CROPS)),
-            "test": torch.from_numpy(test.evenly_spaced(VALIDATION_CROPS)),
-        }
-        self._log_floor = math.log(dataset.feature.log_floor)
+        self._mels_of_spectrum = mels_of_spectrum(dataset.feature)
         self.model = self.eval_model = TemporalCodec(config, dataset.feature)
         self.model.standardise_by(dataset.statistics(config.stems))
         self.model.to(device)
+        self._crops = {"validation": self._evenly_spaced(validation), "test": self._evenly_spaced(test)}
         self.optimized_modules: dict[str, nn.Module] = {"model": self.model}
         self.stateful_modules: dict[str, nn.Module] = {}
         self._disc_start = config.optimizer.max_steps
@@ -63,38 +61,41 @@ class TemporalTask:
             self._discriminator = PatchDiscriminator(1, config.disc_channels).to(device)
             self.optimized_modules["discriminator"] = self._discriminator
             # Selection: the distance of reconstructed validation tracks from training tracks, by track.
-            self._real = self._embedded(torch.from_numpy(self._training.evenly_spaced(VALIDATION_CROPS)))
+            self._real = self._embedded(self._evenly_spaced(self._training)[self.feature.spectrum])
             self._real_tracks = self._training.evenly_spaced_tracks(VALIDATION_CROPS)
             self._validation_tracks = validation.evenly_spaced_tracks(VALIDATION_CROPS)
             self._kad_groups = metrics.fewest_groups(self._real_tracks, self._validation_tracks)
             if self._kad_groups >= metrics.MIN_GROUPS:
-                self._kad_real_baseline = self._kad(self._crops["validation"])
+                self._kad_real_baseline = self._kad(self._crops["validation"][self.feature.spectrum])
+
+    def _evenly_spaced(self, spans: SpanDataset) -> Batch:
+        return {
+            name: torch.from_numpy(spans.evenly_spaced(VALIDATION_CROPS, name)) for name in self.model.columns
+        }
 
     def get_batch(self, step: int) -> Batch:
-        """`log_mel` (batch_size, frames, n_mels), each at a random level."""
-        rng = np.random.default_rng((self.config.optimizer.seed, step))
-        log_mel = self._training.sample(self.config.optimizer.batch_size, rng)
-        gain = rng.normal(0, self.config.gain_db * math.log(10) / 20, (len(log_mel), 1, 1))
-        log_mel += gain.astype(np.float32)
-        return {"log_mel": torch.from_numpy(np.maximum(log_mel, np.float32(self._log_floor), out=log_mel))}
+        """The codec's columns (batch_size, frames, bands), each example at a random level."""
+        rng, count = np.random.default_rng((self.config.optimizer.seed, step)), self.config.optimizer.batch_size
+        features = self._training.sample_columns(count, rng, self.model.columns)
+        return at_random_levels(features, self.config.gain_db, self.feature, rng)
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, wanted=self.config.bfloat16)
 
     def training_step(self, step: int, batch: Batch) -> Iterator[Update]:
-        """Error of a batch in standardised log-mel; from `disc_start` on with the adversarial losses."""
-        log_mel = batch["log_mel"]
+        """Error of a batch in standardised bands; from `disc_start` on with the adversarial losses."""
         discriminator = self._discriminator if step >= self._disc_start else None
-        tokens = self.model.tokens(log_mel)
+        tokens = self.model.targets(batch)
         with self._autocast():
             with torch.set_grad_enabled(discriminator is None):
-                latents = self.model.encode(log_mel)
+                latents = self.model.encode_tokens(tokens)
             tokens_hat = self.model.decode_targets(latents).float()
         error = F.l1_loss(tokens_hat, tokens)
         if discriminator is None:
             yield Update("model", error, {"loss": error})
             return
-        real, fake = (t.reshape(len(t), 1, -1, self.feature.n_mels) for t in (tokens, tokens_hat))
+        bands = tokens.shape[2] - self.feature.n_stereo
+        real, fake = (t[..., :bands].reshape(len(t), 1, -1, self.feature.n_bands) for t in (tokens, tokens_hat))
         with self._autocast():
             real_output, fake_output = discriminator(real), discriminator(fake.detach())
         loss = hinge([real_output], [fake_output])
@@ -118,34 +119,38 @@ class TemporalTask:
             return Validation(figures["loss"], figures)
         figures["kad_groups"] = float(self._kad_groups)
         if self._kad_groups >= metrics.MIN_GROUPS:
-            log_mel_hat = torch.cat(
-                [self._reconstruct(part) for part in self._crops["validation"].split(BATCH)]
-            )
-            figures["kad"] = self._kad(log_mel_hat)
+            figures["kad"] = self._kad(self._reconstructed("validation"))
             figures["kad_real_baseline"] = self._kad_real_baseline
         return Validation(figures.get("kad", figures["loss"]) if step > self._disc_start else None, figures)
 
     def _kad(self, validation: Tensor) -> float:
         return metrics.kad(self._real, self._embedded(validation), self._real_tracks, self._validation_tracks)
 
-    def _embedded(self, log_mel: Tensor) -> NDArray[np.float64]:
+    def _embedded(self, spectrum: Tensor) -> NDArray[np.float64]:
+        log_mel = self._mels_of_spectrum(spectrum)
         return metrics.embed(log_mel.transpose(1, 2).numpy(), self.feature.frame_rate)
 
     @torch.no_grad()
-    def _reconstruct(self, log_mel: Tensor) -> Tensor:
+    def _reconstructed(self, split: str) -> Tensor:
+        """Spectra of the crops of a split after the latents (n, frames, n_bands)."""
         self.model.eval()
-        log_mel_hat = self.model(log_mel.to(self.device)).cpu()
+        made = [self.model(part).spectrum.cpu() for part in self._parts(split)]
         self.model.train()
-        return log_mel_hat
+        return torch.cat(made)
+
+    def _parts(self, split: str) -> Iterator[Batch]:
+        """The crops of a split, some at a time, on the device."""
+        names, columns = [*self._crops[split]], self._crops[split].values()
+        for part in zip(*(column.split(BATCH) for column in columns), strict=True):
+            yield {name: values.to(self.device) for name, values in zip(names, part, strict=True)}
 
     @torch.no_grad()
     def _errors(self, split: str) -> dict[str, float]:
         self.model.eval()
         absolute, squared, total, count = 0.0, 0.0, 0.0, 0
-        for part in self._crops[split].split(BATCH):
-            log_mel = part.to(self.device)
-            tokens = self.model.tokens(log_mel)
-            error = self.model.decode_targets(self.model.encode(log_mel)) - tokens
+        for part in self._parts(split):
+            tokens = self.model.targets(part)
+            error = self.model.decode_targets(self.model.encode_tokens(tokens)) - tokens
             absolute += float(error.abs().sum())
             squared += float(error.square().sum())
             total += float(tokens.square().sum())

@@ -1,0 +1,114 @@
+"""From noise to latents along the learned velocity, with guidance and known latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from melodygan_core.prior.editing import Sampling
+from melodygan_core.prior.flow.network import VelocityNetwork
+from melodygan_core.prior.flow.whitening import Whitening
+
+# (x (n, tokens, dim), time) -> velocity of the same shape
+Velocity = Callable[[Tensor, float], Tensor]
+
+
+class FlowModel(nn.Module):
+    """What a flow is once it is trained.
+
+    Args:
+        network: The average of the trained weights.
+        guide: The same at an early step, for autoguidance.
+        whitening: Latents as the networks see them.
+    """
+
+    def __init__(self, network: VelocityNetwork, guide: VelocityNetwork, whitening: Whitening) -> None:
+        super().__init__()
+        self.network, self.guide, self.whitening = network, guide, whitening
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is solved, whitened.
+
+    Attributes:
+        noise: (n, tokens, latent_dim), standard normal.
+        known: (n, tokens, latent_dim) latents, of which only those in the mask are looked at.
+        mask: (n, tokens, 1), 1 where latents are known.
+        condition: (n,) indices, or None.
+        start: (n, tokens, latent_dim) latents to begin from; None for none.
+        strength: Share of noise at the beginning; 1 where nothing is begun from.
+        circular: Whether the sequence is a loop.
+    """
+
+    noise: Tensor
+    known: Tensor
+    mask: Tensor
+    condition: Tensor | None = None
+    start: Tensor | None = None
+    strength: float = 1.0
+    circular: bool = False
+
+
+def unknown(noise: Tensor, condition: Tensor | None = None, *, circular: bool = False) -> Problem:
+    """The problem of new latents of which nothing is known, from noise (n, tokens, latent_dim)."""
+    return Problem(
+        noise, torch.zeros_like(noise), torch.zeros_like(noise[..., :1]), condition, circular=circular
+    )
+
+
+@torch.no_grad()
+def solve(model: FlowModel, problem: Problem, sampling: Sampling) -> Tensor:
+    """Solves by the midpoint rule in equal steps.
+
+    Args:
+        model: On the device of the problem.
+        problem: See Problem.
+        sampling: Its steps are those from pure noise; a start that is less noisy takes fewer.
+
+    Returns:
+        (n, tokens, latent_dim), whitened. Tokens in the mask are not to be used.
+    """
+    velocity = _velocity(model, problem, sampling)
+    begin = 1.0 - problem.strength
+    x = problem.noise if problem.start is None else begin * problem.start + (1 - begin) * problem.noise
+    steps = max(1, round(sampling.steps * problem.strength))
+    size = problem.strength / steps
+    for k in range(steps):
+        time = begin + k * size
+        middle = x + 0.5 * size * velocity(x, time)
+        x = x + size * velocity(middle, time + 0.5 * size)
+    # The last step goes on from its middle: it may leave the range that its prediction was in.
+    return model.whitening.clamp(x)
+
+
+def _velocity(model: FlowModel, problem: Problem, sampling: Sampling) -> Velocity:
+    """The guided velocity; the latents that it leads to are within the range of the training latents."""
+    mask, known = problem.mask, problem.known
+    some_known = bool((mask > 0).any())
+
+    def of(network: VelocityNetwork, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
+        return network(x, time, known, mask, condition, circular=problem.circular)
+
+    def velocity(x: Tensor, time: float) -> Tensor:
+        if some_known:
+            # As in training, in which known tokens are as noisy as the others.
+            x = torch.where(mask > 0, (1 - time) * problem.noise + time * known, x)
+        at = torch.full((len(x),), time, device=x.device)
+        made = of(model.network, x, at, problem.condition)
+        guided = made
+        if sampling.guidance != 1.0:
+            assert problem.condition is not None
+            none = torch.full_like(problem.condition, model.network.conditions)
+            guided = guided + (sampling.guidance - 1) * (made - of(model.network, x, at, none))
+        if sampling.autoguidance != 1.0:
+            early = of(model.guide, x, at, problem.condition)
+            guided = guided + (sampling.autoguidance - 1) * (made - early)
+        # Guidance throws unbounded latents off (arXiv 2402.01412).
+        reached = model.whitening.clamp(x + (1 - time) * guided)
+        return (reached - x) / (1 - time)
+
+    return velocity
