@@ -26,6 +26,8 @@ from melodygan_dagster.runner import StageResult
 from tests.core.made import track
 from tests.core.made_temporal import put, tone
 
+pytestmark = pytest.mark.slow
+
 # Clears the screen, sets the window's title, colours by C1, moves, turns text round, forges lines.
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\x1bc\b\b\u202egnp\u2066\u2028x\r\nError: forged\ta\x00\ue000\ud800"
 # As a file name: no slash, no NUL, no lone surrogate.

@@ -20,6 +20,8 @@ from melodygan_core.release.manifest import folder_sha256
 from melodygan_core.storage import ARTIFACT_FILE, Store, check_hashes
 from melodygan_core.training.checkpoint import CONFIG_FILE, MAX_VALUE, WEIGHTS_FILE
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parents[1] / "data"
 COMPONENTS = ("codec", "prior", "vocoder")
 FLIPS = 24

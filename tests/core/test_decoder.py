@@ -13,6 +13,8 @@ from melodygan_core.errors import TrackError
 from melodygan_core.sandbox import decoder, ffmpeg
 from tests.core.hostile import converted, encoded, sine
 
+pytestmark = pytest.mark.slow
+
 CONFIG = DownloadConfig(timeout_s=240, max_duration_s=20)
 
 

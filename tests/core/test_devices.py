@@ -32,6 +32,8 @@ from tests.core import made
 from tests.core.made import FEATURE, Trained
 from tests.core.second_device import DEVICE, second_device
 
+pytestmark = pytest.mark.slow
+
 # The name that stands for the second device in a config of these tests.
 SECOND = "mps"
 TRAININGS = [

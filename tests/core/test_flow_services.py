@@ -40,6 +40,8 @@ from melodygan_core.services.variations import variations
 from tests.core.made import FEATURE, GENERATION, TEMPORAL_FLOW, Trained
 from tests.core.made_temporal import RATE, put, tone
 
+pytestmark = pytest.mark.slow
+
 FADE = round(FADE_S * RATE)
 
 

@@ -16,7 +16,7 @@ from melodygan_core.prior.flow.network import VelocityNetwork
 from melodygan_core.prior.gan import dense, temporal
 from melodygan_core.vocoder import NeuralVocoder
 
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "large" else []) for name in PRESETS]
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in ("base", "large") else []) for name in PRESETS]
 
 
 @pytest.mark.parametrize("name", PRESETS)

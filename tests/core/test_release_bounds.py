@@ -29,6 +29,8 @@ from tests.conftest import copied
 from tests.core.hostile import sine
 from tests.core.made import GENERATION, Trained
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def published(dense: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -26,6 +26,8 @@ from tests.core.hostile import run_module
 from tests.core.made import put_tracks
 from tests.core.test_storage import UNSHARE, _may_mount
 
+pytestmark = pytest.mark.slow
+
 RUNS = "history/runs.db"
 
 

@@ -34,6 +34,8 @@ from tests.conftest import copied
 from tests.core.made import GENERATION, TEMPORAL_FLOW, Trained
 from tests.core.made_temporal import put, tone
 
+pytestmark = pytest.mark.slow
+
 PIPELINES = ("dense_gan", "temporal_gan")
 
 
