@@ -199,7 +199,7 @@ def _resolved(path: Path) -> Path:
     """The path without links.
 
     Raises:
-        OSError: a link that leads back to itself.
+        OSError: a link that points to itself.
     """
     try:
         return path.resolve()
@@ -230,7 +230,7 @@ def _local(source: Source, base: Path, roots: Sequence[Path], config: CatalogueC
         if not any(real.is_relative_to(root) for root in roots):
             outside.append(file.name)
         elif not is_file:
-            reason = "a link that leads nowhere or back to itself" if file.is_symlink() else "not a file"
+            reason = "a link that points to nothing or to itself" if file.is_symlink() else "not a file"
             unreadable.append(f"{_relative_name(file, path)}: {reason}")
         elif len(tracks) < (source.max_items or config.max_items):
             url = real.as_uri()

@@ -181,7 +181,7 @@ class TemporalFlowConfig(ConfigModel):
         300,
         ge=1,
         le=10_000_000,
-        description="Update whose average is kept as the early version that autoguidance leads away from.",
+        description="Update whose average is kept as the early version that autoguidance moves away from.",
     )
     select: Selection = Field(
         "both",

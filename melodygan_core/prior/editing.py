@@ -23,9 +23,9 @@ class Sampling:
 
     Attributes:
         steps: Of the solver; 0 for the prior's own number.
-        guidance: Above 1 leads towards the condition, away from what would be made without (classifier-free
+        guidance: Above 1 moves towards the condition, away from what would be made without (classifier-free
             guidance, arXiv 2207.12598).
-        autoguidance: Above 1 leads away from what an early version of the prior would make (arXiv 2406.02507).
+        autoguidance: Above 1 moves away from what an early version of the prior would make (arXiv 2406.02507).
     """
 
     steps: int = 0
