@@ -26,8 +26,7 @@ from melodygan_core.config import (
 )
 from melodygan_core.maintenance.check import check_store
 from melodygan_core.storage import Store
-from melodygan_dagster import reporting
-from melodygan_dagster.defs import services
+from melodygan_dagster import reporting, service_runs
 from melodygan_dagster.defs.services import OWN_FILE, build_jobs
 from melodygan_dagster.deployment import Deployment
 from tests.conftest import copied
@@ -298,7 +297,7 @@ def test_progress_is_logged(
     every_s: float,
     logged: list[int],
 ) -> None:
-    monkeypatch.setattr(services, "LOG_EVERY_S", every_s)
+    monkeypatch.setattr(service_runs, "LOG_EVERY_S", every_s)
     jobs: dict[str, dict[str, Any]] = {
         "generate": {"count": 2, "duration_s": 0.3, "vocoder": "griffin_lim"},
         "interpolate": {"first": "own/x/a.wav", "second": "own/x/b.wav", "steps": 2},
