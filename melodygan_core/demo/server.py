@@ -123,7 +123,8 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
             listener.bind((HOST, port))
         except OSError as error:
             taken = f"{port}, taken already ({error.strerror}): close the UI of this demo first"
-            raise InputError(f"port must be free, got {taken}") from error
+            # No option sets it: it is kept with the songs.
+            raise InputError(f"the port of the demo's songs must be free, got {taken}") from error
         listener.listen()
         config = uvicorn.Config(site_app(folder), log_level="critical", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
