@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from melodygan_core.cli import options
-from melodygan_core.cli.sound import open_release, prepare, release_argument, run
+from melodygan_core.cli.with_release import open_release, prepare, release_argument, run
 
 if TYPE_CHECKING:
-    from melodygan_core.cli.sound import Service
+    from melodygan_core.cli.with_release import Service
 
 
 def _shared(config: str, out: str) -> Callable[[Any], Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from melodygan_core.cli import sound
+from melodygan_core.cli import with_release
 from tests.cli.conftest import Melodygan
 
 ROOT = Path(__file__).parents[2]
@@ -289,10 +289,10 @@ def test_a_hostile_manifest_is_left_to_the_loader(temporal_folder: Path, melodyg
 def test_loading_is_announced_if_it_is_slow(
     temporal_folder: Path, melodygan: Melodygan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sound, "SLOW_S", 0.0)
+    monkeypatch.setattr(with_release, "SLOW_S", 0.0)
     slow = melodygan("generate", temporal_folder, *SHORT)
     assert f"Loading {temporal_folder} ..." in slow.stderr
-    monkeypatch.setattr(sound, "SLOW_S", 600.0)
+    monkeypatch.setattr(with_release, "SLOW_S", 600.0)
     fast = melodygan("generate", temporal_folder, *SHORT)
     assert fast.exit_code == 0
     assert "Loading" not in fast.stderr
@@ -310,12 +310,12 @@ def test_progress_of_long_work_is_drawn_on_stderr(
         "interpolate": ("interpolate", temporal_folder, *sounds, "--steps", 2),
         "augment": ("augment", temporal_folder, tmp_path / "set", "--copies", 1),
     }
-    monkeypatch.setattr(sound, "SLOW_S", 600.0)
-    monkeypatch.setattr(sound, "DRAWN_S", 600.0)
+    monkeypatch.setattr(with_release, "SLOW_S", 600.0)
+    monkeypatch.setattr(with_release, "DRAWN_S", 600.0)
     for name, arguments in calls.items():
         quick = melodygan(*arguments, "--out", tmp_path / "quick" / name)
         assert (quick.exit_code, quick.stderr) == (0, "")
-    monkeypatch.setattr(sound, "DRAWN_S", 0.0)
+    monkeypatch.setattr(with_release, "DRAWN_S", 0.0)
     for name, arguments in calls.items():
         long = melodygan(*arguments, "--out", tmp_path / "long" / name)
         assert long.exit_code == 0
@@ -325,8 +325,8 @@ def test_progress_of_long_work_is_drawn_on_stderr(
 def test_a_finished_announcement_is_not_printed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sound, "SLOW_S", 0.05)
-    with sound._announced("Loading"):
+    monkeypatch.setattr(with_release, "SLOW_S", 0.05)
+    with with_release._announced("Loading"):
         pass
     time.sleep(0.2)
     assert capsys.readouterr().err == ""
