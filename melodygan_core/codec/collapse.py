@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from melodygan_core import metrics
 from melodygan_core.codec.covariance import Covariance
+from melodygan_core.codec.crops import EvenCrops
 from melodygan_core.codec.train import load
 from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.storage import Artifact, Store
@@ -22,7 +23,6 @@ MIN_ACTIVE = 2
 # A constant output has 0; 0.3 leaves a tenth of the variance.
 MIN_DIVERSITY = 0.3
 MAX_TOKENS = 2048
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,8 @@ def check_collapse(checkpoint: Artifact, dataset: Artifact, store: Store, device
         codec = load(folder, where)
     spans = SpanDataset(Dataset(store, dataset), "test", codec.stems, codec.crop_frames)
     at_most = max(2, MAX_TOKENS * codec.token_frames // codec.crop_frames)
-    columns = [torch.from_numpy(spans.evenly_spaced(at_most, name)).split(BATCH) for name in codec.columns]
     real, latents, made = [], [], []
-    for parts in zip(*columns, strict=True):
-        features = {name: part.to(where) for name, part in zip(codec.columns, parts, strict=True)}
+    for features in EvenCrops(spans, codec.columns, at_most).parts(where):
         encoded = codec.encode(features)
         rows = codec.targets(features), encoded, codec.decode_targets(encoded)
         for found, row in zip((real, latents, made), rows, strict=True):

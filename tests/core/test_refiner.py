@@ -80,7 +80,7 @@ def test_it_learns_what_the_decoder_leaves_out() -> None:
 
 def test_noise_is_as_strong_as_the_decoders_error_on_validation(own_temporal: Trained) -> None:
     task = task_of(own_temporal)
-    crops = task._crops["validation"]
+    crops = task._validation.columns
     with torch.no_grad():
         error = task.codec.decode_targets(task.codec.encode(crops)) - task.codec.targets(crops)
     torch.testing.assert_close(task.model.noise_std, error.square().mean(dim=(0, 1)).sqrt())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from melodygan_core import metrics
 from melodygan_core.codec.base import Codec, Features
-from melodygan_core.codec.levels import at_random_levels
+from melodygan_core.codec.crops import EvenCrops, at_random_levels
 from melodygan_core.codec.refiner.model import MIN_NOISE, Refiner
 from melodygan_core.config import RefinerConfig
 from melodygan_core.dataset import Dataset, SpanDataset
@@ -20,7 +20,6 @@ from melodygan_core.features import mels_of_spectrum
 from melodygan_core.training import EMA, Batch, Update, Validation, autocast, distributed
 
 VALIDATION_CROPS = 256
-BATCH = 64
 # Where the flow is compared with the truth in a validation.
 VALIDATION_TIMES = (0.0, 0.25, 0.5, 0.75)
 
@@ -43,11 +42,13 @@ class RefinerTask:
             SpanDataset(dataset, split, codec.stems, codec.crop_frames)
             for split in ("train", "validation", "test")
         )
-        self._crops = {"validation": self._evenly_spaced(validation), "test": self._evenly_spaced(test)}
+        self._validation, self._test = (
+            EvenCrops(spans, codec.columns, VALIDATION_CROPS) for spans in (validation, test)
+        )
         tokens = codec.crop_frames // codec.token_frames
-        values = codec.targets(next(self._parts("validation"))).shape[2]
+        values = codec.targets(next(self._validation.parts(device))).shape[2]
         self.model = Refiner(config, values, codec.latent_dim).to(device)
-        self.model.noise_std.copy_(self._decoder_error("validation").clamp_min(MIN_NOISE))
+        self.model.noise_std.copy_(self._decoder_error().clamp_min(MIN_NOISE))
         self._ema = EMA(self.model, config.ema_decay)
         self.eval_model = self._ema.module
         self.optimized_modules: dict[str, nn.Module] = {"refiner": self.model}
@@ -55,17 +56,6 @@ class RefinerTask:
         rng = torch.Generator().manual_seed(config.optimizer.seed)
         self._noise = torch.randn(len(VALIDATION_TIMES), tokens, values, generator=rng).to(device)
         self._test_tracks = test.evenly_spaced_tracks(VALIDATION_CROPS)
-
-    def _evenly_spaced(self, spans: SpanDataset) -> Batch:
-        return {
-            name: torch.from_numpy(spans.evenly_spaced(VALIDATION_CROPS, name)) for name in self.codec.columns
-        }
-
-    def _parts(self, split: str) -> Iterator[Batch]:
-        """The crops of a split, some at a time, on the device."""
-        names, columns = [*self._crops[split]], self._crops[split].values()
-        for part in zip(*(column.split(BATCH) for column in columns), strict=True):
-            yield {name: values.to(self.device) for name, values in zip(names, part, strict=True)}
 
     def get_batch(self, step: int) -> Batch:
         """The codec's columns (batch_size, frames, bands), at random levels, and the `time` of each example."""
@@ -98,21 +88,21 @@ class RefinerTask:
     def validate(self, step: int) -> Validation:
         """Error of validation crops at fixed times of the flow: 1 is the decoder's own error."""
         total = 0.0
-        for part in self._parts("validation"):
+        for part in self._validation.parts(self.device):
             true, decoded, latents = self._coded(part)
             for time, noise in zip(VALIDATION_TIMES, self._noise, strict=True):
                 x = torch.lerp(decoded + self.model.noise_std * noise, true, time)
                 predicted = self.eval_model(x, x.new_full((len(x),), time), decoded, latents)
                 error = ((predicted - true) / self.model.noise_std).square().mean(dim=(1, 2))
                 total += float(error.sum()) / len(VALIDATION_TIMES)
-        loss = total / len(self._crops["validation"][self.codec.columns[0]])
+        loss = total / len(self._validation)
         return Validation(loss, {"loss": loss})
 
     @torch.no_grad()
-    def _decoder_error(self, split: str) -> Tensor:
-        """Root mean square of the decoder's error (values,)."""
+    def _decoder_error(self) -> Tensor:
+        """Root mean square of the decoder's error on validation crops (values,)."""
         total, count = torch.zeros((), device=self.device), 0
-        for part in self._parts(split):
+        for part in self._validation.parts(self.device):
             true, decoded, _ = self._coded(part)
             total = total + (decoded - true).square().sum(dim=(0, 1))
             count += true.shape[0] * true.shape[1]
@@ -130,7 +120,7 @@ class RefinerTask:
         if metrics.fewest_groups(self._test_tracks) < metrics.MIN_GROUPS:
             return {"test/kad": None, "test/kad_without": None}
         made: dict[str, list[Tensor]] = {"real": [], "with": [], "without": []}
-        for part in self._parts("test"):
+        for part in self._test.parts(self.device):
             _, decoded, latents = self._coded(part)
             made["real"].append(part[self.codec.feature.spectrum])
             made["without"].append(self.codec.from_targets(decoded).spectrum)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melodygan_core import metrics
-from melodygan_core.codec.levels import at_random_levels
+from melodygan_core.codec.crops import EvenCrops, at_random_levels
 from melodygan_core.codec.temporal.model import TemporalCodec
 from melodygan_core.config import TemporalCodecConfig
 from melodygan_core.dataset import Dataset, SpanDataset
@@ -25,7 +25,6 @@ from melodygan_core.networks import PatchDiscriminator, adv_loss, feature_matchi
 from melodygan_core.training import Batch, Update, Validation, autocast
 
 VALIDATION_CROPS = 256
-BATCH = 64
 
 
 class TemporalTask:
@@ -51,7 +50,11 @@ class TemporalTask:
         self.model = self.eval_model = TemporalCodec(config, dataset.feature)
         self.model.standardise_by(dataset.statistics(config.stems))
         self.model.to(device)
-        self._crops = {"validation": self._evenly_spaced(validation), "test": self._evenly_spaced(test)}
+        columns = self.model.columns
+        self._crops = {
+            "validation": EvenCrops(validation, columns, VALIDATION_CROPS),
+            "test": EvenCrops(test, columns, VALIDATION_CROPS),
+        }
         self.optimized_modules: dict[str, nn.Module] = {"model": self.model}
         self.stateful_modules: dict[str, nn.Module] = {}
         self._disc_start = config.optimizer.max_steps
@@ -61,17 +64,14 @@ class TemporalTask:
             self._discriminator = PatchDiscriminator(1, config.disc_channels).to(device)
             self.optimized_modules["discriminator"] = self._discriminator
             # Selection: the distance of reconstructed validation tracks from training tracks, by track.
-            self._real = self._embedded(self._evenly_spaced(self._training)[self.feature.spectrum])
+            self._real = self._embedded(
+                torch.from_numpy(self._training.evenly_spaced(VALIDATION_CROPS, self.feature.spectrum))
+            )
             self._real_tracks = self._training.evenly_spaced_tracks(VALIDATION_CROPS)
             self._validation_tracks = validation.evenly_spaced_tracks(VALIDATION_CROPS)
             self._kad_groups = metrics.fewest_groups(self._real_tracks, self._validation_tracks)
             if self._kad_groups >= metrics.MIN_GROUPS:
-                self._kad_real_baseline = self._kad(self._crops["validation"][self.feature.spectrum])
-
-    def _evenly_spaced(self, spans: SpanDataset) -> Batch:
-        return {
-            name: torch.from_numpy(spans.evenly_spaced(VALIDATION_CROPS, name)) for name in self.model.columns
-        }
+                self._kad_real_baseline = self._kad(self._crops["validation"].columns[self.feature.spectrum])
 
     def get_batch(self, step: int) -> Batch:
         """The codec's columns (batch_size, frames, bands), each example at a random level."""
@@ -134,21 +134,15 @@ class TemporalTask:
     def _reconstructed(self, split: str) -> Tensor:
         """Spectra of the crops of a split after the latents (n, frames, n_bands)."""
         self.model.eval()
-        made = [self.model(part).spectrum.cpu() for part in self._parts(split)]
+        made = [self.model(part).spectrum.cpu() for part in self._crops[split].parts(self.device)]
         self.model.train()
         return torch.cat(made)
-
-    def _parts(self, split: str) -> Iterator[Batch]:
-        """The crops of a split, some at a time, on the device."""
-        names, columns = [*self._crops[split]], self._crops[split].values()
-        for part in zip(*(column.split(BATCH) for column in columns), strict=True):
-            yield {name: values.to(self.device) for name, values in zip(names, part, strict=True)}
 
     @torch.no_grad()
     def _errors(self, split: str) -> dict[str, float]:
         self.model.eval()
         absolute, squared, total, count = 0.0, 0.0, 0.0, 0
-        for part in self._parts(split):
+        for part in self._crops[split].parts(self.device):
             tokens = self.model.targets(part)
             error = self.model.decode_targets(self.model.encode_tokens(tokens)) - tokens
             absolute += float(error.abs().sum())
