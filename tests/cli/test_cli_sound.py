@@ -13,6 +13,8 @@ import pytest
 from melodygan_core.cli import with_release
 from tests.cli.conftest import Melodygan
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SHORT = ("--count", 1, "--seconds", 0.5, "--vocoder", "griffin_lim", "--device", "cpu")
 

@@ -20,6 +20,8 @@ from melodygan_core.services.labelled import Labelled, read_labelled
 from melodygan_core.storage import Store
 from tests.core.made_temporal import RATE, put, tone
 
+pytestmark = pytest.mark.slow
+
 CONFIG = AugmentConfig(copies=2, strength=0.5)
 
 

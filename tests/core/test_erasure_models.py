@@ -24,6 +24,8 @@ from tests.core.made import (
     assemble,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def trained(own_dense: Trained) -> Trained:

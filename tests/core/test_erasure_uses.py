@@ -16,6 +16,8 @@ from melodygan_core.maintenance.check import check_store
 from melodygan_core.services.augment import augment
 from melodygan_core.storage import Store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def used(temporal_store: Store, tmp_path: Path) -> Store:

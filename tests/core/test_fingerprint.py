@@ -15,6 +15,8 @@ from melodygan_core.demo import songs
 from melodygan_core.errors import MelodyGANError, TrackError
 from melodygan_core.storage import Store
 
+pytestmark = pytest.mark.slow
+
 RATE = 44_100
 SONG_S = 20.0
 # Kinds of copies: options before and after the input of ffmpeg, and the output file.

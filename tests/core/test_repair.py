@@ -28,6 +28,8 @@ from tests.core.damages import (
 )
 from tests.core.made import FEATURE, SEPARATION, assemble, put_tracks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_is_repaired(complete_store: Store, name: str) -> None:

@@ -16,6 +16,8 @@ from melodygan_dagster.deployment import Deployment
 from tests.conftest import PRESET
 from tests.dagster.conftest import write_sources
 
+pytestmark = pytest.mark.slow
+
 
 def _run(deployment: Deployment) -> list[runner.StageResult]:
     return list(runner.run(deployment))
