@@ -12,7 +12,7 @@ Dagster may change these names in any release, so no other module imports from `
 - `evaluations`, `failed_blocking_checks`: `DagsterInstance` has no public method that reads the results of
   asset checks.
 - `worker_processes`: the process of a run is recorded in engine events only.
-- `failure_reason`: a step's error, without the sentences that Dagster wraps around it.
+- `failure_reason`, `is_interrupted`: a step's error, without the sentences that Dagster wraps around it.
 - `OneSentenceFailure`: Dagster stores the traceback of every exception of a step, of a `dg.Failure` too. It
   makes one exception, whose error comes from another process and is stored as it is.
 - `webserver`: `dagster-webserver` can only bind a port of its own, where nothing guards it.
@@ -182,6 +182,20 @@ def failure_reason(event: dg.DagsterEvent) -> str:
     message = error.message.strip()
     known = message.startswith("melodygan_core.errors.") or error.cls_name == "DagsterAssetCheckFailedError"
     return message.partition(": ")[2] if known else message
+
+
+def is_interrupted(event: dg.DagsterEvent) -> bool:
+    """Whether a step ended because a person or the system stopped this process (Ctrl+C, SIGTERM).
+
+    Args:
+        event: A step failure.
+    """
+    error = event.step_failure_data.error
+    while error is not None:
+        if error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+            return True
+        error = error.cause
+    return False
 
 
 def free_pool_slots(instance: dg.DagsterInstance, run_id: str) -> None:

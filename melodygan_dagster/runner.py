@@ -63,6 +63,9 @@ def _execute(
         raise_on_error=False,
         tags=REPOSITORY | dead_runs.host_tag() | (tags or {}),
     )
+    # Dagster turns Ctrl+C and SIGTERM into a failed step; the jobs that follow would start all the same.
+    if any(private.is_interrupted(event) for event in result.all_events if event.is_step_failure):
+        raise KeyboardInterrupt
     reason, failed = failure_of(result)
     return StageResult(job.name, result.success, reason, failed, time.monotonic() - started)
 
@@ -75,6 +78,7 @@ def run(deployment: Deployment) -> Iterator[StageResult]:
 
     Raises:
         StorageError: Dagster's database cannot be written.
+        KeyboardInterrupt: Ctrl+C or SIGTERM stopped a job.
     """
     with database_errors(deployment.home), deployment.instance() as instance:
         # Imported after the environment is set: defaults of the training assets are the preset's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 DEMO_TRACKS = 14
 DEMO_SONG_S = 16.0
 PORT = click.IntRange(1, 65_535)
+# Exit status of a program that Ctrl+C ended, as shells report it.
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class _NameList(click.ParamType):
@@ -186,4 +189,9 @@ def _demo_deployment(folder: Path) -> Deployment:
 def _run(deployment: Deployment) -> bool:
     from melodygan_dagster.runner import run as run_graph
 
-    return summary.report(deployment, run_graph(deployment))
+    try:
+        return summary.report(deployment, run_graph(deployment))
+    except KeyboardInterrupt:
+        echo(err=True)  # below the progress bar
+        echo("Stopped. The same command continues from here.", err=True)
+        sys.exit(INTERRUPTED)

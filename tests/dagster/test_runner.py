@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import dagster as dg
@@ -133,6 +134,23 @@ def test_one_pipelines_failure_takes_nothing_from_the_other(
     assert f"failed {failing}_job" in output and "2 latent dimensions" in output
     assert f"releases/{other}/v1" in output and f"releases/{failing}/v1" not in output
     assert "Listen:" in output and "index.html" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_not_one_job_only(
+    tmp_path: Path, environment: None, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        signal.raise_signal(number)
+
+    sources = tmp_path / "sources.yaml"
+    write_sources(sources, ["http://127.0.0.1:9/a.wav"], "own")
+    monkeypatch.setattr(catalogue, "expand", stop)
+    options = ["run", "--sources", str(sources), "--store", str(tmp_path / "store"), "--preset", PRESET]
+    made = CliRunner().invoke(cli.main, options)
+    assert made.exit_code == 130
+    assert "Stopped. The same command continues from here." in made.output
+    assert "failed" not in made.output and "dataset" not in made.output
 
 
 def test_without_a_pipeline_that_succeeded_there_is_no_gallery(
