@@ -1,4 +1,4 @@
-.PHONY: help setup demo ui test test-fast check format bench lock update-yt-dlp clean
+.PHONY: help setup demo ui studio test test-fast check format bench lock update-yt-dlp clean
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -15,6 +15,9 @@ demo: $(INSTALLED) ## The whole graph on songs that the project makes itself
 
 ui: $(INSTALLED) ## The Dagster UI on what the demo made
 	@$(BIN)/melodygan ui --demo data/demo
+
+studio: $(INSTALLED) ## The studio on what the demo made: listen, generate
+	@$(BIN)/melodygan studio --demo data/demo
 
 test: $(INSTALLED) ## All tests, on loopback only
 	@$(BIN)/pytest

@@ -16,74 +16,18 @@ import time
 from pathlib import Path
 
 from library import timed, timed_python
+from untrained import PIPELINE, write_release
 
 from melodygan_core.config import replace
 
 THREADS = (1, 2)
 PIECE_S = 60.0
 ROUNDS = 5
-PIPELINE = "temporal_gan"
 START_UP = {
     "import torch": "import torch",
     "import dagster": "import dagster",
     "with the code location": "import dagster; import melodygan_dagster.definitions as d; d.defs()",
 }
-
-
-def write_release(folder: Path) -> None:
-    """Writes a release of untrained models."""
-    import torch
-
-    from melodygan_core import vocoder
-    from melodygan_core.config import to_dict
-    from melodygan_core.config.presets import PRESETS
-    from melodygan_core.config.registry import codec_component, prior_component
-    from melodygan_core.prior import LatentSpace
-    from melodygan_core.release.manifest import FILE, Component, Manifest, folder_sha256
-    from melodygan_core.storage import dump_json
-    from melodygan_core.training.checkpoint import save_weights
-
-    preset = PRESETS["small"]
-    row, feature = preset.pipelines[PIPELINE], to_dict(preset.features)
-    codec_config, prior_config = preset.codecs[row.codec], preset.priors[row.codec][row.prior]
-    torch.manual_seed(0)
-    codec = codec_component(row.codec).load().model(codec_config, preset.features)
-    space = LatentSpace(torch.zeros(codec.latent_dim), torch.ones(codec.latent_dim))
-    prior = prior_component(row.codec, row.prior).load().model(prior_config, space)
-    statistics = {"conditions": [], "mean": space.mean.tolist(), "std": space.std.tolist()}
-    parts: dict[str, tuple[str, dict[str, torch.nn.Module], dict[str, object]]] = {
-        "codec": (
-            row.codec,
-            {"model": codec},
-            {"codec": row.codec, "config": to_dict(codec_config), "feature": feature},
-        ),
-        "prior": (
-            f"{row.codec}/{row.prior}",
-            {"": prior},
-            {"codec": row.codec, "prior": row.prior, "config": to_dict(prior_config), **statistics},
-        ),
-        "vocoder": (
-            row.vocoder,
-            {"model": vocoder.NeuralVocoder(preset.vocoder, preset.features)},
-            {"config": to_dict(preset.vocoder), "feature": feature},
-        ),
-    }
-    components = {}
-    for name, (kind, modules, config) in parts.items():
-        (folder / name).mkdir(parents=True)
-        save_weights(folder / name, modules, config)
-        components[name] = Component(kind, name, folder_sha256(folder / name))
-    manifest = Manifest(
-        pipeline=PIPELINE,
-        version="untrained",
-        components=components,
-        models={},
-        sources={"tracks": [], "licences": [], "stems": ["mix"], "dataset": ""},
-        generation=to_dict(preset.generation),
-        evaluation={},
-        griffin_lim=to_dict(preset.griffin_lim),
-    )
-    dump_json(folder / FILE, manifest.to_dict())
 
 
 def throughput(folder: Path, threads: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import re
 import sqlite3
@@ -12,6 +13,20 @@ from typing import ClassVar
 
 # For messages: installs the project, or `'.[extra]'`, in a clone. `make setup` installs all extras.
 INSTALL = ".venv/bin/uv pip install -e"
+
+
+# Extra to a module that only it brings.
+EXTRAS = {
+    "ingest": ("yt_dlp", "audio_separator", "requests", "deno"),
+    "export": ("onnxscript", "onnxruntime", "onnx"),
+    "dagster": ("dagster", "dagster_webserver", "psutil", "melodygan_dagster"),
+    "web": ("starlette", "uvicorn"),
+    "ray": ("ray", "dagster_ray"),
+    "s3": ("s3fs",),
+    "postgres": ("dagster_postgres", "psycopg2"),
+    "hub": ("huggingface_hub", "httpx"),
+    "tensorboard": ("tensorboard",),
+}
 
 
 class MelodyGANError(Exception):
@@ -30,6 +45,32 @@ class InputError(MelodyGANError, ValueError):
     """A value is not allowed; the message names the value and what is allowed."""
 
     code = "input"
+
+
+def missing(what: str, extra: str) -> str:
+    """A sentence for what needs an extra that is not installed.
+
+    Args:
+        what: Such as `` `melodygan run` ``.
+        extra: One of EXTRAS.
+    """
+    return f"{what} needs the extra {extra}, which is not installed: {INSTALL} '.[{extra}]'"
+
+
+def extra_of(module: str | None) -> str:
+    """The extra that brings a module; empty where none does."""
+    top = (module or "").partition(".")[0]
+    return next((extra for extra, modules in EXTRAS.items() if top in modules), "")
+
+
+def require_extra(what: str, extra: str) -> None:
+    """Checks that an extra is installed; imports none of it.
+
+    Raises:
+        MelodyGANError: it is not; names it.
+    """
+    if importlib.util.find_spec(EXTRAS[extra][0]) is None:
+        raise MelodyGANError(missing(what, extra))
 
 
 class TrackError(MelodyGANError):

@@ -45,6 +45,7 @@ class LatentTable:
         tags: One tuple of tags a row.
         mean: (latent_dim,) before standardisation.
         std: (latent_dim,)
+        plan: (n, tokens, plan.CHANNELS) of the same tokens, for priors that follow a plan; None for others.
     """
 
     latents: NDArray[np.float32]
@@ -55,6 +56,7 @@ class LatentTable:
     tags: list[tuple[str, ...]]
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
+    plan: NDArray[np.float16] | None = None
 
 
 def name_of(codec: str) -> str:

@@ -19,9 +19,23 @@ from melodygan_core.audio.stereo import StereoSynthesis
 from melodygan_core.codec import Codec, Decoded, Features
 from melodygan_core.config import STEREO_BANDS, VOCODERS, FeatureConfig, GriffinLimConfig, require
 from melodygan_core.errors import InputError
+from melodygan_core.piece_files import frames_of
+from melodygan_core.plan import Grid, Plan, channels, codec_grid
 from melodygan_core.prior import Prior, Sampling
 from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import allow_tf32, resolve_device
+
+__all__ = [
+    "BatchedVocoder",
+    "Pipeline",
+    "PipelineArtifacts",
+    "Sample",
+    "Vocoder",
+    "frames_of",
+    "joined",
+    "load_vocoder",
+    "neural_vocoder",
+]
 
 # Examples that go through a model at once.
 BATCH = 64
@@ -68,7 +82,7 @@ class Pipeline:
             )
         allow_tf32(device)
         self.name, self.codec, self.prior, self.device = name, codec, prior, device
-        self._vocoder = vocoder
+        self.vocoder = vocoder
         self._stereo = StereoSynthesis(codec.feature.sample_rate, codec.feature.hop_length, STEREO_BANDS)
 
     @property
@@ -108,6 +122,7 @@ class Pipeline:
         condition: int | None = None,
         truncation: float = 0.0,
         sampling: Sampling = priors.DEFAULT_SAMPLING,
+        plan: Plan | None = None,
     ) -> Sample:
         """One new piece.
 
@@ -117,15 +132,34 @@ class Pipeline:
             condition: Index in `conditions`, or None.
             truncation: Limit of the noise in standard deviations; 0 for none.
             sampling: Settings that some priors have.
+            plan: What the piece plays, of any length, at the codec's tokens; None to leave it open.
 
         Raises:
-            InputError: settings other than the defaults for a prior that has none.
+            InputError: settings other than the defaults for a prior that has none, a plan for a prior that
+                follows none, or a plan of other tokens.
         """
         tokens = self.codec.tokens_for(frames)
-        latents = priors.sample(self.prior, tokens, seed, condition, truncation, sampling)
+        followed = None if plan is None else self.plan_tensor(plan)
+        latents = priors.sample(self.prior, tokens, seed, condition, truncation, sampling, followed)
         decoded = joined([self.codec.decode_piece(latents, frames)])
         vectors = self.codec.feature_vectors(latents)
         return Sample(latents.cpu(), None if vectors is None else vectors.cpu(), decoded)
+
+    @property
+    def grid(self) -> Grid:
+        """When the tokens of the codec are."""
+        return codec_grid(self.feature, self.codec.token_frames)
+
+    def plan_tensor(self, plan: Plan) -> Tensor:
+        """A plan as the prior takes it: (tokens, plan.CHANNELS).
+
+        Raises:
+            InputError: the plan is of other tokens than the codec's.
+        """
+        ours, theirs = self.grid, plan.grid
+        same = math.isclose(ours.token_s, theirs.token_s, rel_tol=1e-6)
+        require(same, "plan", f"tokens of {theirs.token_s:.5f} s", f"of tokens of {ours.token_s:.5f} s")
+        return torch.from_numpy(channels(plan))
 
     @torch.no_grad()
     def sound(self, decoded: Decoded, seed: Seeds = 0) -> Tensor:
@@ -148,7 +182,7 @@ class Pipeline:
             spectrum: Natural log of magnitude.
             seed: Of a vocoder that starts from random phases; one for all examples, or one for each.
         """
-        return self._vocoder(spectrum, seed)
+        return self.vocoder(spectrum, seed)
 
     def _batched(self, function: Callable[[Features], Tensor], features: Features) -> Tensor:
         names = self.codec.columns
@@ -167,56 +201,78 @@ def joined(parts: Sequence[Decoded]) -> Decoded:
     return Decoded(torch.cat([part.spectrum.cpu() for part in parts]), torch.cat(stereo) if stereo else None)
 
 
+@dataclass(frozen=True)
+class BatchedVocoder:
+    """A vocoder that computes on a device, in batches, of tensors on the CPU.
+
+    Attributes:
+        kind: `neural` or `griffin_lim`.
+        model: The vocoder itself, on the device.
+        function: Calls the model, with seeds that it may not need.
+        device: Where it computes.
+    """
+
+    kind: str
+    model: Any
+    function: Vocoder
+    device: torch.device
+
+    def __call__(self, spectrum: Tensor, seed: Seeds) -> Tensor:
+        """Spectrum (batch, n_bands, frames) -> wav (batch, (frames - 1) * hop_length); see Pipeline.vocode."""
+        starts = range(0, len(spectrum), BATCH)
+        seeds = [seed if isinstance(seed, int) else seed[k : k + BATCH] for k in starts]
+        parts = zip(spectrum.split(BATCH), seeds, strict=True)
+        return torch.cat([self.function(part.to(self.device), of_part).cpu() for part, of_part in parts])
+
+
 def load_vocoder(
     kind: str,
     feature: FeatureConfig,
     folder: Path | None,
     griffin_lim: GriffinLimConfig | None = None,
     device: torch.device | None = None,
-) -> Vocoder:
+) -> BatchedVocoder:
     """The vocoder of a pipeline.
 
     Args:
-        kind: `neural` or `griffin_lim`.
+        kind: `neural`, `griffin_lim` or `flow`.
         feature: Of the spectra that it is given.
-        folder: Of the neural vocoder's checkpoint, if there is one.
+        folder: Of the vocoder's checkpoint, if there is one. That of a flow has the neural vocoder, too.
         griffin_lim: See GriffinLimConfig.
         device: Where it computes; the CPU by default.
 
     Raises:
-        InputError: an unknown vocoder, or the neural one is asked for and not there, or was trained on other
+        InputError: an unknown vocoder, or a trained one is asked for and not there, or was trained on other
             features.
     """
-    require(kind in VOCODERS, "vocoder", kind, " or ".join(VOCODERS))
+    require(kind in VOCODERS, "vocoder", kind, ", ".join(VOCODERS))
     if kind == "griffin_lim":
-        return _in_batches(vocoders.GriffinLim(feature, griffin_lim), device or torch.device("cpu"))
-    if folder is None:
-        raise InputError("vocoder must be 'griffin_lim' where there is no vocoder checkpoint, got 'neural'")
-    return neural_vocoder(vocoders.load(folder, device or "cpu"), feature)
+        model = vocoders.GriffinLim(feature, griffin_lim)
+        return BatchedVocoder(kind, model, model, device or torch.device("cpu"))
+    require(folder is not None, "vocoder", kind, "'griffin_lim' where there is no vocoder checkpoint")
+    assert folder is not None
+    if kind == "neural":
+        return neural_vocoder(vocoders.load(folder, device or "cpu"), feature)
+    require(vocoders.flow.is_one(folder), "vocoder", kind, "'neural' or 'griffin_lim' where no flow is trained")
+    flow = vocoders.flow.load(folder, device or "cpu")
+    _check_features(flow.feature, feature)
+    return BatchedVocoder(kind, flow, flow, flow.window.device)
 
 
-def neural_vocoder(model: vocoders.NeuralVocoder, feature: FeatureConfig) -> Vocoder:
+def neural_vocoder(model: vocoders.NeuralVocoder, feature: FeatureConfig) -> BatchedVocoder:
     """A neural vocoder as a pipeline uses it: in batches, tensors on the CPU.
 
     Raises:
         InputError: it was trained on other features.
     """
-    if model.feature.spectral_id != feature.spectral_id:
-        raise InputError(f"the vocoder's features must be {feature}, got {model.feature}")
+    _check_features(model.feature, feature)
+    device = next(model.parameters()).device
+    return BatchedVocoder("neural", model, lambda spectrum, seed: model(spectrum), device)
 
-    return _in_batches(lambda spectrum, seed: model(spectrum), next(model.parameters()).device)
 
-
-def _in_batches(vocoder: Vocoder, device: torch.device) -> Vocoder:
-    """A vocoder that computes on a device, of tensors on the CPU."""
-
-    def vocode(spectrum: Tensor, seed: Seeds) -> Tensor:
-        starts = range(0, len(spectrum), BATCH)
-        seeds = [seed if isinstance(seed, int) else seed[k : k + BATCH] for k in starts]
-        parts = zip(spectrum.split(BATCH), seeds, strict=True)
-        return torch.cat([vocoder(part.to(device), of_part).cpu() for part, of_part in parts])
-
-    return vocode
+def _check_features(found: FeatureConfig, wanted: FeatureConfig) -> None:
+    if found.spectral_id != wanted.spectral_id:
+        raise InputError(f"the vocoder's features must be {wanted}, got {found}")
 
 
 @dataclass(frozen=True)
@@ -227,8 +283,8 @@ class PipelineArtifacts:
         name: Of the pipeline.
         codec: Checkpoint of the codec.
         prior: Checkpoint of the prior.
-        vocoder: Checkpoint of the neural vocoder; None for a pipeline that needs none.
-        vocoder_kind: `neural` or `griffin_lim`.
+        vocoder: Checkpoint of the vocoder; None for a pipeline that needs none.
+        vocoder_kind: `neural`, `griffin_lim` or `flow`.
         griffin_lim: See GriffinLimConfig.
         device: `auto`, `cpu`, `cuda` or `mps`: of the present config, because checkpoints move to machines that
             have other devices.
@@ -287,8 +343,3 @@ class PipelineArtifacts:
                 self.vocoder_kind, codec.feature, folders.get("vocoder"), self.griffin_lim, where
             )
             return Pipeline(self.name, codec, priors.load(folders["prior"], where), vocoder, where)
-
-
-def frames_of(duration_s: float, feature: FeatureConfig) -> int:
-    """Frames of a piece of so many seconds: one more than hops, as in a centred STFT."""
-    return math.ceil(duration_s * feature.frame_rate) + 1

@@ -38,6 +38,21 @@ class EnvironmentSettings(ConfigModel):
         max_length=100,
         description="Pipelines that are trained, separated by commas; empty for the config's `train`.",
     )
+    start_from: Text = Field(
+        "", description="Release whose weights trainings begin with; empty for the config's `start_from`."
+    )
+    start_parts: tuple[Text, ...] = Field(
+        (),
+        max_length=10,
+        description="Parts that begin with them, separated by commas; empty for the config's `start_parts`.",
+    )
+    tensorboard: Text = Field(
+        "", description="Folder that trainings write curves and sound to, for TensorBoard; empty for none."
+    )
+    training_sound: bool = Field(
+        False,
+        description="1 keeps what a training makes at each validation, for the studio: about a second each.",
+    )
     separation_model: Text = Field(
         "", description="A model that audio-separator knows, or `centre`; empty for the preset's."
     )
@@ -73,15 +88,23 @@ class EnvironmentSettings(ConfigModel):
         file = Path(self.config) if self.config else None
         require(file is None or file.is_file(), variable("config"), self.config, "an existing YAML file")
         config = load(self.preset, file)
+        if self.start_from:
+            config = replace(config, start_from=self.start_from)
+        if self.start_parts:
+            config = _replaced(config, "start_parts", self.start_parts)
         if not self.pipelines:
             return config
         unknown = [name for name in self.pipelines if name not in config.pipelines]
         known = ", ".join(config.pipelines)
         require(not unknown, variable("pipelines"), ",".join(unknown), f"names of pipelines: {known}")
-        try:
-            return replace(config, train=self.pipelines)
-        except InputError as error:
-            raise InputError(f"{variable('pipelines')}: {error}") from error
+        return _replaced(config, "train", self.pipelines, "pipelines")
+
+
+def _replaced(config: Config, field: str, value: object, own: str = "") -> Config:
+    try:
+        return replace(config, **{field: value})
+    except InputError as error:
+        raise InputError(f"{variable(own or field)}: {error}") from error
 
 
 def variable(field: str) -> str:
@@ -126,3 +149,8 @@ def _parsed(name: str, kind: object, text: str) -> object:
 def dagster_home() -> str:
     """DAGSTER_HOME, the folder of Dagster's instance; empty where it is not set."""
     return os.environ.get("DAGSTER_HOME", "")
+
+
+def npm_registry() -> str:
+    """The npm registry of the user, by the variable that npm itself reads; else that of everybody."""
+    return os.environ.get("NPM_CONFIG_REGISTRY", "") or "https://registry.npmjs.org"

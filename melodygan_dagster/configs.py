@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from melodygan_core.config import ConfigModel, from_dict, to_dict
 from melodygan_core.config.messages import note
 from melodygan_core.errors import InputError
+from melodygan_core.storage.start import NAME
 from melodygan_core.text import terminal_text
 from melodygan_dagster.private import OneSentenceFailure
 
@@ -29,6 +30,17 @@ def schema(config: ConfigModel | type[ConfigModel]) -> dict[str, dg.Field]:
     if isinstance(config, ConfigModel):
         return {name: _field(config, name) for name in type(config).model_fields}
     return {name: _field_of_class(field) for name, field in config.model_fields.items()}
+
+
+def training_schema(config: ConfigModel, start_from: str) -> dict[str, dg.Field]:
+    """The launchpad's fields for a training: its config, and what it starts from.
+
+    Args:
+        config: Of the model and its training.
+        start_from: The deployment's release whose weights it begins with; empty for random ones.
+    """
+    note = "Release whose weights it begins with; random weights when empty."
+    return {**schema(config), NAME: dg.Field(str, default_value=start_from, description=note)}
 
 
 def _field(config: ConfigModel, name: str) -> dg.Field:
@@ -69,7 +81,8 @@ def config_of(context: dg.AssetExecutionContext, cls: type[C]) -> C:
     Raises:
         dg.Failure: a value that the core does not allow; the run is not retried.
     """
+    values = {k: v for k, v in context.op_execution_context.op_config.items() if k in cls.model_fields}
     try:
-        return from_dict(cls, context.op_execution_context.op_config)
+        return from_dict(cls, values)
     except InputError as error:
         raise OneSentenceFailure(terminal_text(error)) from None

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from melodygan_core.config import Config, replace, require
 from melodygan_core.config.presets import load
-from melodygan_core.settings import dagster_home
+from melodygan_core.services.starting import resolve_start
+from melodygan_core.services.tensorboard import check_installed
+from melodygan_core.settings import dagster_home, environment
 from melodygan_core.storage import Store, replacing
 from melodygan_dagster import database
 from melodygan_dagster.database import database_errors
@@ -36,6 +38,10 @@ class Deployment:
         own_home: Keep the Dagster instance in the store even if DAGSTER_HOME is set: a demo must not fill the
             instance that somebody works with.
         pipelines: Names of the pipelines to train; empty for the config's `train`.
+        start_from: Release whose weights trainings begin with; empty for the config's.
+        start_parts: Parts that begin with them; empty for the config's.
+        tensorboard: Folder of TensorBoard's files; empty for none.
+        training_sound: Keep what trainings make at each validation, for the studio.
     """
 
     store: str
@@ -49,17 +55,24 @@ class Deployment:
     config: Path | None = None
     own_home: bool = False
     pipelines: tuple[str, ...] = ()
+    start_from: str = ""
+    start_parts: tuple[str, ...] = ()
+    tensorboard: str = ""
+    training_sound: bool = False
 
     def __post_init__(self) -> None:
         self.load_config()
+        check_installed(self.tensorboard)
 
     def load_config(self) -> Config:
-        """The preset with the settings of the file over it, and the pipelines to train.
+        """The preset with the settings of the file over it, the pipelines to train, and what they start from.
 
         Raises:
             InputError: no such preset, file or pipeline, or a setting of the file that is not allowed.
         """
         config = load(self.preset, self.config)
+        begun = {"start_from": self.start_from, "start_parts": self.start_parts}
+        config = replace(config, **{name: value for name, value in begun.items() if value})
         if not self.pipelines:
             return config
         for name in self.pipelines:
@@ -93,7 +106,7 @@ class Deployment:
             # At once: half a file would stay for ever.
             with replacing(home / "dagster.yaml") as temporary:
                 shutil.copy(Path(__file__).with_name("dagster.yaml"), temporary)
-        store = self.opened
+        store, config = self.opened, self.load_config()
         os.environ |= {
             "DAGSTER_HOME": str(home.absolute()),
             "MELODYGAN_STORE": store.base.path if store.is_local else self.store,
@@ -105,6 +118,11 @@ class Deployment:
             "MELODYGAN_MODEL_DIR": self.model_dir,
             "MELODYGAN_CONFIG": str(self.config.absolute()) if self.config else "",
             "MELODYGAN_PIPELINES": ",".join(self.pipelines),
+            # The release in use now: what this deployment publishes does not change what it starts from.
+            "MELODYGAN_START_FROM": resolve_start(config.start_from),
+            "MELODYGAN_TENSORBOARD": str(Path(self.tensorboard).absolute()) if self.tensorboard else "",
+            "MELODYGAN_TRAINING_SOUND": "1" if self.training_sound or environment().training_sound else "",
+            "MELODYGAN_START_PARTS": ",".join(self.start_parts),
             "MELODYGAN_ALLOW_ROOTS": os.pathsep.join(str(p.absolute()) for p in self.allow_roots),
         }
 

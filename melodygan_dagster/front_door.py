@@ -4,6 +4,7 @@
 |---|---|
 | `/store/...` | sounds, pictures, galleries and releases of a local store; nothing else of it |
 | `/gallery` | goes to the newest gallery |
+| `/studio/...` | the studio, of `melodygan_web` |
 | all others | Dagster's web app |
 """
 
@@ -20,20 +21,32 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from melodygan_core.gallery.assets import script_source
 from melodygan_core.storage import Store
 from melodygan_dagster.guard import Guard
 from melodygan_dagster.resources import STORE_PATH
 
 # Folders of the store that are served; not records, locks or Dagster's database.
 SERVED = ("raw", "stems", "samples", "uses", "gallery", "releases", "pictures")
-# A page of the store runs no script: it would have the origin of Dagster's app, which launches runs.
-STORE_POLICY = "default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'"
+# A page of the store has the origin of Dagster's app, which launches runs. It runs one script, the gallery's
+# player, which the browser knows by its hash: no other script, no handler in an attribute, no file. The player
+# can reach nothing, because `connect-src` (by default) and `form-action` are 'none'. With `sandbox` the page
+# would have an origin of its own, and the guard would refuse its sounds and pictures. A gallery with the player
+# of another version is shown without it.
+STORE_POLICY = (
+    "default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline';"
+    f" script-src {script_source()}; base-uri 'none'; form-action 'none'"
+)
 # Dagster executes what the query string of a GET holds, mutations too.
 GRAPHQL = "/graphql"
 
 
 def build_app(
-    store: Store, dagster: ASGIApp, hosts: Collection[str], beside: Mapping[str, ASGIApp] | None = None
+    store: Store,
+    dagster: ASGIApp,
+    hosts: Collection[str],
+    beside: Mapping[str, ASGIApp] | None = None,
+    uploads: Collection[str] = (),
 ) -> ASGIApp:
     """Returns everything behind one guard.
 
@@ -42,15 +55,25 @@ def build_app(
         dagster: Dagster's web app, made for the root.
         hosts: Values of `Host` to answer to, from `guard.allowed_hosts`.
         beside: Path to another app of this project, such as `/studio` for a studio.
+        uploads: Paths of those apps that take a file as it is, such as `/studio/uploads`.
     """
-    mounts = [Mount(path, app) for path, app in (beside or {}).items()]
+    mounts = [route for path, app in (beside or {}).items() for route in (_with_slash(path), Mount(path, app))]
     own = [*_store_routes(store), *mounts]
     # Dagster's app answers every path, so that it comes last.
-    return Guard(Starlette(routes=[*own, Mount("/", dagster)]), hosts, post_only={GRAPHQL})
+    return Guard(Starlette(routes=[*own, Mount("/", dagster)]), hosts, post_only={GRAPHQL}, uploads=uploads)
+
+
+def _with_slash(path: str) -> Route:
+    """Sends the address of an app without its slash on, which would be Dagster's otherwise."""
+
+    def moved(_: Request) -> Response:
+        return RedirectResponse(f"{path}/")
+
+    return Route(path, moved)
 
 
 class _StoreFiles(StaticFiles):
-    """A folder whose pages run no script."""
+    """A folder whose pages run no script but the gallery's player."""
 
     def file_response(self, *arguments: Any, **options: Any) -> Response:
         response = super().file_response(*arguments, **options)

@@ -2,8 +2,9 @@
 
 A browser lets every page send requests to servers on loopback. Without a password, three facts tell them from
 the user's own: the name in `Host` (a foreign name that resolves to 127.0.0.1 is DNS rebinding); the headers
-`Origin` and `Sec-Fetch-Site`, which a page cannot set; and a body of JSON, for which the browser of a foreign
-page has to ask first. Programs that are no browser send neither header, and are let in.
+`Origin` and `Sec-Fetch-Site`, which a page cannot set; and a body of JSON (of bytes, where files are uploaded),
+for which the browser of a foreign page has to ask first. Programs that are no browser send neither header, and
+are let in.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from melodygan_core.config import require
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
 # Its parameters are matched, too: Dagster looks for "application/json" anywhere in the header.
 _JSON = re.compile(r'application/json(?:[ \t]*;[ \t]*charset=(?:"utf-8"|utf-8))?', re.IGNORECASE)
+# Of no form, so that a page of another origin cannot send it unasked either.
+_BYTES = "application/octet-stream"
 _HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?")
 _SINGLE = ("host", "origin", "content-type", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
 _HEADERS = {
@@ -63,10 +66,17 @@ class Guard:
         app: What is guarded.
         hosts: Values of `Host`, in lower case; every other is refused.
         post_only: Paths that take what they do from a query string, and so may be opened without one only.
+        uploads: Paths whose body is a file, `application/octet-stream`, and not JSON.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], post_only: Collection[str] = ()) -> None:
-        self._app, self._hosts, self._post_only = app, hosts, post_only
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Collection[str],
+        post_only: Collection[str] = (),
+        uploads: Collection[str] = (),
+    ) -> None:
+        self._app, self._hosts, self._post_only, self._uploads = app, hosts, post_only, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request or one websocket."""
@@ -110,9 +120,11 @@ class Guard:
         if method != "POST":
             return _Refusal(405, f"method must be GET, HEAD or POST, got {method}")
         content_type = headers.get("content-type", "")
-        if not _JSON.fullmatch(content_type):
-            return _Refusal(415, f"Content-Type must be application/json, got {content_type!r}")
-        return None
+        if scope["path"] in self._uploads:
+            allowed, good = _BYTES, content_type == _BYTES
+        else:
+            allowed, good = "application/json", _JSON.fullmatch(content_type) is not None
+        return None if good else _Refusal(415, f"Content-Type must be {allowed}, got {content_type!r}")
 
 
 def _is_foreign(headers: Headers, host: str) -> bool:

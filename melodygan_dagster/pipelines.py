@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from melodygan_core.config.config import Config, PipelineConfig
+from melodygan_core.config.registry import prior_component
 from melodygan_core.storage import Artifact, Store
 from melodygan_dagster.resources import deployed_config
 
 if TYPE_CHECKING:
-    from melodygan_core.gallery import GalleryEntry
+    from melodygan_core.gallery.sounds import GalleryEntry
     from melodygan_core.pipeline import PipelineArtifacts
+
+# Trained vocoder to its asset and its folder among the models.
+_VOCODERS = {"neural": ("vocoder_checkpoint", "vocoder"), "flow": ("flow_vocoder_checkpoint", "flow")}
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class DeployedPipeline:
         }
         if self.row.refined:
             keys["refiner"] = dg.AssetKey([self.row.codec, "refiner_checkpoint"])
-        if self.row.vocoder == "neural":
-            keys["vocoder"] = dg.AssetKey("vocoder_checkpoint")
+        if self.row.vocoder in _VOCODERS:
+            keys["vocoder"] = dg.AssetKey(_VOCODERS[self.row.vocoder][0])
         return keys
 
     @property
@@ -53,8 +57,16 @@ class DeployedPipeline:
     def asset_keys(self) -> list[dg.AssetKey]:
         """Everything between the dataset and the release of the pipeline, what it shares included."""
         made = ("generated_samples", "evaluation", "release")
-        latents = dg.AssetKey([self.row.codec, "latent_table"])
-        return [*self.checkpoints.values(), latents, *(dg.AssetKey([self.name, name]) for name in made)]
+        tables = ("latent_table", "plan_table") if self.follows_plans else ("latent_table",)
+        keys = [(self.row.codec, table) for table in tables] + [(self.name, name) for name in made]
+        # The flow starts at the sound of the neural vocoder.
+        first = [dg.AssetKey("vocoder_checkpoint")] if self.row.vocoder == "flow" else []
+        return [*self.checkpoints.values(), *first, *map(dg.AssetKey, keys)]
+
+    @property
+    def follows_plans(self) -> bool:
+        """Whether the prior is trained with plans."""
+        return "plan" in prior_component(self.row.codec, self.row.prior).capabilities
 
     def artifacts(self, checkpoints: Mapping[str, Artifact]) -> PipelineArtifacts:
         """The pipeline's artifacts, of inputs named as in `ins`."""
@@ -76,7 +88,7 @@ class DeployedPipeline:
 
         None while there are no samples, or no evaluation of those checkpoints.
         """
-        from melodygan_core.gallery import GalleryEntry
+        from melodygan_core.gallery.sounds import GalleryEntry
 
         samples = store.record(f"{self.name}/generated_samples")
         evaluation = store.record(f"{self.name}/evaluation")
@@ -86,8 +98,9 @@ class DeployedPipeline:
             "codec": store.model(self.row.codec, "autoencoder", ""),
             "refiner": store.model(self.row.codec, "refiner", ""),
             "prior": store.model(self.row.codec, self.row.prior, ""),
-            "vocoder": store.model("vocoder", "vocoder", ""),
         }
+        if self.row.vocoder in _VOCODERS:
+            folders["vocoder"] = store.model("vocoder", _VOCODERS[self.row.vocoder][1], "")
         found = {}
         for part, key in self.checkpoints.items():
             version = samples.inputs.get(key.to_user_string())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from melodygan_core.errors import MelodyGANError, TransientError, storage_errors
+from melodygan_core.settings import environment
 from melodygan_core.text import terminal_text
 from melodygan_dagster import private
 from melodygan_dagster.partitions import PER_TRACK, keys_by_track
@@ -254,9 +255,25 @@ def artifact(
 
 
 def metrics_callback(context: dg.AssetExecutionContext) -> Callable[[int, dict[str, float]], None]:
-    """Returns a MetricsCallback that puts the figures of a training under Plots while it trains."""
+    """Returns a MetricsCallback that puts the figures of a training under Plots while it trains.
+
+    It writes them for TensorBoard, too, and keeps the sound of each validation, where the deployment asks for
+    that.
+    """
 
     def report_metrics(step: int, metrics: dict[str, float]) -> None:
         context.log_event(dg.AssetObservation(context.asset_key, metadata={"step": step, **metrics}))
 
-    return report_metrics
+    settings, name = environment(), context.asset_key.to_user_string()
+    callback: Callable[[int, dict[str, float]], None] = report_metrics
+    if settings.tensorboard:
+        from melodygan_core.services.tensorboard import TensorBoard
+
+        with one_sentence_errors():
+            callback = TensorBoard(settings.tensorboard, name, callback)
+    if settings.training_sound:
+        from melodygan_core.services.training_sound import TrainingSound
+        from melodygan_core.storage import Store
+
+        callback = TrainingSound(Store(settings.store), name, callback)
+    return callback

@@ -1,10 +1,10 @@
 """What a job of a service does: read its request, open the release in use, and show what was made."""
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,9 @@ from melodygan_core.config import ConfigModel, from_dict, replace, require
 from melodygan_core.config.use import SOUND
 from melodygan_core.errors import InputError
 from melodygan_core.progress import Progress, ProgressEvent
-from melodygan_core.storage import Artifact, dump_json
+from melodygan_core.services import uses
+from melodygan_core.services.uses import write_use
+from melodygan_core.storage import Artifact
 from melodygan_dagster import reporting
 from melodygan_dagster.resources import Settings, StoreResource
 
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
 
 # Progress is logged at most once in this many seconds.
 LOG_EVERY_S = 5.0
-
-# What erasure and doctor know such a folder by.
-USE_FILE = "use.json"
 
 C = TypeVar("C", bound=ConfigModel)
 Make = Callable[["Release", Path], "ServiceResult"]
@@ -126,8 +125,8 @@ def show(
 
 
 def use_note(context: dg.OpExecutionContext, release: Artifact) -> dict[str, Any]:
-    """What erasure and `doctor` know such a folder by: job, config and the release that was used."""
-    return {"job": context.job_name, "config": context.op_config, "release": dataclasses.asdict(release)}
+    """What erasure and `doctor` know such a folder by."""
+    return uses.use_note(context.job_name, context.op_config, release)
 
 
 def run(context: dg.OpExecutionContext, store: StoreResource, names: list[str], make: Make) -> None:
@@ -136,10 +135,6 @@ def run(context: dg.OpExecutionContext, store: StoreResource, names: list[str], 
     target = core_store.use(context.job_name.removesuffix("_job"), context.run_id)
     opened = release_in_use(store, context.op_config["pipeline"], vocoder_of(context), names)
     with reporting.one_sentence_errors(), opened as (release, artifact):
-        with core_store.writing_folder(target) as folder:
-            rows = [sound.to_dict() for sound in make(release, folder / "made").sounds]
-            for path in (folder / "made").iterdir():
-                path.rename(folder / path.name)
-            (folder / "made").rmdir()
-            dump_json(folder / USE_FILE, use_note(context, artifact))
+        made = write_use(core_store, target, use_note(context, artifact), partial(make, release))
+        rows = [sound.to_dict() for sound in made.sounds]
         show(context, store, core_store.uri(target), rows, release.version)

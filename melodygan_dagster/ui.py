@@ -24,14 +24,18 @@ import yaml
 from melodygan_core.cli.terminal import echo
 from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_dagster.deployment import Deployment
+from melodygan_web.security import UPLOADS
 
 if TYPE_CHECKING:
     import dagster as dg
     import psutil
     from starlette.types import ASGIApp
 
+    from melodygan_web.app import StudioApp
+
 HOST = "127.0.0.1"
 LOCATION = "melodygan"
+STUDIO = "/studio"
 START_TIMEOUT_S = 180.0
 # How long runs may take to end, and how long services without runs.
 STOP_RUNS_S, STOP_SERVICES_S = 30.0, 5.0
@@ -41,13 +45,16 @@ CLOSE_TIMEOUT_S = 3
 Services = dict[str, subprocess.Popen[bytes]]
 
 
-def serve(deployment: Deployment, port: int, named_hosts: Collection[str] = ()) -> None:
-    """Serves the UI until it is stopped (Ctrl+C, SIGTERM, SIGHUP).
+def serve(
+    deployment: Deployment, port: int, named_hosts: Collection[str] = (), *, studio_first: bool = False
+) -> None:
+    """Serves the UI and the studio until it is stopped (Ctrl+C, SIGTERM, SIGHUP).
 
     Args:
         deployment: Its store and Dagster instance are shown.
         port: On loopback; there is no password, so that it is never bound elsewhere.
         named_hosts: More values of `Host` to answer to: names by which a tunnel or proxy forwards requests.
+        studio_first: Name the address of the studio before that of Dagster.
 
     Raises:
         InputError: the port is in use, or one of `named_hosts` is not a host.
@@ -65,12 +72,29 @@ def serve(deployment: Deployment, port: int, named_hosts: Collection[str] = ()) 
         with (
             _dagster_services(instance) as (workspace, services),
             private.webserver(instance, workspace) as dagster,
+            _studio(deployment, port) as studio,
         ):
             from melodygan_dagster.front_door import build_app
 
             address = f"http://{HOST}:{port}"
-            echo(f"Dagster UI: {address}   gallery: {address}/gallery   stop: Ctrl+C")
-            _run(build_app(deployment.opened, dagster, hosts), listener, services)
+            names = [f"Dagster UI: {address}", f"studio: {address}{STUDIO}"]
+            names = names[::-1] if studio_first else names
+            echo("   ".join([*names, f"gallery: {address}/gallery", "stop: Ctrl+C"]))
+            beside, uploads = {STUDIO: studio}, {STUDIO + UPLOADS}
+            _run(build_app(deployment.opened, dagster, hosts, beside, uploads), listener, services)
+
+
+def _studio(deployment: Deployment, port: int) -> StudioApp:
+    """The studio of a deployment; it asks Dagster on the same port."""
+    from melodygan_web.app import build_studio
+    from melodygan_web.dagster_runs import DagsterRuns, over_http
+
+    return build_studio(
+        deployment.store,
+        dagster=DagsterRuns(over_http(f"http://{HOST}:{port}/graphql")),
+        sources=deployment.sources,
+        config=deployment.load_config(),
+    )
 
 
 @contextmanager

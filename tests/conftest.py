@@ -36,6 +36,7 @@ from melodygan_core.config import (
 )
 from melodygan_core.config.presets import PRESETS
 from melodygan_core.storage import Store
+from tests.browser import browser  # noqa: F401 (a fixture of all tests)
 
 # The demo's data stages with models that train in seconds. It is set before anything imports the code location,
 # whose training assets have the values of the deployment's preset as defaults.

@@ -25,7 +25,6 @@ from melodygan_core import (
     download,
     evaluation,
     features,
-    gallery,
     generation,
     latents,
     parallel,
@@ -53,6 +52,8 @@ from melodygan_core.config import (
     replace,
 )
 from melodygan_core.config.presets import PRESETS
+from melodygan_core.gallery.render import render
+from melodygan_core.gallery.sounds import GalleryEntry
 from melodygan_core.pipeline import PipelineArtifacts
 from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import TrainState
@@ -207,14 +208,14 @@ def _publish(store: Store, name: str) -> Artifact:
 
 def _render(store: Store) -> Artifact:
     entries = [
-        gallery.GalleryEntry(
+        GalleryEntry(
             _artifacts(store, name),
             _record(store, f"{name}/generated_samples"),
             _record(store, f"{name}/evaluation"),
         )
         for name in SETTINGS.train
     ]
-    return gallery.render(_record(store, "feature_table"), entries, store)
+    return render(_record(store, "feature_table"), entries, store)
 
 
 def _pipeline_stages(name: str) -> dict[str, Callable[[Store], Artifact]]:

@@ -524,6 +524,6 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_marker_of_every_kind_of_folder_is_listed() -> None:
     from melodygan_core.separation.stems import MARKER
-    from melodygan_dagster.service_runs import USE_FILE
+    from melodygan_core.services.uses import USE_FILE
 
     assert set(MARKERS) == {ARTIFACT_FILE, MARKER, USE_FILE}

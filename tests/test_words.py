@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("melodygan_core", "melodygan_dagster", "tests", "benchmarks", "scripts")
+FOLDERS = ("melodygan_core", "melodygan_dagster", "melodygan_web", "tests", "benchmarks", "scripts")
 PAGES = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md")
 
 # Old name to the field's word. No identifier is the old name, with or without underscores before it.
@@ -152,7 +152,7 @@ ATTRIBUTES = {
     "floor": "numpy, math",
     "fs": "fsspec",
 }
-KEYWORDS = {"fs": "scipy.signal", "sr": "librosa", "S": "librosa"}
+KEYWORDS = {"fs": "scipy.signal", "sr": "librosa", "S": "librosa", "clip": "mido", "background": "starlette"}
 BUILTINS = {"iter", "__iter__"}
 # Files that read or write what version 0.1 wrote, in whose words it is: a codec and its GAN were a family.
 VERSION_0_1 = (
@@ -169,6 +169,8 @@ EXCEPTIONS = {
     # `draw` is hypothesis's name for the first argument of a composite strategy.
     "tests/core/test_fuzz.py": {"draw"},
     "tests/core/test_kinds.py": {"draw"},
+    # A class of audiomentations.
+    "benchmarks/augmentation.py": {"stretch"},
     # The arguments of socket.getaddrinfo.
     "tests/core/guarded_jobs.py": {"family"},
     # The folder of the models of version 0.1.

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from melodygan_core.audio.previews import LOWEST_HZ, SPECTROGRAM_ROWS, magma, spectrogram_db
+
 # Colours that colour-blind readers can tell apart (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DB_RANGE = 80.0
-SPECTROGRAM_ROWS = 200
-LOWEST_HZ = 50.0
 # Sizes in pixels in the picture of a track: each stem, the names on the left, the time axis below.
 _STEM, _NAMES, _TIME = (240, 48), 76, 14
 
@@ -32,24 +30,6 @@ def _png(figure: Figure, dpi: int = 80, *, tight: bool = True) -> bytes:
 
 def _row(frequency_hz: float, sample_rate: int) -> float:
     return SPECTROGRAM_ROWS * np.log(frequency_hz / LOWEST_HZ) / np.log(sample_rate / 2 / LOWEST_HZ)
-
-
-def _log_spectrogram(wav: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """Returns levels in dB below the maximum (SPECTROGRAM_ROWS, frames), on a logarithmic frequency axis.
-
-    Each row is the maximum over its bins, so that a narrow tone is as bright at high frequencies, where a row
-    covers many bins, as at low ones.
-    """
-    n_fft = 2048
-    padded = np.pad(wav, (n_fft // 2, n_fft // 2 + max(0, n_fft - len(wav))))
-    hop = max(256, len(padded) // 1200)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
-    magnitude = np.abs(np.fft.rfft(frames * np.hanning(n_fft), axis=1)).T
-    edges = np.geomspace(LOWEST_HZ, sample_rate / 2, SPECTROGRAM_ROWS + 1) * n_fft / sample_rate
-    low = np.minimum(np.floor(edges[:-1]).astype(int), len(magnitude) - 1)
-    high = np.maximum(np.minimum(np.ceil(edges[1:]).astype(int), len(magnitude)), low + 1)
-    rows = np.stack([magnitude[a:b].max(axis=0) for a, b in zip(low, high, strict=True)])
-    return 20 * np.log10(np.maximum(rows, 1e-9) / max(rows.max(), 1e-9))
 
 
 def sound_png(wav: NDArray[np.float32], sample_rate: int, width: float = 6.0) -> bytes:
@@ -68,13 +48,14 @@ def sound_png(wav: NDArray[np.float32], sample_rate: int, width: float = 6.0) ->
     top.fill_between(time_s, [c.min() for c in columns], [c.max() for c in columns], color=COLOURS[0], lw=0)
     top.set_ylim(-1, 1)
     top.set_yticks([])
+    level_db = spectrogram_db(wav, sample_rate)
     bottom.imshow(
-        _log_spectrogram(wav, sample_rate),
+        level_db,
         origin="lower",
         aspect="auto",
         cmap="magma",
-        vmin=-DB_RANGE,
-        vmax=0,
+        vmin=level_db.max() - DB_RANGE,
+        vmax=level_db.max(),
         extent=(0, max(seconds, 1e-3), 0, SPECTROGRAM_ROWS),
     )
     marks = [f for f in (100, 300, 1000, 3000, 10_000) if f < sample_rate / 2]
@@ -196,7 +177,7 @@ def stems_png(segments: Sequence[NDArray[np.float16]], names: Sequence[str], fra
         top = k * (_STEM[1] + 2)
         # 32 levels look the same and take a third of the file size.
         scaled = np.asarray(Image.fromarray(level).resize(_STEM, Image.Resampling.BOX)) & 0xF8
-        picture.paste(Image.fromarray(_magma()[scaled]), (_NAMES, top))
+        picture.paste(Image.fromarray(magma()[scaled]), (_NAMES, top))
         canvas.text((_NAMES - 5, top + _STEM[1] // 2), name, "black", font, anchor="rm")
     seconds = segments[0].shape[0] * segments[0].shape[1] / frame_rate
     for share in (0.0, 0.5, 1.0):
@@ -205,9 +186,3 @@ def stems_png(segments: Sequence[NDArray[np.float16]], names: Sequence[str], fra
     buffer = io.BytesIO()
     picture.save(buffer, "png")
     return buffer.getvalue()
-
-
-@cache
-def _magma() -> NDArray[np.uint8]:
-    """Returns the colours of the magma colour map (256, 3)."""
-    return colormaps["magma"](np.arange(256), bytes=True)[:, :3]

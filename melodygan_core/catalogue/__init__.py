@@ -1,6 +1,7 @@
 """Sources -> tracks: a list of URLs, playlists, feeds and folders, expanded into one table."""
 
-from melodygan_core.catalogue.expansion import CatalogueReport, expand, local_path
+from melodygan_core.catalogue.editing import add_source, remove_source
+from melodygan_core.catalogue.expansion import CatalogueReport, added_files, expand, local_path
 from melodygan_core.catalogue.sources import Source, read_sources
 from melodygan_core.catalogue.tracks import (
     SCHEMA,
@@ -21,12 +22,15 @@ __all__ = [
     "Source",
     "Tombstone",
     "Track",
+    "add_source",
+    "added_files",
     "canonical_url",
     "expand",
     "forgotten",
     "load",
     "local_path",
     "read_sources",
+    "remove_source",
     "save",
     "save_forgotten",
     "track_id",

@@ -68,6 +68,11 @@ def local_path(url: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(url).path)))
 
 
+def added_files(store: Store) -> Path:
+    """Returns the folder of a local store that holds files which were added as sources."""
+    return Path(store.path(kinds.ADDED_FILE, file_id="x").parent.path)
+
+
 def expand(sources_file: Path, store: Store, config: CatalogueConfig) -> CatalogueReport:
     """Updates the catalogue from the sources; downloads nothing.
 
@@ -86,6 +91,8 @@ def expand(sources_file: Path, store: Store, config: CatalogueConfig) -> Catalog
     sources = read_sources(sources_file)
     try:
         roots = [_resolved(Path(r)) for r in config.allowed_roots] or [_resolved(sources_file.parent)]
+        # Files that somebody added in the studio.
+        roots += [_resolved(added_files(store))] if store.is_local else []
     except OSError as error:
         raise InputError(f"allowed_roots must be folders, got {error.filename!r} ({error.strerror})") from error
 

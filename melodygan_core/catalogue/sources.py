@@ -13,6 +13,7 @@ from melodygan_core.config import RIGHTS, plain_yaml
 from melodygan_core.errors import InputError
 from melodygan_core.text import plain_text
 
+TAG_LENGTH = 60
 _SOURCE_FIELDS = ("url", "path", "licence", "rights", "tags", "max_items")
 
 
@@ -67,19 +68,34 @@ def read_sources(path: Path) -> list[Source]:
     Raises:
         InputError: the file is unreadable or larger than 1 MB, or an entry is wrong; names the line.
     """
-    text = plain_yaml.read_text(path)
-    if path.suffix.lower() in (".yaml", ".yml"):
-        entries = _yaml_entries(path.name, text)
+    is_yaml = path.suffix.lower() in (".yaml", ".yml")
+    found = parse_sources(path.name, plain_yaml.read_text(path), is_yaml=is_yaml)
+    return list(dict.fromkeys(source for _, source in found))
+
+
+def parse_sources(name: str, text: str, *, is_yaml: bool) -> list[tuple[int, Source]]:
+    """Returns the line and the source of every entry of a text, repeated ones too.
+
+    Args:
+        name: Name of the file, for messages.
+        text: Content of the file.
+        is_yaml: Whether it is YAML, not one url or path per line.
+
+    Raises:
+        InputError: an entry is wrong; names the line.
+    """
+    if is_yaml:
+        entries = _yaml_entries(name, text)
     else:
         lines = [(n, re.split(r"(?:^|\s)#", line)[0].strip()) for n, line in enumerate(text.split("\n"), 1)]
         entries = [(n, line) for n, line in lines if line]
-    sources: list[Source] = []
+    sources: list[tuple[int, Source]] = []
     for line, value in entries:
         try:
-            sources.append(_source(value))
+            sources.append((line, _source(value)))
         except InputError as error:
-            raise InputError(f"{path.name}, line {line}: {error}") from error
-    return list(dict.fromkeys(sources))
+            raise InputError(f"{name}, line {line}: {error}") from error
+    return sources
 
 
 def _yaml_entries(name: str, text: str) -> list[tuple[int, Any]]:
@@ -115,6 +131,6 @@ def _source(value: Any) -> Source:
         path=value.get("path", ""),
         licence=plain_text(value.get("licence", "")),
         rights=value.get("rights") or "unknown",
-        tags=tuple(dict.fromkeys(plain_text(t, 60) for t in tags)),
+        tags=tuple(dict.fromkeys(plain_text(t, TAG_LENGTH) for t in tags)),
         max_items=int(most) if most else None,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from melodygan_core.cli import config, editing, sound, store, train
+from melodygan_core.cli import config, editing, export, plan, share, sound, store, train
 from melodygan_core.cli.group import Commands
 
 
@@ -17,5 +17,6 @@ def main() -> None:
     """From a list of URLs to new music."""
 
 
-for command in (config.config, store.doctor, store.retry, train.train, *sound.COMMANDS, *editing.COMMANDS):
+OWN = (config.config, plan.plan, store.doctor, store.retry, train.train, export.export, share.push, share.pack)
+for command in (*OWN, *sound.COMMANDS, *editing.COMMANDS):
     main.add_command(command)

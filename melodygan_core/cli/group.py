@@ -12,16 +12,15 @@ from typing import Any
 import click
 
 from melodygan_core.cli.terminal import print_traceback
-from melodygan_core.errors import INSTALL, InputError, MelodyGANError, storage_errors
+from melodygan_core.errors import InputError, MelodyGANError, extra_of, missing, storage_errors
 from melodygan_core.text import terminal_text
 
 # Packages add commands in this group of entry points. The core imports none of them.
 ENTRY_POINTS = "melodygan.commands"
 # Commands that need Dagster. They are named here for the message when they are not installed.
-DAGSTER_COMMANDS = ("demo", "forget", "run", "ui")
+DAGSTER_COMMANDS = ("demo", "forget", "run", "studio", "ui")
 # In a message of an InputError: the field that it is about, and other fields in backticks.
 _FIELD = re.compile(r"^(?P<subject>\w+)(?= must )|`(?P<other>\w+)`")
-INSTALL_DAGSTER = f"{INSTALL} ."
 
 
 class Failure(click.ClickException):
@@ -78,9 +77,10 @@ class Commands(click.Group):
         except MelodyGANError as error:
             raise failure(error, self._options(ctx)) from error
         except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "dagster":
+            extra = extra_of(error.name)
+            if not extra:
                 raise
-            raise Failure(_needs_dagster(ctx.invoked_subcommand or "")) from error
+            raise Failure(missing(f"`melodygan {ctx.invoked_subcommand or ''}`", extra)) from error
 
     def _options(self, ctx: click.Context) -> dict[str, str]:
         """The options of the command that was called, by the names of the fields that they set."""
@@ -113,16 +113,12 @@ def entry_points() -> dict[str, metadata.EntryPoint]:
     return {entry_point.name: entry_point for entry_point in metadata.entry_points(group=ENTRY_POINTS)}
 
 
-def _needs_dagster(command: str) -> str:
-    return f"`melodygan {command}` needs Dagster, which is not installed: {INSTALL_DAGSTER}"
-
-
 def _unavailable(name: str) -> click.Command:
     """A command in place of one that cannot be imported."""
 
     def fail() -> None:
-        raise Failure(_needs_dagster(name))
+        raise Failure(missing(f"`melodygan {name}`", "dagster"))
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-    text = f"Not available: {INSTALL_DAGSTER}"
+    text = "Not available: needs the extra dagster."
     return click.Command(name, callback=fail, context_settings=settings, short_help=text)

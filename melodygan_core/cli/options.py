@@ -59,6 +59,18 @@ class Names(click.ParamType):
         return [CompletionItem(name) for name in self._load() if name.startswith(incomplete)]
 
 
+class NameList(click.ParamType):
+    """Names separated by commas."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The names as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
 class FieldType(click.ParamType):
     """A value that a field of a config allows.
 
@@ -131,6 +143,18 @@ class FieldOption(click.Option):
         return extra
 
 
+class FileOption(FieldOption):
+    """An option for an existing file, whose help is that of a field of a config."""
+
+    def __init__(self, *args: Any, config: str, field: str, **kwargs: Any) -> None:
+        super().__init__(*args, config=config, field=field, **kwargs)
+        self.type = SOUND
+
+    def get_default(self, ctx: click.Context, call: bool = True) -> Any:
+        """No file: the field's default is an empty text, which is none."""
+        return None
+
+
 def field(config: str, name: str, option: str = "", *, required: bool = False) -> Callable[[Any], Any]:
     """The option of a field of a config, given to the command under the field's name.
 
@@ -148,6 +172,15 @@ def sampling(command: Any) -> Any:
     """The options of how a flow makes latents: the fields of SamplingConfig."""
     for name in ("autoguidance", "guidance", "steps"):
         command = field("SamplingConfig", name)(command)
+    return command
+
+
+def planning(command: Any) -> Any:
+    """The options of what is played: the fields of GenerateConfig that GenerationConfig does not have."""
+    for name, option in (("beats", ""), ("tempo_bpm", "--tempo"), ("form", ""), ("key", ""), ("chords", "")):
+        command = field("GenerateConfig", name, option)(command)
+    for name in ("melody", "plan"):
+        command = click.option(f"--{name}", cls=FileOption, config="GenerateConfig", field=name)(command)
     return command
 
 
@@ -191,6 +224,31 @@ model_dir = click.option(
     show_envvar=True,
     default="",
     help="Folder of separation models; the user's cache when empty.",
+)
+start_from = click.option(
+    "--from",
+    "start_from",
+    envvar="MELODYGAN_START_FROM",
+    show_envvar=True,
+    default="",
+    help="A release whose weights trainings begin with; the config's `start_from` when empty.",
+)
+start_parts = click.option(
+    "--from-parts",
+    "start_parts",
+    type=NameList(),
+    envvar="MELODYGAN_START_PARTS",
+    show_envvar=True,
+    default=(),
+    show_default="all",
+    help="Parts that begin with them, separated by commas: codec,refiner,prior,vocoder.",
+)
+tensorboard = click.option(
+    "--tensorboard",
+    envvar="MELODYGAN_TENSORBOARD",
+    show_envvar=True,
+    default="",
+    help="Folder that trainings write curves and sound to, for TensorBoard.",
 )
 device = click.option(
     "--device",

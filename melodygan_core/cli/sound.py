@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,6 +29,7 @@ FAILED_SHOWN = 20
 @options.field("GenerationConfig", "seed")
 @options.field("GenerationConfig", "truncation")
 @options.field("GenerationConfig", "condition")
+@options.planning
 @options.sampling
 @options.vocoder
 @options.device
@@ -46,34 +48,44 @@ def generate(
     device: str,
     out: Path | None,
     overwrite: bool,
+    **planning: Any,
 ) -> None:
     """Generates new pieces with a release.
 
-    RELEASE is a folder, or STORE/releases/PIPELINE/VERSION of a remote store. Prints the file, length and
-    loudness of each piece. Warns if a track that the release was trained on was forgotten since; only a release
-    in its store knows that, a copy elsewhere does not.
-    """
-    from melodygan_core.config import replace
-    from melodygan_core.services.releases import check_condition
+    --plan, --melody, --chords, --key, --form, --tempo and --beats say what the pieces play; they need a release
+    whose prior follows plans, such as temporal_plan. The plan is saved beside each piece, and as MIDI.
 
-    folder = prepare(release, out, overwrite, "samples")
+    RELEASE is a folder, or STORE/releases/PIPELINE/VERSION of a remote store, or a folder that `melodygan
+    export --onnx` wrote. Prints the file, length and loudness of each piece. Warns if a track that the release
+    was trained on was forgotten since; only a release in its store knows that, a copy elsewhere does not.
+    """
+    from melodygan_core.config import GenerateConfig, from_dict, replace, to_dict
+    from melodygan_core.services.releases import check_capability, check_condition, check_unplanned, is_export
+
+    planning |= {name: str(planning[name] or "") for name in ("plan", "melody")}
+    planned = from_dict(GenerateConfig, planning).planned
+    exported = is_export(release)
+    folder = prepare(release, out, overwrite, "samples", exported=exported)
+    settings = {"count": count, "duration_s": duration_s, "seed": seed, "truncation": truncation}
+    sampling = {"steps": steps, "guidance": guidance, "autoguidance": autoguidance}
+    wanted = {**settings, **sampling, "condition": condition}
+    if exported:
+        from melodygan_core.services import exported as without_torch
+
+        check_unplanned(planned)
+        pipeline = without_torch.open_export(Path(release), vocoder or "", device)
+        config = replace(pipeline.manifest.generation, **wanted)
+        run(folder, without_torch.generate, pipeline, config, overwrite)
+        return
     if condition:
         check_condition(release, condition)
+    if planned:
+        check_capability(release, "plan")
     opened = open_release(release, vocoder, device)
     from melodygan_core.services.generate import generate as service
 
-    config = replace(
-        opened.generation,
-        count=count,
-        duration_s=duration_s,
-        seed=seed,
-        truncation=truncation,
-        condition=condition,
-        steps=steps,
-        guidance=guidance,
-        autoguidance=autoguidance,
-    )
-    run(folder, service, opened, config, overwrite)
+    given = from_dict(GenerateConfig, {**to_dict(opened.generation), **wanted, **planning})
+    run(folder, service, opened, given, overwrite)
 
 
 @click.command()
@@ -139,6 +151,8 @@ def interpolate(
 @options.field("TransferConfig", "style_tag")
 @options.field("TransferConfig", "strength")
 @options.field("TransferConfig", "method")
+@options.field("TransferConfig", "style_weight")
+@options.field("TransferConfig", "keep_melody")
 @options.field("TransferConfig", "seed")
 @options.sampling
 @options.vocoder
@@ -151,6 +165,8 @@ def transfer(
     style_tag: str,
     strength: float,
     method: str,
+    style_weight: float,
+    keep_melody: float,
     seed: int,
     steps: int,
     guidance: float,
@@ -163,14 +179,15 @@ def transfer(
     """Gives a sound the timbre of another one.
 
     CONTENT keeps its melody and rhythm, and gets the timbre of --style, a sound, or of --style-tag, a tag of
-    the training tracks. --method eq filters the sound. --method flow makes it anew; it takes a tag that the
-    release's prior was trained with, and is what auto does where there is one.
+    the training tracks. --method eq filters the sound. --method flow makes it anew, led to the style and to the
+    pitch classes of CONTENT; it is what auto does for a tag that the release's prior was trained with.
     """
     from melodygan_core.config import TransferConfig, from_dict
     from melodygan_core.services.releases import check_style_tag
 
     taken = "" if style is None else str(style)
     settings = {"style": taken, "style_tag": style_tag, "strength": strength, "method": method, "seed": seed}
+    settings |= {"style_weight": style_weight, "keep_melody": keep_melody}
     sampling = {"steps": steps, "guidance": guidance, "autoguidance": autoguidance}
     config = from_dict(TransferConfig, {"content": str(content), **settings, **sampling})
     folder = prepare(release, out, overwrite, "transferred")

@@ -34,14 +34,15 @@ def _resolve(context: click.Context, parameter: click.Parameter, value: str) -> 
 release_argument = click.argument("release", callback=_resolve)
 
 
-def prepare(release: str, out: Path | None, overwrite: bool, default: str) -> Path:
-    """The folder to write to, after the checks that need no model."""
+def prepare(release: str, out: Path | None, overwrite: bool, default: str, *, exported: bool = False) -> Path:
+    """The folder to write to, after the checks that need no model; an exported release has its own checks."""
     from melodygan_core.services.output import check_output, new_folder
     from melodygan_core.services.releases import check_release
 
     if overwrite and out is None:
         raise click.UsageError("--overwrite needs --out: without it every call gets a new folder")
-    check_release(release)
+    if not exported:
+        check_release(release)
     folder = new_folder(Path(default)) if out is None else out
     check_output(folder, overwrite=overwrite)
     return folder
@@ -78,7 +79,7 @@ def drawn_late() -> AbstractContextManager[Progress]:
     return drawn(DRAWN_S)
 
 
-def run(folder: Path, service: Service, opened: Release, config: Any, overwrite: bool) -> None:
+def run(folder: Path, service: Service, opened: Any, config: Any, overwrite: bool) -> None:
     """Calls a service, draws its progress, and prints what it made."""
     with drawn_late() as progress:
         result = service(opened, config, folder, overwrite=overwrite, progress=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -183,6 +183,15 @@ class CodecTask(Task, Protocol):
 
     def report(self) -> dict[str, Any]:
         """Figures of the trained codec on test tracks, and sizes."""
+        ...
+
+
+@runtime_checkable
+class StartableCodecTask(Protocol):
+    """The training of a codec that can begin with the weights of another one of the same shapes."""
+
+    def start_from(self, pretrained: Codec) -> None:
+        """Takes over the weights and the standardisation of a trained codec on the task's device."""
         ...
 
 

@@ -14,17 +14,25 @@ from melodygan_core.config.data import (
     stored_features,
 )
 from melodygan_core.config.messages import require
-from melodygan_core.config.prior import DenseGanConfig, TemporalFlowConfig, TemporalGanConfig
+from melodygan_core.config.prior import (
+    DenseGanConfig,
+    TemporalFlowConfig,
+    TemporalGanConfig,
+    TemporalPlanConfig,
+)
 from melodygan_core.config.training import OptimizerConfig
 from melodygan_core.config.use import (
     AugmentConfig,
+    AugmentSoundConfig,
     ContinueConfig,
     EditConfig,
     EvaluationConfig,
+    GenerateConfig,
     GenerationConfig,
     InpaintConfig,
     InterpolateConfig,
     LoopConfig,
+    NearestConfig,
     ReconstructConfig,
     SamplingConfig,
     TransferConfig,
@@ -39,7 +47,7 @@ from melodygan_core.config.values import (
     config_id,
     training_id,
 )
-from melodygan_core.config.vocoder import GriffinLimConfig, VocoderConfig
+from melodygan_core.config.vocoder import FlowVocoderConfig, GriffinLimConfig, VocoderConfig
 
 __all__ = [
     "RIGHTS",
@@ -49,6 +57,7 @@ __all__ = [
     "VERSIONS",
     "VOCODERS",
     "AugmentConfig",
+    "AugmentSoundConfig",
     "CatalogueConfig",
     "Config",
     "ConfigModel",
@@ -60,11 +69,14 @@ __all__ = [
     "EditConfig",
     "EvaluationConfig",
     "FeatureConfig",
+    "FlowVocoderConfig",
+    "GenerateConfig",
     "GenerationConfig",
     "GriffinLimConfig",
     "InpaintConfig",
     "InterpolateConfig",
     "LoopConfig",
+    "NearestConfig",
     "OptimizerConfig",
     "PipelineConfig",
     "ReconstructConfig",
@@ -74,6 +86,7 @@ __all__ = [
     "TemporalCodecConfig",
     "TemporalFlowConfig",
     "TemporalGanConfig",
+    "TemporalPlanConfig",
     "TransferConfig",
     "VariationsConfig",
     "VocoderConfig",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
@@ -27,11 +27,13 @@ from melodygan_core.config.registry import (
     prior_names,
 )
 from melodygan_core.config.use import EvaluationConfig, GenerationConfig
-from melodygan_core.config.values import Vocoder
-from melodygan_core.config.vocoder import GriffinLimConfig, VocoderConfig
+from melodygan_core.config.values import ALL_DIFFERENT, Vocoder
+from melodygan_core.config.vocoder import FlowVocoderConfig, GriffinLimConfig, VocoderConfig
 
 _MAX_PIPELINES = 100
 Name = Annotated[str, Field(max_length=MAX_NAME)]
+Part = Literal["codec", "refiner", "prior", "vocoder"]
+Parts = Annotated[tuple[Part, ...], Field(min_length=1, max_length=len(get_args(Part))), ALL_DIFFERENT]
 
 
 class PipelineConfig(ConfigModel):
@@ -40,7 +42,9 @@ class PipelineConfig(ConfigModel):
     codec: Name = Field(description="Name of a codec, such as `temporal`.")
     prior: Name = Field(description="Name of a prior over the codec's latents, such as `gan`.")
     vocoder: Vocoder = Field(
-        "neural", description="`neural`, which is trained, or `griffin_lim`, which needs no training."
+        "neural",
+        description="`neural`, which is trained; `griffin_lim`, which needs no training; or `flow`, which is "
+        "trained over `neural`.",
     )
 
     refiner: bool = Field(
@@ -147,6 +151,10 @@ class Config(ConfigModel):
     vocoder: VocoderConfig = Field(
         default_factory=VocoderConfig, description="The neural vocoder and its training."
     )
+    flow_vocoder: FlowVocoderConfig = Field(
+        default_factory=FlowVocoderConfig,
+        description="The flow that refines the neural vocoder's sound, and its training.",
+    )
     griffin_lim: GriffinLimConfig = Field(
         default_factory=GriffinLimConfig, description="The vocoder that needs no training."
     )
@@ -159,6 +167,15 @@ class Config(ConfigModel):
         min_length=1,
         max_length=_MAX_PIPELINES,
         description="Names of the pipelines that `melodygan run` and the automation train.",
+    )
+    start_from: Annotated[str, Field(max_length=4096)] = Field(
+        "",
+        description="Release whose weights trainings begin with: a folder, or STORE/releases/PIPELINE;"
+        " random weights when empty.",
+    )
+    start_parts: Parts = Field(
+        get_args(Part),
+        description="Parts that begin with the weights of `start_from`; the others begin with random ones.",
     )
     generation: GenerationConfig = Field(
         default_factory=GenerationConfig, description="The pieces that a pipeline generates."
@@ -173,6 +190,17 @@ class Config(ConfigModel):
             require(name in self.pipelines, "train", name, f"names of pipelines: {', '.join(self.pipelines)}")
         require(len(set(self.train)) == len(self.train), "train", self.train, "all different")
         return self
+
+    @model_validator(mode="after")
+    def _starts_with_the_codec(self) -> Config:
+        over = [part for part in self.start_parts if part in ("refiner", "prior")]
+        allowed = f"a list with codec, because latents of another codec fit no {' and no '.join(over)}"
+        require(not over or "codec" in self.start_parts, "start_parts", self.start_parts, allowed)
+        return self
+
+    def starts(self, part: str) -> str:
+        """The release that the training of a part begins with; empty for random weights."""
+        return self.start_from if part in self.start_parts else ""
 
     def trained_pipelines(self) -> dict[str, PipelineConfig]:
         """The pipelines that are trained, by name."""

@@ -216,3 +216,26 @@ class TemporalFlowConfig(ConfigModel):
             total = self.mask_segments + self.mask_prefix
             raise ConfigError(f"mask_segments must be at most 1 together with `mask_prefix`, got {total:g}")
         return self
+
+
+class TemporalPlanConfig(TemporalFlowConfig):
+    """A flow that follows a plan: harmony, melody, onsets, metre, loudness and sections, per token."""
+
+    plan_width: int = Field(
+        32,
+        ge=1,
+        le=1024,
+        description="Values per token that the plan goes through before it meets the latents.",
+    )
+    plan_dropout: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="Share of the examples that are trained without their plan, for guidance.",
+    )
+    plan_part_dropout: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="Share of the other examples in which a part of the plan (the melody, ...) is left open.",
+    )

@@ -13,7 +13,12 @@ from typing import Any
 from melodygan_core.config.base import ConfigModel
 from melodygan_core.config.codec import DenseCodecConfig, TemporalCodecConfig
 from melodygan_core.config.messages import require
-from melodygan_core.config.prior import DenseGanConfig, TemporalFlowConfig, TemporalGanConfig
+from melodygan_core.config.prior import (
+    DenseGanConfig,
+    TemporalFlowConfig,
+    TemporalGanConfig,
+    TemporalPlanConfig,
+)
 from melodygan_core.errors import InputError
 
 MAX_NAME = 40
@@ -153,10 +158,8 @@ register_codec("dense", DenseCodecConfig, "melodygan_core.codec.dense:KIND")
 register_codec("temporal", TemporalCodecConfig, "melodygan_core.codec.temporal:KIND", refined=True)
 register_prior("dense", "gan", DenseGanConfig, "melodygan_core.prior.gan:DENSE")
 register_prior("temporal", "gan", TemporalGanConfig, "melodygan_core.prior.gan:TEMPORAL")
+_EDITING = frozenset({"stream", "continue", "inpaint", "loop", "vary"})
+register_prior("temporal", "flow", TemporalFlowConfig, "melodygan_core.prior.flow:TEMPORAL", _EDITING)
 register_prior(
-    "temporal",
-    "flow",
-    TemporalFlowConfig,
-    "melodygan_core.prior.flow:TEMPORAL",
-    frozenset({"stream", "continue", "inpaint", "loop", "vary"}),
+    "temporal", "plan", TemporalPlanConfig, "melodygan_core.prior.plan:TEMPORAL", _EDITING | {"plan"}
 )

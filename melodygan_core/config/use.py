@@ -66,10 +66,79 @@ class GenerationConfig(SamplingConfig):
     )
 
 
+class GenerateConfig(GenerationConfig):
+    """New pieces, and what they play; that is for priors that follow plans."""
+
+    plan: OptionalSound = Field(
+        "",
+        description="What the pieces play: a plan that an earlier call saved (.parquet), or a sound whose"
+        " harmony, melody, onsets, metre, loudness and sections are followed.",
+    )
+    melody: OptionalSound = Field(
+        "",
+        description="Melody that the pieces play: a sound with one line, such as a hummed one, a MIDI file or a"
+        " tune in ABC notation (.abc).",
+    )
+    chords: str = Field(
+        "",
+        max_length=10_000,
+        description="Chords that the pieces play, a bar each, such as `Am F C G`; with | between bars, several"
+        " share one.",
+    )
+    key: str = Field(
+        "",
+        max_length=40,
+        description="Key that melody and chords are transposed to, such as `F# minor`; without either, a"
+        " progression in that key.",
+    )
+    form: str = Field(
+        "",
+        max_length=64,
+        description="Order of the parts of melody and chords, such as AABA, which are divided evenly among its"
+        " letters.",
+    )
+    tempo_bpm: float = Field(
+        0.0,
+        description="Beats per minute; 0 for those of the melody, or 120.",
+        ge=0,
+        le=400,
+    )
+    beats: int = Field(0, ge=0, le=16, description="Beats of a bar; 0 for those of the melody, or 4.")
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> GenerateConfig:
+        others = [
+            name for name in ("melody", "chords", "key", "form", "tempo_bpm", "beats") if getattr(self, name)
+        ]
+        if self.plan and others:
+            raise ConfigError(
+                f"{others[0]} must be left out with `plan`, got {short_repr(getattr(self, others[0]))}"
+            )
+        if self.form and not (self.melody or self.chords or self.key):
+            raise ConfigError(
+                f"form must be given with `melody`, `chords` or `key`, got {short_repr(self.form)}"
+            )
+        if self.tempo_bpm and self.tempo_bpm < 20:
+            raise ConfigError(f"tempo_bpm must be 0, or 20 to 400, got {self.tempo_bpm:g}")
+        return self
+
+    @property
+    def planned(self) -> bool:
+        """Whether the pieces are to follow a plan."""
+        fields = (self.plan, self.melody, self.chords, self.key, self.form, self.tempo_bpm, self.beats)
+        return any(fields)
+
+
 class ReconstructConfig(ConfigModel):
     """A sound that goes through codec and vocoder."""
 
     sound: Sound = Field(description="Sound that is encoded and decoded.")
+
+
+class NearestConfig(ConfigModel):
+    """A sound whose nearest place in the training music is looked for."""
+
+    sound: Sound = Field(description="Sound that the training music is searched for.")
 
 
 class InterpolateConfig(ConfigModel):
@@ -159,6 +228,20 @@ class TransferConfig(SamplingConfig):
         1.0, ge=0, le=1, description="Strength of the transfer: 0 keeps the timbre, 1 takes the style's."
     )
     method: Method = Field("auto", description=f"{_METHOD} and was trained with the tag as a condition.")
+    style_weight: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="Of `flow`: how far each step is moved towards the style, in standard deviations of what"
+        " is not known yet; 0 for not.",
+    )
+    keep_melody: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="Of `flow`: how far each step is moved towards the pitch classes and onsets of the content,"
+        " in the same unit; 0 for not.",
+    )
     seed: Seed = Field(0, description="Random seed of `flow`.")
 
     @model_validator(mode="after")
@@ -187,6 +270,18 @@ class AugmentConfig(ConfigModel):
         "", max_length=1000, description="Licence of sounds for which the set names none; empty for unknown."
     )
     rights: Rights = Field("unknown", description="Rights to sounds for which the set names none.")
+
+
+class AugmentSoundConfig(ConfigModel):
+    """How one sound is varied as a labelled set is: melody, rhythm and length stay."""
+
+    sound: Sound = Field(description="Sound that is varied.")
+    count: int = Field(3, ge=1, le=1000, description="Variations to make.")
+    seed: Seed = Field(0, description="Random seed; variation k of a seed is the same for every count.")
+    strength: float = Field(
+        0.5, ge=0, le=1, description="Strength of the variation: 0 keeps the sound, 1 changes it most."
+    )
+    method: Method = Field("auto", description=f"{_METHOD}.")
 
 
 class EvaluationConfig(ConfigModel):

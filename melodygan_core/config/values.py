@@ -12,7 +12,7 @@ from melodygan_core.config.base import ConfigModel, Rule, to_dict
 
 Stem = Literal["vocals", "instrumental", "mix"]
 Rights = Literal["own", "licensed", "open", "unknown"]
-Vocoder = Literal["neural", "griffin_lim"]
+Vocoder = Literal["neural", "griffin_lim", "flow"]
 Split = Literal["train", "validation", "test"]
 
 STEMS: tuple[str, ...] = get_args(Stem)
@@ -44,12 +44,14 @@ VERSIONS = {
     "codec": "3",
     "refiner": "1",
     "latents": "3",
+    "plan": "1",
     "vocoder": "2",
+    "flow_vocoder": "1",
     "prior": "3",
     "generation": "3",
     "evaluation": "4",
     "release": "3",
-    "gallery": "4",
+    "gallery": "5",
 }
 
 

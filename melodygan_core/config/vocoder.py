@@ -39,6 +39,34 @@ class VocoderConfig(ConfigModel):
     )
 
 
+class FlowVocoderConfig(ConfigModel):
+    """A flow that refines the neural vocoder's spectrum in a few steps, at frame rate."""
+
+    width: int = Field(256, ge=1, le=8192, description="Channels of the network.")
+    blocks: int = Field(3, ge=1, le=32, description="Blocks of the network.")
+    kernel: OddKernel = Field(7, description="Kernel size of a block's depthwise convolution, in frames.")
+    steps: int = Field(
+        4, ge=1, le=100, description="Steps from the neural vocoder's spectrum to the refined one."
+    )
+    noise: float = Field(
+        0.0,
+        ge=0,
+        le=4,
+        description="Noise that refining starts from, relative to the neural vocoder's error; 0 for none.",
+    )
+    crop_frames: int = Field(64, ge=8, le=16_384, description="Frames in one training example.")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="Decay of the moving average of the weights.")
+    bfloat16: bool = Field(
+        True, description="Train with matrix products in bfloat16 where the device computes them faster."
+    )
+    optimizer: OptimizerConfig = Field(
+        default_factory=lambda: OptimizerConfig(
+            max_steps=1500, batch_size=8, learning_rate=1e-3, eval_every=250, warmup_steps=50
+        ),
+        description="The flow vocoder's training run.",
+    )
+
+
 class GriffinLimConfig(ConfigModel):
     """Phase reconstruction from magnitudes of bands; needs no training."""
 

@@ -16,6 +16,7 @@ from melodygan_core.evaluation.distances import compare, measurement_setup, to_t
 from melodygan_core.evaluation.memorisation import memorisation
 from melodygan_core.evaluation.music import music_figures
 from melodygan_core.evaluation.pitch import pitch_figures
+from melodygan_core.evaluation.plans import plan_figures
 from melodygan_core.evaluation.seams import seams
 from melodygan_core.evaluation.sets import pitch_pairs, windows_of
 from melodygan_core.features import mels_of_spectrum
@@ -125,6 +126,7 @@ def evaluate(
             **figures,
             **memorisation(data, pipeline.stems, lambda f: pipeline.reconstruct(f).spectrum, log_mels),
             **_seams(pipeline, made, log_mels),
+            **(plan_figures(data, store, pipeline, config) if "plan" in pipeline.prior.capabilities else {}),
             "table": table,
         }
 

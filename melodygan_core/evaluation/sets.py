@@ -79,7 +79,7 @@ def _rows(
     ), length
 
 
-def _to_windows(segments: NDArray[np.float32], length: int, frames: int) -> NDArray[np.float32]:
+def to_windows(segments: NDArray[np.float32], length: int, frames: int) -> NDArray[np.float32]:
     """Segments (n * length, segment_frames, bands) -> windows (n, bands, frames)."""
     joined = segments.reshape(len(segments) // length, -1, segments.shape[2])
     return np.ascontiguousarray(joined[:, :frames].transpose(0, 2, 1))
@@ -112,7 +112,7 @@ def windows_of(
     sets: dict[str, Windows] = {}
     for name, split in (("reference", "test"), ("real_baseline", "validation")):
         rows, length = _rows(dataset, split, pipeline.stems, config, window_s)
-        windows = _to_windows(dataset.column(rows, "log_mel"), length, frames)
+        windows = to_windows(dataset.column(rows, "log_mel"), length, frames)
         sets[name] = Windows(embedder.log_mel(windows), rows.track[::length])
     rows, length = _rows(dataset, "validation", pipeline.stems, config, window_s)
     for name, segments in (
@@ -121,7 +121,7 @@ def windows_of(
     ):
         label = f"{name}, {window_s:g} s"
         sets[name] = Windows(
-            embedder.vocoded(_to_windows(segments, length, frames), label), rows.track[::length]
+            embedder.vocoded(to_windows(segments, length, frames), label), rows.track[::length]
         )
     windows = [embedder.wav(audio.to_mono(piece.wav), frames) for piece in made]
     groups = np.concatenate([np.full(len(w), i) for i, w in enumerate(windows)])
@@ -152,6 +152,6 @@ def pitch_pairs(
         ("vocoder", dataset.column(picked, feature.spectrum)),
         ("codec", reconstructed(dataset, picked, length, pipeline)),
     ):
-        wavs = pipeline.vocode(torch.from_numpy(_to_windows(segments, length, frames))).numpy()
+        wavs = pipeline.vocode(torch.from_numpy(to_windows(segments, length, frames))).numpy()
         pairs[name] = [(real[: len(wav)], wav[: len(real)]) for real, wav in zip(originals, wavs, strict=True)]
     return pairs

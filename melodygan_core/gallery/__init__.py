@@ -1,6 +1,5 @@
-"""One page to listen to; it needs no network."""
+"""One page to listen to; it needs no network.
 
-from melodygan_core.gallery.render import render
-from melodygan_core.gallery.sounds import GalleryEntry
-
-__all__ = ["GalleryEntry", "render"]
+`render.render` makes it. `assets` has the player and its colours, which the studio serves, too: importing this
+package loads no model code.
+"""

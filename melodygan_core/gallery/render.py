@@ -8,72 +8,15 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from melodygan_core import evaluation
-from melodygan_core.audio import plots
 from melodygan_core.config import VERSIONS, config_id
 from melodygan_core.dataset import Dataset
-from melodygan_core.gallery import sounds
-from melodygan_core.gallery.sounds import GalleryEntry
-from melodygan_core.metrics.music import UNITS
+from melodygan_core.gallery import assets, figures, rows, samples, summary
+from melodygan_core.gallery.sounds import Folder, GalleryEntry
 from melodygan_core.storage import Artifact, Store
 
 NAME = "gallery"
 PAGE = "index.html"
-_MEMORISATION = ("memorisation/generated_p5", "memorisation/validation_p5")
-# Curves of a training that has them.
-_CURVES = (
-    ("train/loss", "validation/loss"),
-    ("validation/explained_variance",),
-    ("train/adv/disc", "train/adv/gen"),
-    ("validation/kad", "validation/kad_real_baseline"),
-)
-
-
-def curve_groups(history: Sequence[dict[str, float]]) -> list[list[str]]:
-    """Groups of curves that a training's history has, one group per plot."""
-    known = {key for row in history for key in row}
-    groups = [[key for key in group if key in known] for group in _CURVES]
-    return [group for group in groups if group]
-
-
-def _music(entry: GalleryEntry, out: sounds.Folder, store: Store) -> dict[str, Any]:
-    figures, values = entry.evaluation.metrics, evaluation.music_values(entry.evaluation, store)
-    png = plots.distributions_png(values, UNITS) if values else None
-    return {
-        "table": evaluation.music_table(figures.get("music", [])),
-        "excerpt_s": figures.get("music/excerpt_s"),
-        "note": figures.get("music/note", ""),
-        "picture": out.picture(f"{entry.name}-music", png) if png else None,
-    }
-
-
-def _figures(entry: GalleryEntry, out: sounds.Folder, store: Store) -> dict[str, Any]:
-    codec_metrics = entry.pipeline.codec.metrics
-    curves = []
-    for part, artifact in entry.pipeline.parts.items():
-        history = artifact.metrics.get("history", [])
-        if part != "vocoder" and (groups := curve_groups(history)):
-            curves.append((part, out.picture(f"{entry.name}-{part}-curves", plots.curves_png(history, groups))))
-    return {
-        "nearest": [entry.evaluation.metrics[k] for k in _MEMORISATION],
-        "explained_variance": codec_metrics.get("test/explained_variance"),
-        "explained_variance_pca": codec_metrics.get("test/explained_variance_pca"),
-        "pitch": {k: v for k, v in entry.evaluation.metrics.items() if "pitch/" in k},
-        "music": _music(entry, out, store),
-        "curves": curves,
-    }
-
-
-def _compared(entries: Sequence[GalleryEntry], out: sounds.Folder) -> dict[str, Any]:
-    table = evaluation.side_by_side([e.evaluation for e in entries])
-    intervals = [
-        (f"{row['pipeline']} {row['set']}, {row['window_s']:g} s", row["kad"], row["kad_low"], row["kad_high"])
-        for row in table
-        if row.get("kad") is not None
-    ]
-    title = "KAD x1000 to test tracks (lower is nearer)"
-    picture = out.picture("kad", plots.intervals_png(intervals, title)) if intervals else None
-    return {"table": table, "intervals": picture}
+_TEMPLATE = "page.html"
 
 
 def render(dataset: Artifact, entries: Sequence[GalleryEntry], store: Store) -> Artifact:
@@ -84,40 +27,71 @@ def render(dataset: Artifact, entries: Sequence[GalleryEntry], store: Store) -> 
         entries: In the order of the page.
         store: Where sounds are read and the page goes.
     """
-    version = config_id(dataset.version, [[e.name, *e.versions] for e in entries], VERSIONS["gallery"])
+    look = [VERSIONS["gallery"], assets.version()]
+    version = config_id(dataset.version, [[e.name, *e.versions] for e in entries], look)
 
     def build(folder: Path) -> dict[str, Any]:
-        data, out = Dataset(store, dataset), sounds.Folder(folder)
-        compared = _compared(entries, out)
-        # Titles and licences come from strangers: all is escaped, and only the page is a template.
-        environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-        )
-        page = environment.get_template("page.html").render(
-            version=version,
-            dataset=dataset,
-            tracks=data.tracks,
-            embedding=entries[0].evaluation.metrics["embedding"],
-            compared=compared,
-            examples=sounds.examples(store, data, entries, out),
-            separated=sounds.separated(store, data, out),
-            separation=data.separation_id,
-            pipelines=[
-                {
-                    "name": entry.name,
-                    "generated": sounds.generated(store, entry, out),
-                    "figures": _figures(entry, out, store),
-                }
-                for entry in entries
-            ],
-        )
-        (folder / PAGE).write_text(page, "utf-8")
+        data = Dataset(store, dataset)
+        out = Folder(folder, data.feature.sample_rate / 2)
+        distances = figures.compared(entries, out)
+        content = collect(store, data, entries, out)
+        versions = {"version": version, "dataset": dataset, "compared": distances}
+        (folder / PAGE).write_text(to_html({**content, **versions}), "utf-8")
         return {
             "page": PAGE,
             "sounds": len(list(folder.glob("*.flac"))),
             "pipelines": [e.name for e in entries],
-            "table": compared["table"],
+            "table": distances["table"],
         }
 
     inputs = {"feature_table": dataset.version} | {e.samples.name: e.samples.version for e in entries}
     return store.get_or_build(NAME, store.gallery(version), build, config={}, inputs=inputs)
+
+
+def to_html(content: dict[str, Any]) -> str:
+    """Returns the page.
+
+    Args:
+        content: Of `collect`, with `version` of the page, `dataset` and `compared` (see `figures`).
+    """
+    # Titles and licences come from strangers: all is escaped but the project's own script and styles.
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template(_TEMPLATE).render(
+        content,
+        script=assets.text(assets.PLAYER),
+        style=assets.text(assets.THEME) + assets.text(assets.PAGE),
+        script_source=assets.script_source(),
+    )
+
+
+def collect(store: Store, data: Dataset, entries: Sequence[GalleryEntry], out: Folder) -> dict[str, Any]:
+    """Writes all sounds and pictures; returns what the template shows of them."""
+    pipelines = [entry.open(store) for entry in entries]
+    made = samples.generated(store, data, entries, out)
+    excerpts = rows.excerpts(store, data, entries[0].pipeline.codec.config["stems"][0])
+    examples = rows.compared(data, excerpts, rows.chains_of(entries, pipelines), made, out)
+    pair = (excerpts[0][0], excerpts[1][0]) if len(excerpts) > 1 else None
+    return {
+        "tracks": data.tracks,
+        "embedding": entries[0].evaluation.metrics["embedding"],
+        "highest_khz": data.feature.sample_rate / 2000,
+        "summary": summary.sentences({e.name: e.evaluation.metrics for e in entries}),
+        "best": samples.best(made),
+        "sample_count": sum(map(len, made.values())),
+        "examples": examples,
+        "pair": pair,
+        "between": rows.between(pipelines[0], pair[0], pair[1], out) if pair else None,
+        "timbre": rows.timbre(data, pair[0], pair[1], out) if pair else None,
+        "separated": rows.separated(store, data, out),
+        "separation": data.separation_id,
+        "pipelines": [
+            {
+                "name": entry.name,
+                "generated": made[entry.name],
+                "figures": figures.of_pipeline(entry, out, store),
+            }
+            for entry in entries
+        ],
+    }

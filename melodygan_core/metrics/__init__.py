@@ -13,6 +13,7 @@ from melodygan_core.metrics.embedding import (
     Embeddings,
     embed,
 )
+from melodygan_core.metrics.embedding_tensor import embed_tensor
 from melodygan_core.metrics.kernel_distance import (
     MIN_GROUPS,
     MIN_GROUPS_TO_COMPARE,
@@ -41,6 +42,7 @@ __all__ = [
     "bootstrap_by_group",
     "density_coverage",
     "embed",
+    "embed_tensor",
     "fad",
     "fad_infinity",
     "fewest_for_fad",

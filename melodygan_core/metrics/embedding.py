@@ -75,7 +75,7 @@ def _embed_one(log_mel: NDArray[np.float64], frame_rate: float) -> Embeddings:
     means = np.add.reduceat(mean, starts) / sizes
     variances = np.add.reduceat(fluctuation.var(axis=1), starts) / sizes
     contrasts = np.add.reduceat(steps, starts) / (sizes - 1)
-    modulations = np.add.reduceat(power @ _modulation_bands(frames, frame_rate), starts) / sizes[:, None]
+    modulations = np.add.reduceat(power @ modulation_bands(frames, frame_rate), starts) / sizes[:, None]
     return np.concatenate(
         [
             means / MEAN_SCALE,
@@ -86,7 +86,7 @@ def _embed_one(log_mel: NDArray[np.float64], frame_rate: float) -> Embeddings:
     )
 
 
-def _modulation_bands(frames: int, frame_rate: float) -> NDArray[np.float64]:
+def modulation_bands(frames: int, frame_rate: float) -> NDArray[np.float64]:
     """Returns (frames // 2 + 1, bands): the share of each FFT bin, taken as an interval, inside each band."""
     width = frame_rate / frames
     upper = (np.arange(frames // 2 + 1)[:, None] + 0.5) * width

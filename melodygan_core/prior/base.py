@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +146,20 @@ class PriorTask(Task, Protocol):
         ...
 
 
+@runtime_checkable
+class StartablePriorTask(Protocol):
+    """The training of a prior that can begin with the weights of another one of the same shapes."""
+
+    def start_from(self, pretrained: Prior, space: LatentSpace) -> None:
+        """Takes over the weights of a trained prior.
+
+        Args:
+            pretrained: On the task's device. It may know other conditions: those of both keep what was learned.
+            space: Statistics and conditions of the latents that are trained on.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class PriorKind:
     """How a registered prior is built, trained and checked.
@@ -160,15 +174,3 @@ class PriorKind:
     model: Callable[[Any, LatentSpace], Prior]
     task: Callable[[LatentTable, Codec, Any, torch.device], PriorTask]
     check: Callable[[Prior, LatentTable, Codec, torch.device], Health]
-
-
-def condition_index(conditions: tuple[str, ...], name: str) -> int:
-    """The index of a condition.
-
-    Raises:
-        InputError: unknown; the message lists the known ones.
-    """
-    if name not in conditions:
-        known = ", ".join(conditions) if conditions else "none: this model was trained without conditions"
-        raise InputError(f"condition must be {known}, got {name!r}")
-    return conditions.index(name)

@@ -57,3 +57,30 @@ class Conditions:
             return None
         known = [[self.names.index(c) for c in self.of_row[r] if c in self.names] for r in rows.tolist()]
         return torch.tensor([found[0] if found else len(self.names) for found in known])
+
+
+def known_rows(own: Tensor, names: tuple[str, ...], pretrained: Tensor, known: tuple[str, ...]) -> Tensor:
+    """The rows of an embedding of conditions, taken over from a trained one by name.
+
+    Args:
+        own: (conditions + k, width) as initialised; rows of unknown names stay.
+        names: Of the conditions.
+        pretrained: (known conditions + k, width); the last k rows stand for other things, and are taken over.
+        known: Names of its conditions.
+    """
+    rows = own.clone()
+    for index, name in enumerate(names):
+        if name in known:
+            rows[index] = pretrained[known.index(name)]
+    rows[len(names) :] = pretrained[len(known) :]
+    return rows
+
+
+def compared(names: tuple[str, ...], known: tuple[str, ...]) -> str:
+    """Which conditions a training takes over, begins anew and drops, to be read by people."""
+    groups = {
+        "kept": [name for name in names if name in known],
+        "new": [name for name in names if name not in known],
+        "dropped": [name for name in known if name not in names],
+    }
+    return "; ".join(f"{word} {', '.join(found)}" for word, found in groups.items() if found) or "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,10 +36,27 @@ class Sampling:
 DEFAULT_SAMPLING = Sampling()
 
 
+@dataclass(frozen=True)
+class Guide:
+    """A loss of latents that a prior lowers while it makes them.
+
+    Attributes:
+        loss: (latents (tokens, latent_dim) of a part of a piece, as the codec decodes them; position (tokens,)
+            of each in the piece) -> a scalar, differentiable; 0 or less where nothing is to be gained.
+        weight: Farthest that a step moves, in standard deviations of what is not known yet; 0 for none.
+    """
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    weight: float = 1.0
+
+
 class EditingPrior(Prior):
     """A prior that can be asked for each of its `capabilities`.
 
     All latents are of one piece, (tokens, latent_dim) in the codec's latent space, on the prior's device.
+
+    A plan is (any number of tokens, plan.CHANNELS), zero where nothing is given, as it is beyond its end.
+    Priors without the capability `plan` refuse one; those that have it need none.
     """
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"stream", "continue", "inpaint", "loop", "vary"})
@@ -52,6 +69,7 @@ class EditingPrior(Prior):
         condition: int | None = None,
         truncation: float = 0.0,
         sampling: Sampling = DEFAULT_SAMPLING,
+        plan: Tensor | None = None,
     ) -> Tensor:
         """New latents (tokens, latent_dim); see Prior.sample."""
 
@@ -67,7 +85,11 @@ class EditingPrior(Prior):
 
     @abstractmethod
     def stream(
-        self, seed: int, condition: int | None = None, sampling: Sampling = DEFAULT_SAMPLING
+        self,
+        seed: int,
+        condition: int | None = None,
+        sampling: Sampling = DEFAULT_SAMPLING,
+        plan: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yields a piece without end in parts (tokens, latent_dim); `sample` returns the beginning of the same.
 
@@ -75,6 +97,7 @@ class EditingPrior(Prior):
             seed: 0 and above.
             condition: Index in `conditions`, or None.
             sampling: See Sampling.
+            plan: What the piece plays, or None.
         """
 
     @abstractmethod
@@ -86,6 +109,7 @@ class EditingPrior(Prior):
         condition: int | None = None,
         sampling: Sampling = DEFAULT_SAMPLING,
         parts: Parts | None = None,
+        plan: Tensor | None = None,
     ) -> Tensor:
         """Makes the unknown latents of a piece so that they go with the known ones.
 
@@ -96,6 +120,7 @@ class EditingPrior(Prior):
             condition: Index in `conditions`, or None.
             sampling: See Sampling.
             parts: Called after each window.
+            plan: What the piece plays, from its first token on, or None.
 
         Returns:
             (tokens, latent_dim); the known ones as they are.
@@ -103,7 +128,12 @@ class EditingPrior(Prior):
 
     @abstractmethod
     def loop(
-        self, tokens: int, seed: int, condition: int | None = None, sampling: Sampling = DEFAULT_SAMPLING
+        self,
+        tokens: int,
+        seed: int,
+        condition: int | None = None,
+        sampling: Sampling = DEFAULT_SAMPLING,
+        plan: Tensor | None = None,
     ) -> Tensor:
         """Makes latents whose end goes over into their beginning.
 
@@ -112,6 +142,7 @@ class EditingPrior(Prior):
             seed: 0 and above.
             condition: Index in `conditions`, or None.
             sampling: See Sampling.
+            plan: What the loop plays, or None.
 
         Raises:
             InputError: tokens is no multiple of `loop_tokens`.
@@ -126,6 +157,8 @@ class EditingPrior(Prior):
         condition: int | None = None,
         sampling: Sampling = DEFAULT_SAMPLING,
         parts: Parts | None = None,
+        plan: Tensor | None = None,
+        guides: Sequence[Guide] = (),
     ) -> Tensor:
         """Makes latents anew from a mixture of given ones and noise (SDEdit, arXiv 2108.01073).
 
@@ -136,6 +169,8 @@ class EditingPrior(Prior):
             condition: Index in `conditions`, or None.
             sampling: See Sampling.
             parts: Called after each window.
+            plan: What the piece plays, from its first token on, or None.
+            guides: Losses that are lowered meanwhile.
 
         Returns:
             (tokens, latent_dim)
@@ -158,15 +193,24 @@ def editing(prior: Prior, capability: str) -> EditingPrior:
 
 
 def sample(
-    prior: Prior, tokens: int, seed: int, condition: int | None, truncation: float, sampling: Sampling
+    prior: Prior,
+    tokens: int,
+    seed: int,
+    condition: int | None,
+    truncation: float,
+    sampling: Sampling,
+    plan: Tensor | None = None,
 ) -> Tensor:
     """Samples of a prior with settings that only some priors have; see Prior.sample.
 
     Raises:
-        InputError: settings other than the defaults for a prior that solves no equation.
+        InputError: settings other than the defaults for a prior that solves no equation, or a plan for one that
+            follows none.
     """
+    if plan is not None:
+        require_capability(prior.capabilities, "plan")
     if isinstance(prior, EditingPrior):
-        return prior.sample(tokens, seed, condition, truncation, sampling)
+        return prior.sample(tokens, seed, condition, truncation, sampling, plan)
     require_defaults(sampling, "this release")
     return prior.sample(tokens, seed, condition, truncation)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,8 +15,23 @@ from melodygan_core.dataset import CropSampler
 from melodygan_core.errors import InputError
 from melodygan_core.features import mels_of_spectrum
 from melodygan_core.latents import LatentTable
+from melodygan_core.training import Preview
 
 WINDOW_S = 3.0
+
+
+class Crops(NamedTuple):
+    """Consecutive latents of a table.
+
+    Attributes:
+        latents: (n, tokens, latent_dim), standardised.
+        rows: (n,) the table's row that each begins in.
+        plan: (n, tokens, plan.CHANNELS), or None for a table without plans.
+    """
+
+    latents: Tensor
+    rows: NDArray[np.int64]
+    plan: Tensor | None
 
 
 class Sequences:
@@ -46,18 +63,23 @@ class Sequences:
         self.tokens, self.per_row = tokens, per_row
         self._track_id = table.track_id
         self._latents = table.latents.reshape(-1, table.latents.shape[2])
+        self._plan = None if table.plan is None else table.plan.reshape(-1, table.plan.shape[2])
         # Of the table, in which a sequence may begin.
         self.rows = np.concatenate(
             [np.arange(first[k], first[k] + length[k] // per_row) for k in self._sampler.span]
         )
 
-    def sample(self, count: int, rng: np.random.Generator) -> tuple[Tensor, NDArray[np.int64]]:
-        """Random sequences (count, tokens, latent_dim), and the table's row that each begins in."""
+    def sample(self, count: int, rng: np.random.Generator) -> Crops:
+        """Random sequences."""
         return self._taken(self._sampler.sample(count, rng)[0])
 
     def evenly_spaced(self, at_most: int) -> Tensor:
         """Sequences (n, tokens, latent_dim) that do not overlap, evenly over all of them."""
-        return self._taken(self._sampler.evenly_spaced(at_most)[0])[0]
+        return self._taken(self._sampler.evenly_spaced(at_most)[0]).latents
+
+    def evenly_spaced_plan(self, at_most: int) -> Tensor | None:
+        """Returns the plans (n, tokens, plan.CHANNELS) of `evenly_spaced`; None for a table without plans."""
+        return self._taken(self._sampler.evenly_spaced(at_most)[0]).plan
 
     def evenly_spaced_tracks(self, at_most: int) -> NDArray[np.str_]:
         """Returns the track id (n,) of each sequence of `evenly_spaced`."""
@@ -67,9 +89,10 @@ class Sequences:
         """Returns the table's row (n,) that each sequence of `evenly_spaced` begins in."""
         return self._sampler.evenly_spaced(at_most)[0] // self.per_row
 
-    def _taken(self, starts: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
-        taken = self._latents[starts[:, None] + np.arange(self.tokens)]
-        return torch.from_numpy(taken), starts // self.per_row
+    def _taken(self, starts: NDArray[np.int64]) -> Crops:
+        index = starts[:, None] + np.arange(self.tokens)
+        plan = None if self._plan is None else torch.from_numpy(self._plan[index].astype(np.float32))
+        return Crops(torch.from_numpy(self._latents[index]), starts // self.per_row, plan)
 
 
 class DecodedSequences:
@@ -111,6 +134,12 @@ class DecodedSequences:
         """Standardised latents (n, tokens, latent_dim) -> log-mel (n, frames, n_mels)."""
         latents = standardised.to(self._device) * self._std + self._mean
         return self._mels_of_spectrum(self._codec.decode(latents).spectrum.cpu()).numpy()
+
+    @torch.no_grad()
+    def preview(self, standardised: Tensor) -> Preview:
+        """Standardised latents (tokens, latent_dim) of one piece -> what the codec decodes them to."""
+        latents = standardised.to(self._device) * self._std + self._mean
+        return Preview(self._codec.feature, self._codec.decode(latents[None]).spectrum[0].cpu())
 
     def embedded(self, log_mel: NDArray[np.floating]) -> NDArray[np.float64]:
         """The evaluation's embedding of every whole 3 s of log-mel (n, frames, n_mels)."""

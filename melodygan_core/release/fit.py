@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from melodygan_core.config import FeatureConfig, GenerationConfig, from_dict, require, stored_features, to_dict
+from melodygan_core.config import (
+    FeatureConfig,
+    FlowVocoderConfig,
+    GenerationConfig,
+    from_dict,
+    require,
+    stored_features,
+    to_dict,
+)
 from melodygan_core.config.registry import codec_component, prior_component
 from melodygan_core.training.checkpoint import config_errors, load_config
 
@@ -16,7 +24,7 @@ def check_parts(paths: Mapping[str, Path], vocoder: str, generation: GenerationC
 
     Args:
         paths: Folder of `codec`, `prior` and `vocoder`; the last is read if it has a checkpoint.
-        vocoder: `neural` or another, which has no checkpoint of its own.
+        vocoder: Name of the vocoder that is wanted; empty for one without a checkpoint.
         generation: How the release makes sound.
 
     Raises:
@@ -34,8 +42,8 @@ def check_parts(paths: Mapping[str, Path], vocoder: str, generation: GenerationC
         known = ", ".join(map(str, described["conditions"])) or "empty, as the prior has none"
         found = generation.condition in described["conditions"]
         require(found, "condition of the release", generation.condition, known)
-    if vocoder == "neural":
-        _check_vocoder(paths["vocoder"], feature)
+    if vocoder in ("neural", "flow"):
+        _check_vocoder(paths["vocoder"], feature, flow=vocoder == "flow")
 
 
 def _check_latents(described: dict[str, Any], codec: Any) -> None:
@@ -49,9 +57,13 @@ def _check_latents(described: dict[str, Any], codec: Any) -> None:
     require(named, "conditions of the prior", conditions, "a list of names")
 
 
-def _check_vocoder(folder: Path, feature: FeatureConfig) -> None:
-    """The vocoder was trained on the codec's features."""
+def _check_vocoder(folder: Path, feature: FeatureConfig, *, flow: bool) -> None:
+    """The vocoder was trained on the codec's features, and has a flow if one is wanted."""
     stored = load_config(folder, "config", "feature")
+    if flow:
+        require("flow" in stored, "vocoder", "flow", "'neural' or 'griffin_lim' where no flow is trained")
+        with config_errors(folder):
+            from_dict(FlowVocoderConfig, stored["flow"])
     with config_errors(folder):
         own = to_dict(stored_features(stored["feature"]))
     for name, value in to_dict(feature).items():

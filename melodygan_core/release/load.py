@@ -10,11 +10,12 @@ from melodygan_core import codec as codecs
 from melodygan_core import prior as priors
 from melodygan_core.config import FeatureConfig, GenerationConfig, GriffinLimConfig, from_dict, require
 from melodygan_core.errors import InputError
-from melodygan_core.pipeline import Pipeline, Vocoder, load_vocoder, neural_vocoder
+from melodygan_core.pipeline import BatchedVocoder, Pipeline, load_vocoder, neural_vocoder
 from melodygan_core.release import fit, legacy, manifest, styles
 from melodygan_core.release.manifest import CARD, Manifest
 from melodygan_core.release.styles import Style
 from melodygan_core.storage import check_hashes
+from melodygan_core.storage.start import RELEASES
 from melodygan_core.training import resolve_device
 from melodygan_core.training.checkpoint import CONFIG_FILE, config_errors, load_config
 
@@ -43,11 +44,13 @@ class Release:
     @property
     def provenance(self) -> dict[str, Any]:
         """What every sound that is made with the release carries."""
+        begun = self.manifest.started_from
         return {
             "release": self.version,
             "pipeline": self.manifest.pipeline,
             "models": self.manifest.models,
             "sources": self.manifest.sources,
+            **({RELEASES: begun} if begun else {}),
         }
 
     def style(self, tag: str) -> Style:
@@ -66,7 +69,7 @@ def load(folder: Path, vocoder: str = "", device: str = "auto") -> Release:
 
     Args:
         folder: Of the release.
-        vocoder: `neural` or `griffin_lim`; the release's own when empty.
+        vocoder: `neural`, `griffin_lim` or `flow`; the release's own when empty.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
@@ -94,7 +97,7 @@ def load(folder: Path, vocoder: str = "", device: str = "auto") -> Release:
         codec = codecs.load_refined(paths["codec"], refiner, where)
         prior = priors.load(paths["prior"], where)
 
-    def sound(feature: FeatureConfig) -> Vocoder:
+    def sound(feature: FeatureConfig) -> BatchedVocoder:
         if kind == "neural" and old:
             return neural_vocoder(legacy.load_vocoder(paths["vocoder"], where), feature)
         return load_vocoder(kind, feature, paths["vocoder"] if there else None, griffin_lim, where)

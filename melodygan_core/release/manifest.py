@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from melodygan_core.config import from_dict, require, to_dict
-from melodygan_core.config.base import ConfigModel, Rule
+from melodygan_core.config.provenance import Provenance, is_line
 from melodygan_core.errors import InputError
 from melodygan_core.storage import sha256_of
+from melodygan_core.storage.start import RELEASES
 from melodygan_core.training.checkpoint import load_config
 
 FILE = "manifest.json"
@@ -29,25 +28,14 @@ _OPTIONAL = ("refiner", "vocoder")
 _FORMATS = (2, FORMAT)
 # A release of 100,000 tracks has a manifest of some 30 MB.
 MAX_BYTES = 64_000_000
-_LONGEST, _NAMED = 1000, 5
+_NAMED = 5
 _KEYS = ("format", "pipeline", "version", "components", "models", "sources", "generation", "evaluation")
-
-# A title, licence or name; the catalogue cuts titles at 300 characters.
-Line = Annotated[str, Field(max_length=_LONGEST)]
-
-
-def _is_line(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST
-
-
-def _are_texts(values: dict[str, Any]) -> bool:
-    return all(_is_line(k) and _is_line(v) for k, v in values.items())
 
 
 def _are_figures(values: object) -> bool:
     if not isinstance(values, dict):
         return False
-    return all(_is_line(k) and (isinstance(v, int | float) or _is_line(v)) for k, v in values.items())
+    return all(is_line(k) and (isinstance(v, int | float) or is_line(v)) for k, v in values.items())
 
 
 @dataclass(frozen=True)
@@ -82,6 +70,7 @@ class Manifest:
         generation: How sound is made unless the user chooses otherwise, as plain JSON.
         evaluation: Figures.
         griffin_lim: Settings of the vocoder `griffin_lim`, as plain JSON.
+        started_from: Releases that trainings began with: `pipeline`, `version` and `parts`, as plain JSON.
     """
 
     pipeline: str
@@ -92,11 +81,13 @@ class Manifest:
     generation: dict[str, Any]
     evaluation: dict[str, Any]
     griffin_lim: dict[str, Any]
+    started_from: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON, with the format version."""
         components = {name: dict(vars(part)) for name, part in self.components.items()}
-        return {"format": FORMAT, **vars(self), "components": components}
+        values = {"format": FORMAT, **vars(self), "components": components}
+        return values if self.started_from else {k: v for k, v in values.items() if k != RELEASES}
 
 
 def folder_sha256(folder: Path) -> str:
@@ -104,35 +95,6 @@ def folder_sha256(folder: Path) -> str:
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
     files = {p.relative_to(folder).as_posix(): sha256_of(p) for p in paths}
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-class TrainingTrack(ConfigModel):
-    """A track that a release was trained on."""
-
-    track_id: Line
-    title: Line
-    url: Annotated[str, Field(max_length=10_000)]
-    licence: Line
-    rights: Line
-
-
-class Sources(ConfigModel):
-    """What a release was trained on, as `generation.sources` describes it; every sound carries it."""
-
-    dataset: Line
-    stems: tuple[Line, ...]
-    tracks: tuple[TrainingTrack, ...]
-    licences: tuple[Line, ...]
-    rights: tuple[Line, ...] = ()
-
-
-class Provenance(ConfigModel):
-    """What of a release goes into every sound that is made with it."""
-
-    pipeline: Line
-    version: Line
-    models: Annotated[dict[str, Any], Rule("names with their versions, each text", _are_texts)]
-    sources: Sources
 
 
 def checked_provenance(path: Path, stored: Mapping[str, Any]) -> Provenance:
@@ -186,6 +148,7 @@ def read(folder: Path) -> Manifest:
             generation=dict(stored["generation"]),
             evaluation=dict(stored["evaluation"]),
             griffin_lim=dict(stored.get("griffin_lim") or {}),
+            started_from=[to_dict(row) for row in provenance.started_from],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / FILE} must be a release manifest: {error!r:.200}") from error

@@ -21,12 +21,17 @@ def model_card(manifest: Manifest) -> str:
         f"| {escape_markdown(t['url'])} |"
         for t in sources["tracks"]
     )
+    begun = "".join(
+        f"\nIts {' and '.join(row['parts'])} began with the weights of {escape_markdown(row['pipeline'])} "
+        f"{escape_markdown(row['version'])}, whose training tracks are listed here, too.\n"
+        for row in manifest.started_from
+    )
     components = "\n".join(f"| {name} | {part.kind} |" for name, part in manifest.components.items())
     return f"""# MelodyGAN {manifest.pipeline} {manifest.version}
 
 Generates {", ".join(sources["stems"])} in the style of {len(sources["tracks"])} tracks. Their licences:
 {", ".join(map(escape_markdown, sources["licences"]))}. Whoever uses the output is responsible for these rights.
-
+{begun}
 Use, in a clone of MelodyGAN after `make setup`, with the path of this folder:
 
 ```bash

@@ -9,7 +9,7 @@ from typing import Any
 
 from melodygan_core.config import VERSIONS, GenerationConfig, GriffinLimConfig, config_id, to_dict
 from melodygan_core.dataset import Dataset
-from melodygan_core.generation import sources
+from melodygan_core.generation import sources, started_from
 from melodygan_core.pipeline import PipelineArtifacts
 from melodygan_core.release import gate, styles
 from melodygan_core.release.manifest import CARD, FILE, Component, Manifest, folder_sha256
@@ -79,6 +79,7 @@ def publish(
             generation=to_dict(generation),
             evaluation=figures,
             griffin_lim=to_dict(artifacts.griffin_lim or GriffinLimConfig()),
+            **started_from(store, artifacts),
         )
         dump_json(folder / FILE, manifest.to_dict())
         (folder / CARD).write_text(model_card(manifest), "utf-8")

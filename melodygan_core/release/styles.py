@@ -64,6 +64,11 @@ def heard(log_mel: Tensor) -> Tensor:
     return level > level.max() + _PAUSE
 
 
+def silent(log_mel: Tensor, feature: FeatureConfig) -> bool:
+    """Whether log-mel (frames, n_mels) is so near the floor of the logs that it has no style."""
+    return float(log_mel.detach().max()) < math.log(feature.log_floor) + 1
+
+
 def normalised(log_mel: Tensor, feature: FeatureConfig) -> Tensor:
     """Log-mel (frames, n_mels) at the level that styles are compared at.
 
@@ -71,9 +76,9 @@ def normalised(log_mel: Tensor, feature: FeatureConfig) -> Tensor:
         InputError: it is silent.
     """
     log_floor = math.log(feature.log_floor)
-    if float(log_mel.max()) < log_floor + 1:
+    if silent(log_mel, feature):
         raise InputError("the sound must be audible, got silence")
-    level = float(log_mel[heard(log_mel)].logsumexp(dim=1).mean())
+    level = log_mel[heard(log_mel)].logsumexp(dim=1).mean()
     return (log_mel + (_LEVEL - level)).clamp_min(log_floor)
 
 
@@ -110,6 +115,11 @@ def embed(log_mel: Tensor, feature: FeatureConfig) -> NDArray[np.float64]:
 def distance(embeddings: NDArray[np.float64], style: Style) -> float:
     """Mean distance of a sound's windows (n, dim) and a style's."""
     return float(np.linalg.norm(embeddings[:, None] - style.embeddings[None], axis=2).mean())
+
+
+def inner_distance(style: Style) -> float | None:
+    """Mean distance of a style's windows from each other; None where there is one window only."""
+    return metrics.mean_distance(style.embeddings) if len(style.embeddings) > 1 else None
 
 
 def of_dataset(dataset: Dataset, stems: Sequence[str]) -> dict[str, Style]:

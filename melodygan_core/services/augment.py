@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from melodygan_core import audio
 from melodygan_core.config import AugmentConfig, to_dict
 from melodygan_core.errors import InputError
-from melodygan_core.generation import check_sound
+from melodygan_core.piece_files import check_sound
 from melodygan_core.pipeline import Pipeline
 from melodygan_core.prior import editing
 from melodygan_core.progress import Progress, tracked

@@ -12,8 +12,8 @@ from melodygan_core.config import FeatureConfig
 from melodygan_core.services.sound import Samples
 
 _N_FFT = 4096
-_COMPRESSION = 1000.0
-_PAUSE_DB = -50.0
+COMPRESSION = 1000.0
+PAUSE_DB = -50.0
 
 
 def content_similarity(content: Samples, wav: Samples, feature: FeatureConfig) -> dict[str, float]:
@@ -40,7 +40,7 @@ def content_similarity(content: Samples, wav: Samples, feature: FeatureConfig) -
     spectra = [np.abs(librosa.stft(w, n_fft=_N_FFT, hop_length=feature.hop_length)) for w in padded]
     chroma = [_chroma(s, common) for s in spectra]
     level = spectra[0].max(axis=0)
-    heard = level > level.max(initial=0.0) * 10 ** (_PAUSE_DB / 20)
+    heard = level > level.max(initial=0.0) * 10 ** (PAUSE_DB / 20)
     onsets = [librosa.onset.onset_strength(y=w, **common) for w in padded]
     by_frame = [correlation(a, b) for a, b in zip(chroma[0].T[heard], chroma[1].T[heard], strict=True)]
     return {
@@ -52,7 +52,7 @@ def content_similarity(content: Samples, wav: Samples, feature: FeatureConfig) -
 def _chroma(magnitude: NDArray[np.float32], common: dict[str, Any]) -> NDArray[np.float32]:
     import librosa
 
-    compressed = np.log1p(_COMPRESSION * magnitude / max(float(magnitude.max(initial=0.0)), 1e-9))
+    compressed = np.log1p(COMPRESSION * magnitude / max(float(magnitude.max(initial=0.0)), 1e-9))
     # One tuning for both: estimated for each, it would compare pitch classes of different bounds.
     return librosa.feature.chroma_stft(S=compressed, n_fft=_N_FFT, tuning=0.0, norm=None, **common)
 

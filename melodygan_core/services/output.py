@@ -90,6 +90,21 @@ def check_output(out: Path, *, overwrite: bool = False) -> None:
     _check_writable(out.resolve().parent)
 
 
+def check_new(out: Path, field: str) -> None:
+    """Checks that a folder is new or empty and can be written; creates nothing.
+
+    Args:
+        out: The folder.
+        field: What names it, for errors.
+
+    Raises:
+        InputError: it is neither, or cannot be written.
+    """
+    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    require(free and out.resolve() != Path.cwd(), field, str(out), "a new or empty folder, not the current one")
+    _check_writable(out.resolve().parent, field)
+
+
 def check_resumable(out: Path) -> None:
     """Checks that `augment` can write to a folder or continue in it; creates nothing and loads no model.
 
@@ -103,15 +118,15 @@ def check_resumable(out: Path) -> None:
 
 
 def _is_output(path: Path) -> bool:
-    """Whether a service may have written a file: a sound always has its provenance beside it."""
+    """Whether a service may have written a file: sounds and MIDI always have their provenance beside them."""
     if not path.is_file() or path.is_symlink():
         return False
     return path.suffix in (".json", ".parquet") or (
-        path.suffix == ".wav" and path.with_suffix(".json").is_file()
+        path.suffix in (".wav", ".mid") and path.with_suffix(".json").is_file()
     )
 
 
-def _check_writable(folder: Path) -> None:
+def _check_writable(folder: Path, field: str = "out") -> None:
     """Raises InputError unless a folder, or the nearest one above that exists, can be written."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     probe = temporary_beside(existing / "probe")
@@ -120,7 +135,7 @@ def _check_writable(folder: Path) -> None:
         probe.rmdir()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"out must be in a folder that can be written, got {folder}: {reason}") from error
+        raise InputError(f"{field} must be in a folder that can be written, got {folder}: {reason}") from error
 
 
 @contextmanager

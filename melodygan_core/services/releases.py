@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from melodygan_core.config import require
 from melodygan_core.config.registry import prior_component, prior_names, require_capability
+from melodygan_core.export.manifest import is_export
 from melodygan_core.storage import ARTIFACT_FILE, Store
 
 if TYPE_CHECKING:
@@ -62,8 +63,20 @@ def check_release(name: str) -> None:
         require("://" in name.rstrip("/").rpartition("/releases/")[0], "release", name, ALLOWED)
         return
     folder = Path(name)
+    if is_export(name):
+        allowed = "a release folder: one that was exported as ONNX can `generate` and nothing else"
+        require(False, "release", name, allowed)
     exists = any((folder / file).is_file() for file in (MANIFEST, LEGACY_MANIFEST))
     require(folder.is_dir() and exists, "release", name, ALLOWED)
+
+
+def check_unplanned(planned: bool) -> None:
+    """Checks that no plan is given to a release that was exported.
+
+    Raises:
+        InputError: one is.
+    """
+    require(not planned, "plan", "one", "left out with a release that was exported as ONNX")
 
 
 def check_condition(name: str, condition: str) -> None:
@@ -133,7 +146,7 @@ def open_release(name: str, vocoder: str = "", device: str = "auto") -> Opened:
 
     Args:
         name: A folder, or a URI `STORE/releases/PIPELINE/VERSION`.
-        vocoder: `neural` or `griffin_lim`; the release's own when empty.
+        vocoder: `neural`, `griffin_lim` or `flow`; the release's own when empty.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:

@@ -19,7 +19,7 @@ from melodygan_core.codec import Decoded
 from melodygan_core.config import DownloadConfig, FeatureConfig, require
 from melodygan_core.errors import InputError, TrackError
 from melodygan_core.features import FeatureExtractor, mel_filterbank
-from melodygan_core.generation import check_sound
+from melodygan_core.piece_files import check_sound
 from melodygan_core.pipeline import Pipeline
 from melodygan_core.progress import Progress, tracked
 from melodygan_core.release import Release

@@ -4,7 +4,9 @@ What the filter transfers are statistics of the log-mel (see `release.styles.Sty
 own sound, so that nothing else of it changes. Passing the result through codec and vocoder, or moving the
 statistics of the latents, was measured and is worse at both ends: docs/usage.md has the figures.
 
-The flow makes the sound anew from a mixture of its latents and noise, led to a tag that it was trained with.
+The flow makes the sound anew from a mixture of its latents and noise. Each step is moved towards the style and
+towards the pitch classes and onsets of the content (see `guides`). A tag that the prior was trained with is its
+condition, too. The filter goes over the result.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ from melodygan_core.config.use import MOST_NOISE
 from melodygan_core.features import check_spectrum_bytes
 from melodygan_core.generation import sampling_of
 from melodygan_core.pipeline import Pipeline
-from melodygan_core.prior import Parts, condition_index, editing, require_defaults
+from melodygan_core.prior import DEFAULT_SAMPLING, Parts, condition_index, editing, require_defaults
 from melodygan_core.progress import Progress
 from melodygan_core.release import Release, styles
 from melodygan_core.release.styles import Style
 from melodygan_core.services.content_similarity import content_similarity
 from melodygan_core.services.editing import parts_of, seed_of
+from melodygan_core.services.guides import melody_guide, style_guide
 from melodygan_core.services.output import ServiceResult
 from melodygan_core.services.sound import (
     MadeSound,
@@ -53,7 +56,8 @@ class Transferred:
     Attributes:
         wav: (channels, samples) at the features' rate.
         figures: `chroma_correlation` and `onset_correlation` with the content; `style_distance_before` (of the
-            content) and `style_distance_after` (of the result), in the evaluation's embedding at equal level.
+            content) and `style_distance_after` (of the result), in the evaluation's embedding at equal level;
+            `style_spread`, the distance of the style's windows from each other, of a style with two or more.
     """
 
     wav: Samples
@@ -75,11 +79,19 @@ def transfer_wav(content: Samples, style: Style, feature: FeatureConfig, strengt
     check_spectrum_bytes(len(content) // feature.hop_length + 1, feature, "`content`")
     log_mel = log_mel_of(content, feature)
     wav = filtered(content, strength * gain_towards(log_mel, style, feature), feature)
-    embedded = {"before": log_mel, "after": log_mel_of(wav, feature)}
+    return Transferred(wav, _figures(content, wav, style, feature))
+
+
+def _figures(content: Samples, wav: Samples, style: Style, feature: FeatureConfig) -> dict[str, float]:
+    """See Transferred."""
+    embedded = {"before": content, "after": wav}
     distances = {
-        f"style_distance_{k}": styles.distance(styles.embed(v, feature), style) for k, v in embedded.items()
+        f"style_distance_{name}": styles.distance(styles.embed(log_mel_of(sound, feature), feature), style)
+        for name, sound in embedded.items()
     }
-    return Transferred(wav, content_similarity(content, wav, feature) | distances)
+    own = styles.inner_distance(style)
+    within = {} if own is None else {"style_spread": own}
+    return content_similarity(content, wav, feature) | distances | within
 
 
 def gain_towards(log_mel: Tensor, style: Style, feature: FeatureConfig) -> Tensor:
@@ -107,46 +119,57 @@ def method_of(pipeline: Pipeline, config: TransferConfig) -> str:
     """`eq` or `flow`: which of them transfers with a release.
 
     Raises:
-        InputError: `flow` is asked for, and the prior cannot vary or does not know the tag; or settings of the
-            flow are given for the filter.
+        InputError: `flow` is asked for, and the prior cannot vary; settings of the flow are given for the
+            filter; or guidance towards a condition that the prior does not know.
     """
-    can = "vary" in pipeline.prior.capabilities
-    knows = bool(config.style_tag) and config.style_tag in pipeline.conditions
-    if config.method == "flow":
+    method, knows = config.method, config.style_tag in pipeline.conditions
+    if method == "flow":
         editing(pipeline.prior, "vary")
-        known = ", ".join(pipeline.conditions) or "none: its prior was trained without conditions"
-        require(knows, "style_tag", config.style_tag, f"a condition of the release for `method` flow ({known})")
-    method = "flow" if can and knows and config.method != "eq" else "eq"
+    elif method == "auto":
+        # Led by guides alone, the flow is not shown to be better than the filter.
+        method = "flow" if knows and "vary" in pipeline.prior.capabilities else "eq"
     if method == "eq":
         require_defaults(sampling_of(config), "the method eq")
+        for name in ("style_weight", "keep_melody"):
+            value, default = getattr(config, name), TransferConfig.model_fields[name].default
+            require(value == default, name, value, f"{default:g} with the method eq: it is a setting of flow")
+    elif not knows:
+        known = ", ".join(pipeline.conditions) or "none: its prior was trained without conditions"
+        allowed = f"{DEFAULT_SAMPLING.guidance:g} unless `style_tag` is a condition of the release ({known})"
+        require(config.guidance == DEFAULT_SAMPLING.guidance, "guidance", config.guidance, allowed)
     return method
 
 
 def flow_transfer_wav(
     pipeline: Pipeline, content: Samples, style: Style, config: TransferConfig, parts: Parts | None = None
 ) -> Transferred:
-    """The content made anew as a flow makes the tag of the config.
+    """The content made anew by a flow, led to a style.
 
     Args:
-        pipeline: Whose prior knows the tag.
+        pipeline: Whose prior can vary.
         content: (channels, samples) at its rate.
-        style: Of the tag, for the figures.
-        config: Tag, strength (1 is MOST_NOISE of noise), seed and sampling.
+        style: Of a sound, or of the tag of the config.
+        config: Tag, strength (1 is MOST_NOISE of noise), weights, seed and sampling.
         parts: Called after each window of the prior.
 
     Raises:
         InputError: a silent content.
     """
-    condition = condition_index(pipeline.conditions, config.style_tag)
-    before = styles.embed(log_mel_of(content, pipeline.feature), pipeline.feature)
-    strength, sampling = MOST_NOISE * config.strength, sampling_of(config)
-    wav = varied_wav(pipeline, content, strength, seed_of(config.seed, 0), condition, sampling, parts)
-    after = styles.embed(log_mel_of(wav, pipeline.feature), pipeline.feature)
-    distances = {
-        "style_distance_before": styles.distance(before, style),
-        "style_distance_after": styles.distance(after, style),
-    }
-    return Transferred(wav, content_similarity(content, wav, pipeline.feature) | distances)
+    tag, conditions = config.style_tag, pipeline.conditions
+    condition = condition_index(conditions, tag) if tag in conditions else None
+    # Silence is reported before the flow works.
+    styles.normalised(log_mel_of(content, pipeline.feature), pipeline.feature)
+    guides = (
+        style_guide(pipeline, style, config.style_weight),
+        melody_guide(pipeline, content, config.keep_melody),
+    )
+    strength, seed = MOST_NOISE * config.strength, seed_of(config.seed, 0)
+    wav = varied_wav(pipeline, content, strength, seed, condition, sampling_of(config), parts, guides)
+    if config.strength > 0:
+        # The guide's embedding has eight groups of bands: the filter brings each band to the style's level.
+        gain = gain_towards(log_mel_of(wav, pipeline.feature), style, pipeline.feature)
+        wav = filtered(wav, config.strength * gain, pipeline.feature)
+    return Transferred(wav, _figures(content, wav, style, pipeline.feature))
 
 
 def transfer(
@@ -187,6 +210,7 @@ def transfer(
     }
     if method == "flow":
         facts |= {"seed": config.seed, "sampling": vars(sampling_of(config))}
+        facts |= {"style_weight": config.style_weight, "keep_melody": config.keep_melody}
 
     def make() -> Iterator[MadeSound]:
         if method == "flow":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from melodygan_core.config import VariationsConfig
 from melodygan_core.generation import sampling_of
 from melodygan_core.pipeline import Pipeline
-from melodygan_core.prior import Parts, Sampling, editing
+from melodygan_core.prior import Guide, Parts, Sampling, editing
 from melodygan_core.progress import Progress
 from melodygan_core.release import Release
 from melodygan_core.services.content_similarity import content_similarity
@@ -37,6 +37,7 @@ def varied_wav(
     condition: int | None = None,
     sampling: Sampling | None = None,
     parts: Parts | None = None,
+    guides: Sequence[Guide] = (),
 ) -> Samples:
     """A variation (channels, samples) of a sound.
 
@@ -48,10 +49,12 @@ def varied_wav(
         condition: Index of the condition that it is led to, or None.
         sampling: See Sampling.
         parts: Called after each window of the prior.
+        guides: Losses that are lowered meanwhile.
     """
     prior = editing(pipeline.prior, "vary")
     latents, frames = encode_sound(pipeline, wav)
-    made = prior.vary(latents[0].to(prior.device), strength, seed, condition, sampling or Sampling(), parts)
+    given, how = latents[0].to(prior.device), sampling or Sampling()
+    made = prior.vary(given, strength, seed, condition, how, parts, guides=guides)
     return vocode(pipeline, pipeline.decode(made.cpu()[None]).frames(slice(frames)), wav.shape[1])
 
 

@@ -156,6 +156,13 @@ USE = Kind(
 PICTURE = Kind("picture", "pictures/{pictured}.png", remake="draws it again")
 DAGSTER = Kind("Dagster's instance", "dagster/")
 
+# Of the web interface: what was asked for, what was uploaded, and which sounds somebody likes.
+STUDIO_JOB = Kind("job of the studio", "studio/jobs/{job_id}.json")
+UPLOAD = Kind("uploaded sound", "studio/uploads/{upload_id}/")
+# A `path:` source names it.
+ADDED_FILE = Kind("added file", "studio/files/{file_id}/")
+STARS = Kind("list of starred sounds", "studio/stars.json")
+
 TRAINING_STATE = Kind(
     "training state",
     "work/training/{group}/{stage}/{version}/",
@@ -168,6 +175,8 @@ OLD_TRAINING_STATE = Kind(
     lock="models/{group}/{stage}/{version}",
     scratch="training",
 )
+# What a model made at a validation, of sound that it learns from: it goes when such a track is erased.
+TRAINING_SOUND = Kind("sound of a training", "work/heard/{asset}/{step}.wav", scratch="training")
 TRACK_SCRATCH = Kind(
     "scratch of a download", "work/scratch/{track_id}.{random}/", lock="raw/{track_id}", scratch="temporary"
 )
@@ -181,13 +190,16 @@ SCRATCH = Kind("scratch", "work/scratch/{random}/", scratch="temporary")
 # Its lock is that of what it is a copy of.
 COPY = Kind("local copy", "work/copies/{copied}.{random}/", scratch="temporary")
 SHARD_COPY = Kind("local copy of a shard", "work/shards/{shard}.arrow", scratch="cache")
+# What a page shows of a sound; computed again when missing.
+SOUND_PEAKS = Kind("peaks of a sound", "work/views/{sound_id}.json", scratch="cache")
+SOUND_PICTURE = Kind("spectrogram of a sound", "work/views/{sound_id}.png", scratch="cache")
 LOCK = Kind("lock", "work/locks/{digest}.lock", scratch="cache")
 
 KINDS = (
     CATALOGUE, FORGOTTEN, MARK, RAW_WAV, RAW_JSON, RAW_ERROR, FINGERPRINT, STEMS, FEATURES, SHARDS, HEALTH,
     SPLITS, GROUPS, REPORT, DATASET, MODEL, SAMPLES, EVALUATION, RELEASE, GALLERY, RECORD, USE, PICTURE,
-    DAGSTER, TRAINING_STATE, OLD_TRAINING_STATE, TRACK_SCRATCH, SEPARATION_SCRATCH, SCRATCH, COPY, SHARD_COPY,
-    LOCK,
+    DAGSTER, STUDIO_JOB, UPLOAD, ADDED_FILE, STARS, TRAINING_STATE, OLD_TRAINING_STATE, TRAINING_SOUND,
+    TRACK_SCRATCH, SEPARATION_SCRATCH, SCRATCH, COPY, SHARD_COPY, SOUND_PEAKS, SOUND_PICTURE, LOCK,
 )  # fmt: skip
 UNKNOWN = Kind("unknown", "")
 ARTIFACTS = tuple(kind for kind in KINDS if kind.marker == ARTIFACT_FILE)

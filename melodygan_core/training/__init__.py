@@ -21,6 +21,8 @@ from melodygan_core.training.optimizer import (
     update,
 )
 from melodygan_core.training.prefetch import Batch, prefetch
+from melodygan_core.training.preview import Preview, PreviewCallback, PreviewTask
+from melodygan_core.training.start import Start
 from melodygan_core.training.state import EMA, Best, Progress, TrainState
 
 __all__ = [
@@ -29,7 +31,11 @@ __all__ = [
     "Batch",
     "Best",
     "MetricsCallback",
+    "Preview",
+    "PreviewCallback",
+    "PreviewTask",
     "Progress",
+    "Start",
     "Task",
     "TrainResult",
     "TrainState",

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from melodygan_core.config import config_id
 from melodygan_core.errors import InputError, StorageError, storage_reason
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -23,13 +24,16 @@ MAX_VALUE = 1e5
 _DEVIATIONS = ("_std",)
 
 
-def save_weights(folder: Path, modules: dict[str, torch.nn.Module], config: dict[str, Any]) -> None:
+def save_weights(
+    folder: Path, modules: dict[str, torch.nn.Module], config: dict[str, Any], kind: str = ""
+) -> None:
     """Writes `weights.safetensors` and `config.json` into a folder.
 
     Args:
         folder: Of the checkpoint.
         modules: Name to module. The name and a dot stand before the module's keys; an empty name adds nothing.
         config: What `load_config` returns.
+        kind: Of the model, such as `codec/temporal`, for the metadata of the file.
 
     Raises:
         StorageError: the weights could not be written.
@@ -40,10 +44,26 @@ def save_weights(folder: Path, modules: dict[str, torch.nn.Module], config: dict
         for key, value in module.state_dict().items()
     }
     try:
-        save_file(tensors, folder / WEIGHTS_FILE)
+        save_file(
+            tensors, folder / WEIGHTS_FILE, {"format": "pt", "kind": kind, "config_id": config_id(config)}
+        )
+        _sort_metadata(folder / WEIGHTS_FILE)
     except SafetensorError as error:
         raise StorageError(f"{folder / WEIGHTS_FILE}: {storage_reason(error) or error}") from error
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def _sort_metadata(path: Path) -> None:
+    """Puts the metadata of a safetensors file in order, so that equal weights are equal bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        # Neither longer nor shorter: the tensors stand behind it.
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        assert len(text) == size, "the order of keys changes no length"
+        file.seek(8)
+        file.write(text)
 
 
 def load_config(

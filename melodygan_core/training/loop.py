@@ -19,6 +19,7 @@ from melodygan_core.errors import MelodyGANError
 from melodygan_core.training import distributed
 from melodygan_core.training.optimizer import allow_tf32, learning_rate, optimizer_for, update
 from melodygan_core.training.prefetch import Batch, prefetch
+from melodygan_core.training.preview import PreviewCallback, PreviewTask
 from melodygan_core.training.state import Progress, TrainState
 
 # Steps in a row with a skipped update that end a training.
@@ -140,7 +141,7 @@ def fit(
         task: What to train.
         config: Steps, learning rate, early stop.
         work: Folder of the resumable checkpoint.
-        callback: Called after every validation.
+        callback: Called after every validation; a PreviewCallback is given what can be heard, too.
         betas: Of AdamW.
 
     Raises:
@@ -189,6 +190,8 @@ def fit(
                     best.offer(math.inf if loss is None else loss, step + 1, task.eval_model)
                     history.append({"step": step + 1, **row})
                     callback(step + 1, row)
+                    if isinstance(callback, PreviewCallback) and isinstance(task, PreviewTask):
+                        callback.preview(step + 1, task.preview())
                     if best.stale >= config.patience:
                         break
                 state.save(step + 1, progress)

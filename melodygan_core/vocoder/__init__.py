@@ -1,7 +1,19 @@
 """Spectrum -> wav."""
 
+from melodygan_core.vocoder import flow
+from melodygan_core.vocoder.flow import FlowVocoder
 from melodygan_core.vocoder.griffin_lim import GriffinLim
 from melodygan_core.vocoder.neural import NeuralVocoder
-from melodygan_core.vocoder.train import NAME, from_config, load, train
+from melodygan_core.vocoder.train import NAME, check_start, from_config, load, train
 
-__all__ = ["NAME", "GriffinLim", "NeuralVocoder", "from_config", "load", "train"]
+__all__ = [
+    "NAME",
+    "FlowVocoder",
+    "GriffinLim",
+    "NeuralVocoder",
+    "check_start",
+    "flow",
+    "from_config",
+    "load",
+    "train",
+]

@@ -1,9 +1,9 @@
-"""Compares the neural vocoder with Griffin-Lim on spectra of test tracks: distance to the truth, speed."""
+"""Compares vocoders on spectra of test tracks: distance to the truth, speed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,8 @@ from melodygan_core import metrics
 from melodygan_core.dataset import Dataset
 from melodygan_core.features import FeatureExtractor
 from melodygan_core.storage import Store
-from melodygan_core.vocoder.griffin_lim import GriffinLim
+from melodygan_core.vocoder.bands import LogBands
 from melodygan_core.vocoder.losses import stft_distance
-from melodygan_core.vocoder.neural import NeuralVocoder
-from melodygan_core.vocoder.task import LogBands
 from melodygan_core.vocoder.waveforms import WaveformDataset, longest_span
 
 TEST_WINDOWS = 150
@@ -28,11 +26,22 @@ WINDOW_S = 3.0
 BATCH = 16
 
 
+def _ignore(name: str, real: Tensor, fake: Tensor) -> None:
+    """A listener that does nothing."""
+
+
 @torch.no_grad()
-def compare_with_griffin_lim(
-    dataset: Dataset, store: Store, vocoder: NeuralVocoder, work: Path
+def compare(
+    dataset: Dataset,
+    store: Store,
+    stems: Sequence[str],
+    vocoders: Mapping[str, Callable[[Tensor], Tensor]],
+    device: torch.device,
+    work: Path,
+    windows: int = TEST_WINDOWS,
+    heard: Callable[[str, Tensor, Tensor], None] = _ignore,
 ) -> dict[str, float | str | None]:
-    """Runs both vocoders on spectra of test tracks, on the vocoder's device, and measures their sound.
+    """Runs vocoders on the same spectra of test tracks and measures their sound.
 
     All distances are to the real sound of the same windows, and so is `kad`, which is 0 for the real sound
     itself. `excess_kad` is the KAD to validation tracks minus that of the real sound. Both are computed by
@@ -43,21 +52,25 @@ def compare_with_griffin_lim(
     Args:
         dataset: Has the test tracks.
         store: Has their sound.
-        vocoder: In evaluation mode, on the device to measure.
+        stems: Which stems.
+        vocoders: Name to spectrum (batch, n_bands, frames) -> wav; models in evaluation mode, on the device.
+        device: Where they are measured.
         work: Folder of the decoded sound.
+        windows: Most windows of test tracks, and of validation tracks.
+        heard: Called with the name of each vocoder, the real sound and its own, (windows, samples) each.
 
     Returns:
-        `test/{neural,griffin_lim}/{kad,excess_kad,log_bands_l1,stft,times_real_time}`; `test/kad_groups`, the
-        number of test tracks; `test/device`, where both were measured.
+        `test/<name>/{kad,excess_kad,log_bands_l1,stft,times_real_time}`; `test/kad_groups`, the
+        number of test tracks; `test/device`, where all were measured.
     """
-    feature, stems, device = dataset.feature, vocoder.config.stems, vocoder.window.device
+    feature = dataset.feature
     samples = min(
         round(WINDOW_S * feature.frame_rate) * feature.hop_length,
         *(longest_span(dataset, split, stems) for split in ("test", "validation")),
     )
     splits = [WaveformDataset(dataset, store, split, stems, samples, work) for split in ("test", "validation")]
-    real, others = (split.evenly_spaced(TEST_WINDOWS) for split in splits)
-    real_tracks, other_tracks = (split.evenly_spaced_tracks(TEST_WINDOWS) for split in splits)
+    real, others = (split.evenly_spaced(windows) for split in splits)
+    real_tracks, other_tracks = (split.evenly_spaced_tracks(windows) for split in splits)
     spectrum_of, extract = LogBands(feature), FeatureExtractor(feature)
     spectrum = spectrum_of(real)
 
@@ -83,9 +96,9 @@ def compare_with_griffin_lim(
         )
         return fake_kad - real_kad
 
-    vocoders: dict[str, Callable[[Tensor], Tensor]] = {"neural": vocoder, "griffin_lim": GriffinLim(feature)}
     for name, vocode in vocoders.items():
         fake, elapsed_s = _vocoded(name, vocode, spectrum, device)
+        heard(name, real, fake)
         embeddings = embedded(fake)
         figures |= {
             f"test/{name}/kad": kad_to_real(embeddings),

@@ -8,13 +8,11 @@ from torch import Tensor, nn
 from melodygan_core.config import FeatureConfig, VocoderConfig
 from melodygan_core.features import MAX_LOG
 from melodygan_core.networks import ConvNeXtBlock
+from melodygan_core.vocoder.blocks import block_wav, blocks
 from melodygan_core.vocoder.phase import InitialSpectrum, pad_to_window
 
 # Largest factor between a bin and its resynthesis, as the network sees it.
 _MAX_RATIO = 4.0
-# Values of an STFT in a block, over ten seconds. Larger arrays are beyond what the allocator of a CPU keeps:
-# getting them anew each time takes a quarter of the time.
-BLOCK_VALUES = 2**21
 
 
 class NeuralVocoder(nn.Module):
@@ -63,12 +61,25 @@ class NeuralVocoder(nn.Module):
         ratio = resynthesis / stft
         return ratio * (_MAX_RATIO / ratio.abs().clamp_min(_MAX_RATIO))
 
+    def change(self, spectrum: Tensor, ratio_real: Tensor, ratio_imag: Tensor) -> Tensor:
+        """What the network makes of a spectrum and the consistency ratio.
+
+        Args:
+            spectrum: (batch, frames, n_bands), natural log.
+            ratio_real: (batch, frames, n_fft // 2 + 1), real part of `consistency_ratio`.
+            ratio_imag: Imaginary part of the same.
+
+        Returns:
+            (batch, frames, 2 * (n_fft // 2 + 1)): changes of the log magnitudes, then changes of the phases.
+        """
+        inputs = torch.cat([spectrum, ratio_real, ratio_imag], dim=2)
+        return self.head(self.blocks(self.norm(self.embed(inputs))))
+
     def refine(self, spectrum: Tensor, magnitude: Tensor, phase: Tensor) -> Tensor:
         """The initial spectrum with the network's changes: complex (batch, n_fft // 2 + 1, frames)."""
         stft = self.initial_spectrum.consistent(magnitude, phase)
         ratio = self.consistency_ratio(stft)
-        inputs = torch.cat([spectrum, ratio.real, ratio.imag], dim=1).transpose(1, 2)
-        change = self.head(self.blocks(self.norm(self.embed(inputs))))
+        change = self.change(*(x.transpose(1, 2) for x in (spectrum, ratio.real, ratio.imag)))
         d_log_mag, d_phase = change.transpose(1, 2).float().chunk(2, dim=1)
         new_magnitude = (magnitude.log() + d_log_mag).clamp(max=MAX_LOG).exp()
         if self.feature.bands == "mel":
@@ -91,27 +102,22 @@ class NeuralVocoder(nn.Module):
         """
         f, frames = self.feature, spectrum.shape[2]
         spectrum = pad_to_window(spectrum, f)
-        block_frames = block_frames or max(1, BLOCK_VALUES // (f.n_fft // 2))
         # What a block needs of its neighbours: the overlap of windows, once per resynthesis and once for the
         # sound, and the network's receptive field.
         overlap = f.n_fft // f.hop_length
         context = (2 + self.initial_spectrum.iterations) * overlap + self.config.blocks * (
             self.config.kernel // 2
         )
-        last, before, wavs = spectrum.shape[2], None, []
-        for start in range(0, last, block_frames):
-            end = min(start + block_frames, last)
-            first = max(0, start - context)
-            block = spectrum[:, :, first : end + context]
+        before, wavs = None, []
+        for block in blocks(spectrum.shape[2], context, f, block_frames):
+            part = spectrum[:, :, block.first : block.last]
             if phase is not None:
-                block_magnitude = self.initial_spectrum.magnitude(block)
-                block_phase = phase[:, :, first : end + context]
+                magnitude = self.initial_spectrum.magnitude(part)
+                part_phase = phase[:, :, block.first : block.last]
             else:
-                block_magnitude, block_phase = self.initial_spectrum(block, before)
-                before = block_phase[:, :, end - context - 1 - first] if end - context > 0 else None
-            wide = max(0, start - overlap) - first
-            refined = self.refine(block, block_magnitude, block_phase)[:, :, wide : end + overlap - first]
-            wav = torch.istft(refined, f.n_fft, f.hop_length, window=self.window)
-            skipped = (start - first - wide) * f.hop_length
-            wavs.append(wav[:, skipped : skipped + (end - start) * f.hop_length])
+                magnitude, part_phase = self.initial_spectrum(part, before)
+                # The next block begins its context where this one has its own before its end.
+                following = block.end - context
+                before = part_phase[:, :, following - 1 - block.first] if following > 0 else None
+            wavs.append(block_wav(self.refine(part, magnitude, part_phase), block, f, self.window))
         return torch.cat(wavs, dim=1)[:, : (frames - 1) * f.hop_length]

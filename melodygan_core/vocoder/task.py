@@ -12,42 +12,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melodygan_core import metrics
-from melodygan_core.config import FeatureConfig, VocoderConfig
+from melodygan_core.config import VocoderConfig
 from melodygan_core.dataset import Dataset
-from melodygan_core.features import band_filterbank, mel_filterbank
+from melodygan_core.features import mel_filterbank
 from melodygan_core.networks import adv_loss, feature_matching, hinge
 from melodygan_core.storage import Store
-from melodygan_core.training import Batch, Update, Validation
-from melodygan_core.vocoder.losses import MultiResolutionDiscriminator, magnitude, stft_distance
+from melodygan_core.training import Batch, Preview, Update, Validation
+from melodygan_core.vocoder.bands import LogBands
+from melodygan_core.vocoder.losses import MultiResolutionDiscriminator, stft_distance
 from melodygan_core.vocoder.neural import NeuralVocoder
 from melodygan_core.vocoder.phase import InitialSpectrum, pad_to_window
 from melodygan_core.vocoder.waveforms import WaveformDataset, longest_span
 
 VALIDATION_WINDOWS = 64
 VALIDATION_WINDOW_S = 1.5
+PREVIEW_WINDOWS = 2
 
 
-class LogBands(torch.nn.Module):
-    """wav -> bands with gradients; the same values as `features.FeatureExtractor`.
-
-    Args:
-        feature: Sizes and floor.
-        filterbank: (n_fft // 2 + 1, bands); that of the spectrum by default.
-    """
-
-    filterbank: Tensor
-
-    def __init__(self, feature: FeatureConfig, filterbank: Tensor | None = None) -> None:
-        super().__init__()
-        self.feature = feature
-        self.register_buffer("filterbank", band_filterbank(feature) if filterbank is None else filterbank)
-
-    def forward(self, wav: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, bands, frames), natural log of magnitude."""
-        f = self.feature
-        # A band sums over bins: with the usual floor per bin, silence in a wide band is far above log_floor.
-        bands = self.filterbank.T @ magnitude(wav, f.n_fft, f.hop_length, min_magnitude=1e-4 * f.log_floor)
-        return bands.clamp_min(f.log_floor).log()
+def with_initial_phase(wav: Tensor, bands: LogBands, initial_spectrum: InitialSpectrum) -> Batch:
+    """`wav` (batch, samples), and `phase` (batch, n_fft // 2 + 1, frames) of its initial spectrum."""
+    return {"wav": wav, "phase": initial_spectrum(pad_to_window(bands(wav), bands.feature))[1]}
 
 
 class VocoderTask:
@@ -98,8 +82,7 @@ class VocoderTask:
             self._kad_real_baseline = self._kad(self._validation["wav"])
 
     def _with_phase(self, wav: Tensor) -> Batch:
-        spectrum = pad_to_window(self._cpu_spectrum(wav), self._feature)
-        return {"wav": wav, "phase": self._initial_spectrum(spectrum)[1]}
+        return with_initial_phase(wav, self._cpu_spectrum, self._initial_spectrum)
 
     def get_batch(self, step: int) -> Batch:
         """`wav` (batch_size, samples) and `phase` (batch_size, n_fft // 2 + 1, frames) of its spectrum."""
@@ -153,6 +136,15 @@ class VocoderTask:
             loss = abs(figures["kad"] - self._kad_real_baseline)
         candidate = self._discriminator is None or step > self._disc_start
         return Validation(loss if candidate else None, figures)
+
+    @torch.no_grad()
+    def preview(self) -> Preview:
+        """The first validation windows from their spectra, one after the other."""
+        self.model.eval()
+        wav, phase = (self._validation[k][:PREVIEW_WINDOWS].to(self.device) for k in ("wav", "phase"))
+        wav_hat = self.model(self._spectrum(wav), phase=phase)
+        self.model.train()
+        return Preview(self._feature, wav=wav_hat.flatten().cpu())
 
     def _kad(self, wav: Tensor) -> float:
         return metrics.kad(self._real, self._embedded(wav), self._real_tracks, self._validation_tracks)

@@ -1,7 +1,8 @@
-"""`melodygan run`, `demo` and `ui`: the graph."""
+"""`melodygan run`, `demo`, `ui` and `studio`: the graph."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import signal
 import sys
@@ -25,17 +26,6 @@ PORT = click.IntRange(1, 65_535)
 INTERRUPTED = 128 + signal.SIGINT
 
 
-class _NameList(click.ParamType):
-    """Names separated by commas."""
-
-    name = "names"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
 def _with_deployment(function: Any) -> Any:
     """Adds the options of a deployment to a command, which gets the Deployment as its first argument."""
     folder = click.Path(path_type=Path, file_okay=False)
@@ -51,11 +41,14 @@ def _with_deployment(function: Any) -> Any:
         options.config_file,
         option(
             "--pipelines",
-            type=_NameList(),
+            type=options.NameList(),
             default=(),
             show_default="the config's `train`",
             help="Pipelines to train, separated by commas, such as dense_gan,temporal_gan.",
         ),
+        options.start_from,
+        options.start_parts,
+        options.tensorboard,
         option("--separation-model", default="", help="Such as `centre`; the preset's when empty."),
         options.model_dir,
         option("--allow-roots", type=folder, multiple=True, help="More folders for `path:` sources."),
@@ -69,6 +62,9 @@ def _with_deployment(function: Any) -> Any:
         store: str,
         preset: str,
         pipelines: tuple[str, ...],
+        start_from: str,
+        start_parts: tuple[str, ...],
+        tensorboard: str,
         separation_model: str,
         model_dir: str,
         config: Path | None,
@@ -90,6 +86,9 @@ def _with_deployment(function: Any) -> Any:
             config=config,
             allow_roots=allow_roots,
             pipelines=pipelines,
+            start_from=start_from,
+            start_parts=start_parts,
+            tensorboard=tensorboard,
         )
         function(deployment, **others)
 
@@ -105,11 +104,22 @@ def run(deployment: Deployment) -> None:
 
     What exists is not made again. Failed tracks and pipelines are reported, the rest continue, and what was
     made is listed at the end. The exit status is 1 when a stage or a pipeline failed.
+
+    With --from, codec, refiner, prior and vocoder begin with the weights of a release. What of it does not fit
+    is an error before anything is fetched. The training tracks and licences of the release follow into all that
+    comes of it.
     """
     from melodygan_core.config import require
+    from melodygan_core.errors import require_extra
+    from melodygan_core.services.starting import check_start
 
+    require_extra("`melodygan run`", "dagster")
+    require_extra("`melodygan run`", "ingest")
     allowed = "an existing file with your URLs, one per line"
     require(deployment.sources.is_file(), "sources", str(deployment.sources), allowed)
+    begun = check_start(deployment.load_config())
+    if begun:
+        echo(begun)
     if not _run(deployment):
         sys.exit(1)
 
@@ -132,7 +142,9 @@ def demo(folder: Path, tracks: int) -> None:
     import dagster  # noqa: F401
 
     from melodygan_core.demo import server
+    from melodygan_core.errors import require_extra
 
+    require_extra("`melodygan demo`", "ingest")
     deployment = _demo_deployment(folder)
     echo(f"Making {tracks} songs in {folder / 'site'}")
     server.write_site(folder, tracks, DEMO_SONG_S)
@@ -146,29 +158,55 @@ def demo(folder: Path, tracks: int) -> None:
         sys.exit(1)
 
 
+def _with_server(function: Any) -> Any:
+    """Adds the options of the web server to a command of a deployment."""
+    demo = click.Path(path_type=Path)
+    names = "Another name to answer to, as a tunnel or proxy forwards it: localhost:8080, music.example."
+    added = [
+        _with_deployment,
+        click.option("--demo", "demo_folder", type=demo, help="The folder of a demo, in place of a store."),
+        click.option(
+            "--port", type=PORT, default=3000, help="Port of the UI and the store's sounds, on loopback."
+        ),
+        click.option("--allowed-host", "allowed_hosts", multiple=True, help=names),
+    ]
+    for add in reversed(added):
+        function = add(function)
+    return function
+
+
 @click.command()
-@_with_deployment
-@click.option(
-    "--demo", "demo_folder", type=click.Path(path_type=Path), help="The folder of a demo, in place of a store."
-)
-@click.option("--port", type=PORT, default=3000, help="Port of the UI and the store's sounds, on loopback.")
-@click.option(
-    "--allowed-host",
-    "allowed_hosts",
-    multiple=True,
-    help="Another name to answer to, as a tunnel or proxy forwards it: localhost:8080, music.example.",
-)
+@_with_server
 def ui(deployment: Deployment, demo_folder: Path | None, port: int, allowed_hosts: tuple[str, ...]) -> None:
-    """Opens the Dagster UI, with the store's sounds and the gallery.
+    """Opens the Dagster UI, with the studio, the store's sounds and the gallery.
 
     It has no password. So it listens on loopback only, and refuses what pages of other sites send to it.
     """
+    _serve(deployment, demo_folder, port, allowed_hosts, studio_first=False)
+
+
+@click.command()
+@_with_server
+def studio(deployment: Deployment, demo_folder: Path | None, port: int, allowed_hosts: tuple[str, ...]) -> None:
+    """Opens the studio: listen to what was made, and make more.
+
+    It is the server of `melodygan ui` and needs all that it needs; Dagster's UI is one click away. It has no
+    password. So it listens on loopback only, and refuses what pages of other sites send to it.
+    """
+    _serve(deployment, demo_folder, port, allowed_hosts, studio_first=True)
+
+
+def _serve(
+    deployment: Deployment, demo_folder: Path | None, port: int, hosts: tuple[str, ...], *, studio_first: bool
+) -> None:
     from melodygan_dagster import ui as app
 
     if demo_folder:
         deployment = _demo_deployment(demo_folder)
+    # Somebody is there to listen to how a model learns.
+    deployment = dataclasses.replace(deployment, training_sound=studio_first)
     with _demo_site(demo_folder):
-        app.serve(deployment, port, allowed_hosts)
+        app.serve(deployment, port, hosts, studio_first=studio_first)
 
 
 def _demo_site(folder: Path | None) -> AbstractContextManager[object]:

@@ -6,10 +6,10 @@ import dagster as dg
 
 from melodygan_core.config import VERSIONS
 from melodygan_core.storage import Artifact
-from melodygan_dagster import configs, reporting
+from melodygan_dagster import configs, reporting, starting
 from melodygan_dagster.conditions import QUARTERLY, TRAINING
 from melodygan_dagster.io_managers import RECORD
-from melodygan_dagster.resources import OWNER, StoreResource, deployed_config
+from melodygan_dagster.resources import OWNER, Settings, StoreResource, deployed_config
 
 CHECKPOINT = "autoencoder_checkpoint"
 
@@ -44,12 +44,13 @@ def _beside_pca(metrics: dict[str, Any]) -> dg.AssetCheckResult:
     )
 
 
-def build_asset(name: str, default: Any) -> dg.AssetsDefinition:
+def build_asset(name: str, default: Any, start_from: str = "") -> dg.AssetsDefinition:
     """The checkpoint asset of a codec.
 
     Args:
         name: Of the registered codec.
         default: Its config in this deployment, the launchpad's default.
+        start_from: Release whose weights it begins with in this deployment.
     """
     key = [name, CHECKPOINT]
 
@@ -64,7 +65,7 @@ def build_asset(name: str, default: Any) -> dg.AssetsDefinition:
         io_manager_key="records",
         dagster_type=RECORD,
         pool="gpu",
-        config_schema=configs.schema(default),
+        config_schema=configs.training_schema(default, start_from),
         description=f"The {name} codec: features to latents and back; the best weights by validation.",
         check_specs=[
             dg.AssetCheckSpec(
@@ -84,15 +85,18 @@ def build_asset(name: str, default: Any) -> dg.AssetsDefinition:
         ],
     )
     def autoencoder_checkpoint(
-        context: dg.AssetExecutionContext, store: StoreResource, feature_table: Artifact
+        context: dg.AssetExecutionContext,
+        store: StoreResource,
+        settings: Settings,
+        feature_table: Artifact,
     ) -> dg.MaterializeResult:
         from melodygan_core import codec
         from melodygan_core.audio import plots
-        from melodygan_core.gallery.render import curve_groups
+        from melodygan_core.gallery.figures import curve_groups
 
-        config = configs.config_of(context, type(default))
-        with reporting.one_sentence_errors():
-            made = codec.train(name, feature_table, store.open(), config, reporting.metrics_callback(context))
+        config, callback = configs.config_of(context, type(default)), reporting.metrics_callback(context)
+        with reporting.one_sentence_errors(), starting.given(context, store, settings, "codec") as start:
+            made = codec.train(name, feature_table, store.open(), config, callback, start)
             health = codec.check_collapse(made, feature_table, store.open(), config.optimizer.device)
         history = made.metrics["history"]
         picture = reporting.image(store, made.uri, lambda: plots.curves_png(history, curve_groups(history)))
@@ -110,5 +114,8 @@ def build_asset(name: str, default: Any) -> dg.AssetsDefinition:
 def codecs() -> dg.Definitions:
     """A checkpoint per codec of the trained pipelines."""
     config = deployed_config()
-    names = dict.fromkeys(row.codec for row in config.trained_pipelines().values())
-    return dg.Definitions(assets=[build_asset(name, config.codecs[name]) for name in names])
+    names, start = (
+        dict.fromkeys(row.codec for row in config.trained_pipelines().values()),
+        config.starts("codec"),
+    )
+    return dg.Definitions(assets=[build_asset(name, config.codecs[name], start) for name in names])

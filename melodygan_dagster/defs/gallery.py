@@ -3,6 +3,7 @@
 import dagster as dg
 
 from melodygan_core.config import VERSIONS
+from melodygan_core.gallery import assets
 from melodygan_core.storage import Artifact
 from melodygan_dagster import private, reporting
 from melodygan_dagster.conditions import GALLERY
@@ -20,14 +21,14 @@ def build_asset(pipelines: list[DeployedPipeline]) -> dg.AssetsDefinition:
         group_name="gallery",
         kinds={"html", "flac"},
         owners=[OWNER],
-        code_version=VERSIONS["gallery"],
+        code_version=f"{VERSIONS['gallery']}-{assets.version()}",
         automation_condition=GALLERY,
         io_manager_key="records",
         dagster_type=RECORD,
     )
     def gallery(store: StoreResource, feature_table: Artifact) -> dg.MaterializeResult:
         """A page to listen to: real, separated, reconstructed and generated sound; needs no network."""
-        from melodygan_core import gallery as core
+        from melodygan_core.gallery import render as core
 
         core_store = store.open()
         found = {p.name: p.gallery_entry(core_store) for p in pipelines}

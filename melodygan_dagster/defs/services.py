@@ -11,6 +11,7 @@ from melodygan_core.config import (
     AugmentConfig,
     ConfigModel,
     ContinueConfig,
+    GenerateConfig,
     GenerationConfig,
     InpaintConfig,
     InterpolateConfig,
@@ -18,8 +19,11 @@ from melodygan_core.config import (
     ReconstructConfig,
     TransferConfig,
     VariationsConfig,
+    from_dict,
     require,
+    to_dict,
 )
+from melodygan_core.services.uses import USE_FILE
 from melodygan_dagster import configs, private, reporting, service_runs
 from melodygan_dagster.resources import Settings, StoreResource, deployed_config
 
@@ -137,7 +141,12 @@ def build_jobs(names: list[str], generation: GenerationConfig) -> list[dg.JobDef
     }
 
     rows = (
-        _Service("generate", generation, "generate:generate", "New pieces from the release in use."),
+        _Service(
+            "generate",
+            from_dict(GenerateConfig, to_dict(generation)),
+            "generate:generate",
+            "New pieces from the release in use.",
+        ),
         *_SERVICES,
     )
     ops = [_op(service, pipeline, names) for service in rows]
@@ -159,7 +168,7 @@ def build_jobs(names: list[str], generation: GenerationConfig) -> list[dg.JobDef
             )
             target = core_store.use("augment", context.run.root_run_id or context.run_id)
             result = service(release, source, Path(target.path), request, progress=service_runs.logged(context))
-            core_store.write_json(target / service_runs.USE_FILE, service_runs.use_note(context, artifact))
+            core_store.write_json(target / USE_FILE, service_runs.use_note(context, artifact))
             rows = [{"file": row["file_name"], **row} for row in result.rows]
             service_runs.show(context, store, core_store.uri(target), rows, release.version)
             if result.failed:

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from melodygan_dagster.cli import main
-from tests.core.conftest import flow_folder, flow_store, temporal_folder, temporal_store
+from tests.core.conftest import flow_folder, flow_store, plan_store, temporal_folder, temporal_store
 from tests.core.made_temporal import put, tone
 
-__all__ = ["flow_folder", "flow_store", "temporal_folder", "temporal_store"]
+__all__ = ["flow_folder", "flow_store", "plan_store", "temporal_folder", "temporal_store"]
 
 Melodygan = Callable[..., Result]
 

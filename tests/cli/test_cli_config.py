@@ -37,7 +37,8 @@ def test_yaml_has_the_description_and_bounds_of_every_field() -> None:
         "  # STFT size, in samples; the Hann window has the same length. Allowed: even, 64 to 8192."
     )
     keys = [k for k, line in enumerate(lines) if ":" in line and not line.lstrip().startswith("#")]
-    rows = {"dense", "temporal", "gan", "flow", "dense_gan", "temporal_gan", "temporal_flow"}
+    priors, pipelines = {"gan", "flow", "plan"}, {"dense_gan", "temporal_gan", "temporal_flow", "temporal_plan"}
+    rows = {"dense", "temporal", *priors, *pipelines}
     bare = [lines[k] for k in keys if not lines[k - 1].lstrip().startswith("# ")]
     assert {line.strip().rstrip(":") for line in bare} == rows
 

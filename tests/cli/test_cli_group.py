@@ -116,7 +116,8 @@ def test_without_dagster_the_core_works_and_run_says_what_to_install(missing: st
     failed = python(code, "run", "--sources", sources, "--store", store, "--preset", "demo")
     assert failed.returncode == 1
     assert failed.stderr == (
-        "Error: `melodygan run` needs Dagster, which is not installed: .venv/bin/uv pip install -e .\n"
+        "Error: `melodygan run` needs the extra dagster, which is not installed: "
+        ".venv/bin/uv pip install -e '.[dagster]'\n"
     )
 
 

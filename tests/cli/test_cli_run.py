@@ -18,7 +18,7 @@ from melodygan_dagster.deployment import Deployment
 from tests.cli.conftest import Melodygan
 from tests.conftest import PRESET
 
-PIPELINES = "dense_gan, temporal_gan, temporal_flow"
+PIPELINES = "dense_gan, temporal_gan, temporal_flow, temporal_plan"
 
 
 @pytest.fixture
@@ -176,17 +176,19 @@ def test_config_prints_what_a_file_changes(tmp_path: Path, melodygan: Melodygan)
 def test_every_registered_codec_and_prior_can_be_trained(melodygan: Melodygan) -> None:
     assert train.asset_names() == [
         "vocoder_checkpoint",
+        "flow_vocoder_checkpoint",
         "dense/autoencoder_checkpoint",
         "temporal/autoencoder_checkpoint",
         "temporal/refiner_checkpoint",
         "dense/gan_checkpoint",
         "temporal/gan_checkpoint",
         "temporal/flow_checkpoint",
+        "temporal/plan_checkpoint",
     ]
     assert "temporal/gan_checkpoint" in melodygan("train", "--help").stdout
     result = melodygan("train", "temporal/waves_checkpoint")
     assert result.exit_code == 2
-    assert "must be vocoder_checkpoint, dense/autoencoder_checkpoint" in result.stderr
+    assert "must be vocoder_checkpoint, flow_vocoder_checkpoint, dense/autoencoder_checkpoint" in result.stderr
 
 
 def test_train_without_a_dataset_is_one_sentence(tmp_path: Path, melodygan: Melodygan) -> None:

@@ -61,6 +61,19 @@ def test_every_command_of_a_flow_makes_files_and_prints_them(
         "loop-00": ("loop", release, "--bars", 1, "--tempo", 200, "--guidance", 2, "--condition", "slow"),
         "a-variation-00": ("variations", release, sounds[0], "--strength", 0.3, "--steps", 2),
         "a-as-slow": ("transfer", release, sounds[0], "--style-tag", "slow", "--method", "flow"),
+        "a-as-b": (
+            "transfer",
+            release,
+            sounds[0],
+            "--style",
+            sounds[1],
+            "--method",
+            "flow",
+            "--keep-melody",
+            2,
+            "--style-weight",
+            0.5,
+        ),
     }.items():
         result = melodygan(*arguments, "--out", out / name, *shared)
         assert result.exit_code == 0, result.output
@@ -126,7 +139,7 @@ WRONG = [
     (("generate", "{release}", "--truncation", "0.1"), "--truncation must be 0, or 0.5 to 100, got 0.1"),
     (
         ("generate", "{release}", "--vocoder", "loud"),
-        "--vocoder must be neural, griffin_lim, got 'loud'",
+        "--vocoder must be neural, griffin_lim, flow, got 'loud'",
     ),
     (
         ("generate", "{release}", "--device", "tpu"),
@@ -169,6 +182,14 @@ WRONG = [
     (
         ("transfer", "{release}", "{sound}", "--style-tag", "slow", "--method", "mix"),
         "--method must be auto, eq or flow, got 'mix'",
+    ),
+    (
+        ("transfer", "{release}", "{sound}", "--style-tag", "slow", "--keep-melody", "11"),
+        "--keep-melody must be 0 to 10, got 11.0",
+    ),
+    (
+        ("transfer", "{release}", "{sound}", "--style-tag", "slow", "--style-weight", "-1"),
+        "--style-weight must be 0 to 10, got -1.0",
     ),
     (
         ("generate", "{release}", "--steps", "1001"),

@@ -138,7 +138,7 @@ def test_forget_without_dagster_removes_nothing_of_a_deployment_that_has_partiti
     monkeypatch.setitem(sys.modules, "dagster", None)
     result = melodygan("forget", "--yes", "--store", filled.root, "t1")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: `melodygan forget` needs Dagster")
+    assert result.stderr.startswith("Error: `melodygan forget` needs the extra dagster")
     assert not filled.forgotten().exists()
 
 

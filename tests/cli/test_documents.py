@@ -156,14 +156,15 @@ def test_settings_between_backticks_are_read_by_the_loader(document: Path, tmp_p
 @DOCUMENT
 def test_documented_files_and_modules_exist(document: Path) -> None:
     text = document.read_text("utf-8")
-    names = {path.name for top in ("melodygan_core", "melodygan_dagster", "tests", "benchmarks", "scripts")
-             for path in (ROOT / top).rglob("*.py")}  # fmt: skip
+    packages = ("melodygan_core", "melodygan_dagster", "melodygan_web")
+    folders = (*packages, "tests", "benchmarks", "scripts")
+    names = {path.name for top in folders for path in (ROOT / top).rglob("*.py")}
     words = [word for code in [*inline_code(text), *command_lines(text)] for word in code.split()]
     files = [word for word in words if re.fullmatch(r"[\w./-]+\.py", word)]
     missing = [word for word in files if not ((ROOT / word).is_file() if "/" in word else word in names)]
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     missing += [link for link in links if not (document.parent / link).exists()]
-    modules = re.findall(r"\b(?:melodygan_core|melodygan_dagster|scripts)(?:\.\w+)+", " ".join(words))
+    modules = re.findall(rf"\b(?:{'|'.join(packages)}|scripts)(?:\.\w+)+", " ".join(words))
     missing += [name for name in modules if not name.endswith((".py", ".yaml")) and not _is_module(name)]
     assert not missing
 

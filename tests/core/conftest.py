@@ -12,7 +12,7 @@ from melodygan_core.config import replace
 from melodygan_core.release import Release
 from melodygan_core.storage import Store
 from tests.conftest import copied, make_once
-from tests.core.made import GENERATION, TEMPORAL_FLOW, Trained
+from tests.core.made import GENERATION, TEMPORAL_FLOW, TEMPORAL_PLAN, Trained
 from tests.core.made_temporal import make_release
 
 
@@ -51,6 +51,25 @@ def flow_store(temporal_store: Store, tmp_path_factory: pytest.TempPathFactory) 
 def flow(flow_store: Store) -> Release:
     """Its release."""
     return release.load(_folder(flow_store, "temporal_flow"))
+
+
+@pytest.fixture(scope="session")
+def plan_store(temporal_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A copy of that store with a plan table and a release of `temporal_plan`. None may change it."""
+
+    def make(folder: Path) -> Store:
+        shutil.copytree(temporal_store.root, folder / "store")
+        store = Store(str(folder / "store"))
+        make_release(store, "plan", TEMPORAL_PLAN)
+        return store
+
+    return make_once(tmp_path_factory, "plan-release", make)
+
+
+@pytest.fixture(scope="session")
+def plan_release(plan_store: Store) -> Release:
+    """Its release."""
+    return release.load(_folder(plan_store, "temporal_plan"))
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from melodygan_core.config import (
     DenseGanConfig,
     EvaluationConfig,
     FeatureConfig,
+    FlowVocoderConfig,
     GenerationConfig,
     GriffinLimConfig,
     OptimizerConfig,
@@ -31,7 +32,10 @@ from melodygan_core.config import (
     TemporalCodecConfig,
     TemporalFlowConfig,
     TemporalGanConfig,
+    TemporalPlanConfig,
     VocoderConfig,
+    from_dict,
+    to_dict,
 )
 from melodygan_core.pipeline import Pipeline, PipelineArtifacts
 from melodygan_core.storage.store import Artifact, Store, dump_json, sha256_of
@@ -90,6 +94,15 @@ VOCODER = VocoderConfig(
         max_steps=8, batch_size=4, learning_rate=2e-3, warmup_steps=2, eval_every=4, device="cpu"
     ),
 )
+FLOW_VOCODER = FlowVocoderConfig(
+    width=24,
+    blocks=1,
+    kernel=3,
+    crop_frames=16,
+    optimizer=OptimizerConfig(
+        max_steps=8, batch_size=4, learning_rate=2e-3, warmup_steps=2, eval_every=4, device="cpu"
+    ),
+)
 TEMPORAL_CODEC = TemporalCodecConfig(
     width=48,
     blocks=2,
@@ -122,6 +135,7 @@ TEMPORAL_FLOW = TemporalFlowConfig(
         max_steps=20, batch_size=8, learning_rate=2e-3, warmup_steps=5, eval_every=10, device="cpu"
     ),
 )
+TEMPORAL_PLAN = from_dict(TemporalPlanConfig, {**to_dict(TEMPORAL_FLOW), "plan_width": 8})
 GENERATION = GenerationConfig(count=3, duration_s=1.5)
 EVALUATION = EvaluationConfig(windows_s=(0.7, 1.2), neighbours=3, bootstrap=20, generated_count=6, music_s=1.0)
 

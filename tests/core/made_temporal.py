@@ -13,6 +13,7 @@ from melodygan_core import codec, features, latents, prior, release, vocoder
 from melodygan_core.audio import write_wav
 from melodygan_core.catalogue.tracks import save
 from melodygan_core.evaluation.distances import measurement_setup
+from melodygan_core.plan.table import tabulate
 from melodygan_core.storage import Artifact, Store
 from tests.core.made import (
     EVALUATION,
@@ -52,7 +53,10 @@ def make_release(store: Store, prior_name: str = "gan", config: Any = TEMPORAL_G
     sound = vocoder.train(data, store, VOCODER)
     model = codec.train("temporal", data, store, TEMPORAL_CODEC)
     table = latents.encode(model, data, store)
-    trained = prior.train(prior_name, table, model, store, config)
+    plans = tabulate(model, data, store) if prior_name == "plan" else None
+    if plans is not None:
+        store.write_record(plans)
+    trained = prior.train(prior_name, table, model, store, config, plan_table=plans)
     artifacts = artifacts_of(pipeline, model, trained, sound)
     # Of all figures of an evaluation, publishing reads these.
     setup = measurement_setup(["a"], ("mix",), FEATURE, EVALUATION, GENERATION)

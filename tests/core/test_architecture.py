@@ -11,10 +11,10 @@ import pytest
 
 import melodygan_core
 from melodygan_core.config import registry
-from melodygan_core.vocoder import GriffinLim, NeuralVocoder
+from melodygan_core.vocoder import FlowVocoder, GriffinLim, NeuralVocoder
 
 ROOT = Path(melodygan_core.__file__).parents[1]
-PACKAGES = ("melodygan_core", "melodygan_dagster")
+PACKAGES = ("melodygan_core", "melodygan_dagster", "melodygan_web")
 
 
 def concrete_names() -> dict[str, str]:
@@ -28,8 +28,9 @@ def concrete_names() -> dict[str, str]:
         component = registry.prior_component(codec, prior)
         folder = f"melodygan_core/prior/{prior}/"
         names |= {component.config.__name__: folder, component.load().model.__name__: folder}
-    sounds = dict.fromkeys((GriffinLim.__name__, NeuralVocoder.__name__), "melodygan_core/vocoder/")
-    return names | sounds | dict.fromkeys(("GriffinLimConfig", "VocoderConfig"), "melodygan_core/vocoder/")
+    vocoders = [vocoder.__name__ for vocoder in (GriffinLim, NeuralVocoder, FlowVocoder)]
+    configs = ("GriffinLimConfig", "VocoderConfig", "FlowVocoderConfig")
+    return names | dict.fromkeys((*vocoders, *configs), "melodygan_core/vocoder/")
 
 
 def type_checks(tree: ast.AST) -> Iterator[tuple[int, set[str]]]:
@@ -75,6 +76,7 @@ def test_the_concrete_classes_are_known() -> None:
         "TemporalGan",
         "TemporalFlow",
         "NeuralVocoder",
+        "FlowVocoder",
         "GriffinLim",
         "DenseCodecConfig",
         "TemporalCodecConfig",

@@ -12,10 +12,12 @@ import pytest
 from filelock import FileLock
 
 from melodygan_core import audio
-from melodygan_core.config import AugmentConfig
+from melodygan_core.config import AugmentConfig, AugmentSoundConfig, replace
 from melodygan_core.errors import InputError
+from melodygan_core.progress import ProgressEvent
 from melodygan_core.release import Release
 from melodygan_core.services.augment import STATE, augment
+from melodygan_core.services.augment_sound import augment_sound
 from melodygan_core.services.labelled import Labelled, read_labelled
 from melodygan_core.storage import Store
 from tests.core.made_temporal import RATE, put, tone
@@ -254,3 +256,38 @@ def test_the_output_must_be_a_new_folder_outside_of_the_set(
         augment(temporal, folder, put(tmp_path / "x" / "a.wav", tone(1.0, (9.0,))).parent, CONFIG)
     with pytest.raises(InputError, match="dataset must be a folder of sounds or a store"):
         augment(temporal, tmp_path / "none", tmp_path / "out", CONFIG)
+
+
+def test_one_sound_is_varied_as_a_set_is(temporal: Release, folder: Path, tmp_path: Path) -> None:
+    config = AugmentSoundConfig(sound=str(folder / "piano" / "a.wav"), count=2, seed=3, strength=0.5)
+    events: list[ProgressEvent] = []
+    made = augment_sound(temporal, config, tmp_path / "out", progress=events.append)
+    assert [s.file for s in made.sounds] == ["a-augmented-00.wav", "a-augmented-01.wav"]
+    assert all(s.duration_s == pytest.approx(1.3, abs=1e-3) for s in made.sounds)
+    assert all(s.figures["chroma_correlation"] > 0.8 for s in made.sounds)
+    first, second = (audio.read_wav(tmp_path / "out" / s.file)[0] for s in made.sounds)
+    assert np.abs(first - second).max() > 1e-3
+    assert [(e.done, e.total) for e in events] == [(0, 2), (1, 2), (2, 2)]
+    # Variation k of a seed is variation 0 of the k-th seed after it, so that each can be made again alone.
+    alone = replace(config, count=1, seed=4)
+    augment_sound(temporal, alone, tmp_path / "alone")
+    assert np.array_equal(audio.read_wav(tmp_path / "alone" / "a-augmented-00.wav")[0], second)
+    note = json.loads((tmp_path / "out" / "a-augmented-01.json").read_text("utf-8"))
+    assert (note["service"], note["method"], note["inputs"][0]["file"]) == ("augment", "eq", "a.wav")
+    assert note["settings"]["seed"] == 3 and "sound" not in note["settings"]
+
+
+def test_one_sound_of_strength_0_stays(temporal: Release, folder: Path, tmp_path: Path) -> None:
+    sound = folder / "piano" / "a.wav"
+    augment_sound(temporal, AugmentSoundConfig(sound=str(sound), count=1, strength=0), tmp_path / "out")
+    made, _ = audio.read_wav(tmp_path / "out" / "a-augmented-00.wav")
+    given, _ = audio.read_wav(sound)
+    # A filter has no window at both ends.
+    assert np.abs(made - given)[:, RATE // 10 : -RATE // 10].max() < 1e-3
+
+
+def test_a_method_that_a_release_has_not_is_refused(temporal: Release, folder: Path, tmp_path: Path) -> None:
+    config = AugmentSoundConfig(sound=str(folder / "piano" / "a.wav"), method="flow")
+    with pytest.raises(InputError, match="vary"):
+        augment_sound(temporal, config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

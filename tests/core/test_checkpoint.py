@@ -9,12 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from melodygan_core import codec, prior, vocoder
 from melodygan_core.codec.dense import DenseCodec
-from melodygan_core.config import DenseCodecConfig, DenseGanConfig, FeatureConfig, VocoderConfig, to_dict
+from melodygan_core.config import (
+    DenseCodecConfig,
+    DenseGanConfig,
+    FeatureConfig,
+    VocoderConfig,
+    config_id,
+    to_dict,
+)
 from melodygan_core.errors import InputError
 from melodygan_core.prior.gan.dense import Generator
 from melodygan_core.training.checkpoint import (
@@ -54,6 +62,18 @@ def test_the_same_weights_are_the_same_bytes(folder: Path, tmp_path: Path) -> No
     save_weights(again, {"a": model(0), "b": model(1)}, {"codec": "dense", "step": 7})
     for name in (WEIGHTS_FILE, CONFIG_FILE):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
+    config = {"codec": "dense", "step": 7}
+    contents = set()
+    for _ in range(8):
+        save_weights(tmp_path, {"a": model(0)}, config, "codec/dense")
+        contents.add((tmp_path / WEIGHTS_FILE).read_bytes())
+    assert len(contents) == 1, "safetensors writes its metadata in any order"
+    with safe_open(tmp_path / WEIGHTS_FILE, "pt") as file:
+        assert file.metadata() == {"format": "pt", "kind": "codec/dense", "config_id": config_id(config)}
+        assert set(file.keys()) == {f"a.{name}" for name in model(0).state_dict()}
 
 
 def test_a_module_without_a_name_is_saved_whole(tmp_path: Path) -> None:

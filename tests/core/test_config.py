@@ -71,6 +71,7 @@ OTHER_VALUES = {
     "select": "kad",
     "device": "cpu",
     "train": ("dense_gan",),
+    "start_parts": ("vocoder",),
 }
 
 

@@ -26,7 +26,8 @@ from melodygan_core.pipeline import Pipeline, Seeds
 from melodygan_core.prior.gan.losses import R1Weight
 from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import Task, Update, fit, resolve_device
-from melodygan_core.vocoder import GriffinLim, NeuralVocoder
+from melodygan_core.vocoder import FlowVocoder, GriffinLim, NeuralVocoder
+from melodygan_core.vocoder.flow import WaveformFlow
 from melodygan_core.vocoder.phase import single_pass_phase
 from tests.core import made
 from tests.core.made import FEATURE, Trained
@@ -37,7 +38,8 @@ pytestmark = pytest.mark.slow
 # The name that stands for the second device in a config of these tests.
 SECOND = "mps"
 TRAININGS = [
-    importlib.import_module(f"melodygan_core.{p}.train") for p in ("codec", "prior", "vocoder", "codec.refiner")
+    importlib.import_module(f"melodygan_core.{p}.train")
+    for p in ("codec", "prior", "vocoder", "codec.refiner", "vocoder.flow")
 ]
 USERS = [importlib.import_module(f"melodygan_core.{p}") for p in ("codec.collapse", "latents", "pipeline")]
 
@@ -95,9 +97,11 @@ def quick(config: Any, device: str, **changes: Any) -> Any:
 
 
 def train(name: str, data: Artifact, store: Store, device: str) -> list[Artifact]:
-    """A vocoder, or a codec and a prior over its latents; discriminators start half-way."""
+    """A vocoder and a flow over it, or a codec and a prior over its latents; discriminators start half-way."""
     if name == "vocoder":
-        return [vocoder.train(data, store, quick(made.VOCODER, device, disc_start=0.5))]
+        neural = vocoder.train(data, store, quick(made.VOCODER, device, disc_start=0.5))
+        config = quick(made.FLOW_VOCODER, device, bfloat16=False)
+        return [neural, vocoder.flow.train(neural, data, store, config)]
     if name == "dense":
         model, gan = quick(made.DENSE_CODEC, device, bfloat16=False), quick(made.DENSE_GAN, device, r1_every=2)
     else:
@@ -118,7 +122,7 @@ def train(name: str, data: Artifact, store: Store, device: str) -> list[Artifact
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("vocoder", [{"model", "discriminator"}]),
+        ("vocoder", [{"model", "discriminator"}, {"flow"}]),
         ("dense", [{"model"}, {"generator", "discriminator"}]),
         ("temporal", [{"model", "discriminator"}, {"generator", "discriminator"}, {"refiner"}]),
         ("flow", [{"model", "discriminator"}, {"network"}]),
@@ -202,11 +206,15 @@ def test_the_r1_weight_moves_on_its_device() -> None:
 def test_vocoders_make_the_same_sound_on_another_device() -> None:
     torch.manual_seed(0)
     model = NeuralVocoder(made.VOCODER, FEATURE).eval()
+    flow = FlowVocoder(model, WaveformFlow(replace(made.FLOW_VOCODER, steps=2), FEATURE)).eval()
+    torch.nn.init.normal_(flow.flow.change.weight, std=0.1)
+    flow.flow.noise_std.fill_(0.3)
     spectrum = torch.randn(2, FEATURE.n_bands, 20, generator=torch.Generator().manual_seed(0)) - 3
     with torch.no_grad(), second_device(float64=False):
-        expected = model(spectrum), GriffinLim(FEATURE)(spectrum, seed=3)
+        expected = model(spectrum), GriffinLim(FEATURE)(spectrum, seed=3), flow(spectrum, seed=3)
         there = spectrum.to(DEVICE)
-        found = model.to(DEVICE)(there), GriffinLim(FEATURE)(there, seed=3)
+        flow.to(DEVICE)
+        found = model(there), GriffinLim(FEATURE)(there, seed=3), flow(there, seed=3)
         for one, other in zip(expected, found, strict=True):
             assert on_device(other)
             assert torch.allclose(one, other.cpu(), atol=1e-5)

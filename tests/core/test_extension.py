@@ -13,7 +13,6 @@ import pytest
 from melodygan_core import (
     codec,
     evaluation,
-    gallery,
     generation,
     latents,
     prior,
@@ -23,6 +22,8 @@ from melodygan_core.audio import read_wav
 from melodygan_core.config import InterpolateConfig, ReconstructConfig, from_dict, registry
 from melodygan_core.config import replace as changed
 from melodygan_core.config.config import Config
+from melodygan_core.gallery.render import render
+from melodygan_core.gallery.sounds import GalleryEntry
 from melodygan_core.pipeline import PipelineArtifacts
 from melodygan_core.services.generate import generate
 from melodygan_core.services.interpolate import interpolate
@@ -119,10 +120,10 @@ def test_a_toy_codec_and_prior_go_through_every_stage(own_dense: Trained, tmp_pa
     assert len(interpolate(opened, request, tmp_path / "between").sounds) == 3
 
     entries = [
-        gallery.GalleryEntry(own_dense.artifacts, own_dense.samples, own_dense.evaluation),
-        gallery.GalleryEntry(made.artifacts, made.samples, made.evaluation),
+        GalleryEntry(own_dense.artifacts, own_dense.samples, own_dense.evaluation),
+        GalleryEntry(made.artifacts, made.samples, made.evaluation),
     ]
-    page = gallery.render(made.dataset, entries, store)
+    page = render(made.dataset, entries, store)
     text = (store.at(page.uri) / page.metrics["page"]).read_text("utf-8")
     assert "toy_gaussian" in text and "dense_gan" in text
 

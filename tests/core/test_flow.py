@@ -16,9 +16,9 @@ from melodygan_core.config import TemporalFlowConfig, registry, replace
 from melodygan_core.errors import InputError
 from melodygan_core.prior import LatentSpace, Sampling, editing, sample
 from melodygan_core.prior.flow import TemporalFlow
+from melodygan_core.prior.flow.masks import draw_masks, masked_error
 from melodygan_core.prior.flow.network import STRIDE, VelocityNetwork, time_embedding
 from melodygan_core.prior.flow.solver import FlowModel, solve, unknown
-from melodygan_core.prior.flow.task import _error, draw_masks
 from melodygan_core.prior.flow.temporal import windows
 from melodygan_core.prior.flow.whitening import Whitening
 from melodygan_core.prior.gan import TemporalGan
@@ -105,7 +105,7 @@ def test_the_loss_counts_only_what_is_unknown_and_every_example_alike() -> None:
     made, wanted = torch.zeros(2, 4, DIM), torch.zeros(2, 4, DIM)
     made[0, 0], made[1, :2] = 2.0, 3.0
     weight = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 0]], dtype=torch.float32)[:, :, None]
-    assert float(_error(made, wanted, weight)) == pytest.approx((2.0 + 9.0) / 2)
+    assert float(masked_error(made, wanted, weight)) == pytest.approx((2.0 + 9.0) / 2)
 
 
 # Whitening.
@@ -335,7 +335,7 @@ def test_a_trained_flow_has_the_statistics_of_a_known_process() -> None:
         mask[::2, : WINDOW // 2] = 1
         t = time[:, None, None]
         made = network((1 - t) * noise + t * data, time, data, mask)
-        loss = _error(made, data - noise, 1 - mask)
+        loss = masked_error(made, data - noise, 1 - mask)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

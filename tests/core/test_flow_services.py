@@ -21,6 +21,7 @@ from melodygan_core.config import (
     ContinueConfig,
     InpaintConfig,
     LoopConfig,
+    ReconstructConfig,
     TransferConfig,
     VariationsConfig,
     replace,
@@ -34,6 +35,7 @@ from melodygan_core.services.continuation import continue_sound, inpaint
 from melodygan_core.services.editing import FADE_S, context_of, crossfade
 from melodygan_core.services.generate import generate
 from melodygan_core.services.loop import decode_loop, loop, loop_wav, stretched
+from melodygan_core.services.reconstruct import reconstruct
 from melodygan_core.services.sound import load_sound
 from melodygan_core.services.transfer import transfer
 from melodygan_core.services.variations import variations
@@ -179,33 +181,42 @@ def test_variations_are_further_away_the_stronger_they_are(flow: Release, melody
     assert distances[0] > distances[2]
 
 
-def test_transfer_takes_the_flow_where_the_prior_knows_the_tag(
+def test_transfer_takes_the_flow_where_the_prior_knows_the_tag_or_it_is_asked_for(
     flow: Release, temporal: Release, melody: Path, tmp_path: Path
 ) -> None:
+    other = put(tmp_path / "other.wav", tone(6.5, (110.0, 164.8, 130.8, 196.0), bright=0.8))
+
     def made(release: Release, name: str, **settings: Any) -> dict[str, Any]:
         config = TransferConfig(content=str(melody), **settings)
         (sound,) = transfer(release, config, tmp_path / name).sounds
-        assert {"style_distance_before", "style_distance_after", "chroma_correlation"} <= sound.figures.keys()
+        expected = {"style_distance_before", "style_distance_after", "style_spread", "chroma_correlation"}
+        assert expected <= sound.figures.keys()
         return json.loads((tmp_path / name / sound.file.replace(".wav", ".json")).read_text("utf-8"))
 
-    assert made(flow, "auto", style_tag="slow")["method"] == "flow"
-    assert made(flow, "eq", style_tag="slow", method="eq")["method"] == "eq"
-    assert made(flow, "sound", style=str(melody))["method"] == "eq"
+    tag = made(flow, "auto", style_tag="slow")
+    assert tag["method"] == "flow" and (tag["style_weight"], tag["keep_melody"]) == (1, 1)
+    # The prior was not trained with these as a condition.
+    for name, style in (("all", {"style_tag": "all"}), ("sound", {"style": str(other)})):
+        assert made(flow, f"auto-{name}", **style)["method"] == "eq"
+        assert made(flow, name, method="flow", **style)["method"] == "flow"
+    facts = (tmp_path / "sound" / "song-as-other.json").read_text("utf-8")
+    sound = json.loads(facts)
+    assert sound["method"] == "flow" and [i["file"] for i in sound["inputs"]] == ["song.wav", "other.wav"]
+    assert "style_weight" not in made(flow, "eq", style_tag="slow", method="eq")
     assert made(temporal, "gan", style_tag="slow")["method"] == "eq"
-    one, other = (heard(tmp_path / name, "song-as-slow.wav") for name in ("auto", "eq"))
-    assert len(one) == len(other) and not np.allclose(one, other, atol=1e-3)
-    wrong = {
-        "style_tag must be a condition of the release for `method` flow .*, got ''": (
-            flow,
-            {"style": str(melody)},
-        ),
-        "release must be of a pipeline that can vary, such as temporal_flow": (temporal, {"style_tag": "slow"}),
-    }
-    for message, (release, settings) in wrong.items():
-        with pytest.raises(InputError, match=message):
-            made(release, "wrong", method="flow", **settings)
+    one, other_wav = (heard(tmp_path / name, "song-as-slow.wav") for name in ("auto", "eq"))
+    assert len(one) == len(other_wav) and not np.allclose(one, other_wav, atol=1e-3)
+    # No noise: what codec and vocoder keep of the content, at its level.
+    made(flow, "none", style=str(other), method="flow", strength=0.0)
+    expected = reconstruct(flow, ReconstructConfig(sound=str(melody)), tmp_path / "codec").sounds[0]
+    written = heard(tmp_path / "none", "song-as-other.wav"), heard(tmp_path / "codec", expected.file)
+    assert np.array_equal(*written)
+    with pytest.raises(InputError, match="release must be of a pipeline that can vary, such as temporal_flow"):
+        made(temporal, "wrong", style_tag="slow", method="flow")
     with pytest.raises(InputError, match="steps must be 0 with the method eq"):
         made(flow, "wrong", style_tag="slow", method="eq", steps=4)
+    with pytest.raises(InputError, match=r"guidance must be 1 unless .* \(fast, minor, slow\), got 2"):
+        made(flow, "wrong", style=str(other), method="flow", guidance=2.0)
 
 
 def test_augment_takes_the_flow_where_there_is_one(flow: Release, melody: Path, tmp_path: Path) -> None:
@@ -279,7 +290,7 @@ def test_generate_passes_its_settings_to_the_flow_and_a_gan_refuses_them(
         made.append(heard(tmp_path / str(k), sound.file))
     assert all(not np.array_equal(made[0], other) for other in made[1:])
     plain = replace(GENERATION, count=1, autoguidance=2.0)
-    with pytest.raises(InputError, match=r"autoguidance must be 1 with this release: .* temporal_flow, got 2"):
+    with pytest.raises(InputError, match=r"autoguidance must be 1 with this release: .* temporal_plan, got 2"):
         generate(temporal, plain, tmp_path / "gan")
 
 

@@ -20,6 +20,7 @@ from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_core.generation import pieces
 from melodygan_core.pipeline import Pipeline, Sample, Seeds, frames_of
+from melodygan_core.plan import Plan
 from melodygan_core.prior import DEFAULT_SAMPLING, Sampling
 from melodygan_core.prior.gan.layers import truncated_noise
 from melodygan_core.progress import ProgressEvent
@@ -180,6 +181,7 @@ class _Loud(Pipeline):
         condition: int | None = None,
         truncation: float = 0.0,
         sampling: Sampling = DEFAULT_SAMPLING,
+        plan: Plan | None = None,
     ) -> Sample:
         return Sample(torch.zeros(1, 2), None, Decoded(torch.zeros(1, frames, FEATURE.n_bands)))
 

@@ -125,7 +125,7 @@ def refused(folder: Path, *words: str) -> None:
         ({"family": None}, ["family"]),
         ({"generation": [1]}, ["config.json"]),
         ({"generation": {"count": 0}}, ["count", "0"]),
-        ({"generation": {"vocoder": "other"}}, ["vocoder must be neural or griffin_lim", "'other'"]),
+        ({"generation": {"vocoder": "other"}}, ["vocoder must be neural, griffin_lim, flow", "'other'"]),
         ({"generation": {"griffin_lim": {"iterations": "x"}}}, ["iterations"]),
         ({"models": 7}, ["config.json"]),
         ({"sources": "x"}, ["config.json"]),

@@ -21,8 +21,9 @@ from melodygan_core.storage import Store
 from melodygan_core.training import prefetch
 from melodygan_core.training.checkpoint import load_config, save_weights
 from melodygan_core.vocoder import NeuralVocoder, comparison, phase
+from melodygan_core.vocoder.bands import LogBands
 from melodygan_core.vocoder.phase import pad_to_window
-from melodygan_core.vocoder.task import VALIDATION_WINDOW_S, VALIDATION_WINDOWS, LogBands, VocoderTask
+from melodygan_core.vocoder.task import VALIDATION_WINDOW_S, VALIDATION_WINDOWS, VocoderTask
 from melodygan_core.vocoder.waveforms import WaveformDataset
 from tests.core.made import FEATURE, SEPARATION, VOCODER, Trained, assemble, noise, put_sound, track
 
@@ -274,7 +275,7 @@ def test_the_comparison_is_the_same_in_batches_and_one_by_one(
 
     def measured(batch: int) -> dict[str, float]:
         monkeypatch.setattr(comparison, "BATCH", batch)
-        figures = comparison.compare_with_griffin_lim(data, dense.store, trained, tmp_path)
+        figures = comparison.compare(data, dense.store, ["mix"], {"neural": trained}, CPU, tmp_path)
         return {k: v for k, v in figures.items() if isinstance(v, float) and not k.endswith("times_real_time")}
 
     trained.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))

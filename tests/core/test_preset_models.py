@@ -14,7 +14,9 @@ from melodygan_core.pipeline import Pipeline, frames_of, neural_vocoder
 from melodygan_core.prior import LatentSpace
 from melodygan_core.prior.flow.network import VelocityNetwork
 from melodygan_core.prior.gan import dense, temporal
-from melodygan_core.vocoder import NeuralVocoder
+from melodygan_core.vocoder import FlowVocoder, NeuralVocoder
+from melodygan_core.vocoder.flow import WaveformFlow
+from melodygan_core.vocoder.flow.spectra import Residual
 
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in ("base", "large") else []) for name in PRESETS]
 
@@ -87,6 +89,24 @@ def test_every_preset_s_temporal_models_and_vocoder_take_one_batch(name: str) ->
     for part in (model, vocoder, generator, discriminator, flow):
         grads = [p.grad for p in part.parameters() if p.grad is not None]
         assert grads and all(bool(g.isfinite().all()) for g in grads)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_s_flow_vocoder_takes_one_batch(name: str) -> None:
+    made = preset(name)
+    torch.manual_seed(0)
+    neural = NeuralVocoder(made.vocoder, made.features).eval()
+    model = FlowVocoder(neural, WaveformFlow(made.flow_vocoder, made.features))
+    frames = made.features.n_fft // made.features.hop_length + 1
+    wav = model(torch.randn(2, made.features.n_bands, frames) - 4, seed=[1, 2])
+    assert wav.shape == (2, (frames - 1) * made.features.hop_length) and bool(wav.isfinite().all())
+    first = torch.rand(2, made.features.n_fft // 2 + 1, frames)
+    conditions = torch.randn(2, 2 * made.features.n_bands, frames)
+    predicted = model.flow(first, torch.rand(2), Residual(first, model.flow.noise_std), conditions)
+    predicted.square().mean().backward()
+    grads = [p.grad for p in model.flow.parameters() if p.grad is not None]
+    assert len(grads) == len(list(model.flow.parameters()))
+    assert all(bool(g.isfinite().all()) for g in grads)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -28,10 +28,10 @@ from melodygan_core.errors import InputError
 ROOT = Path(__file__).parents[2]
 # Models of a preset are trained again when its settings change: not by accident.
 PRESET_IDS = {
-    "demo": "bb30097a69c8",
-    "small": "f397718be931",
-    "base": "faacf0932e57",
-    "large": "a96f087e4411",
+    "demo": "ce7ae4bad3da",
+    "small": "9e0a6444a160",
+    "base": "0616a29edab7",
+    "large": "b8fe3c1fd31f",
 }
 
 

@@ -155,7 +155,7 @@ def test_the_vocoder_can_be_chosen_where_the_release_has_one(folder: Path) -> No
     wavs = [next(generation.pieces(pipeline, config)).wav for pipeline in made]
     assert wavs[0].tolist() == wavs[1].tolist()
     assert wavs[2].std() > 0 and wavs[2].tolist() != wavs[0].tolist()
-    with pytest.raises(InputError, match="vocoder must be neural or griffin_lim, got 'other'"):
+    with pytest.raises(InputError, match="vocoder must be neural, griffin_lim, flow, got 'other'"):
         release.load(folder, "other", "cpu")
 
 
@@ -329,7 +329,7 @@ def test_a_path_that_leads_out_of_the_release_is_refused(folder: Path, name: str
         ("codec", {"kind": "other"}, ["prior", "'other'"]),
         ("prior", {"kind": "dense/other"}, ["prior", "'dense/gan'", "'dense/other'"]),
         ("prior", {"kind": "temporal/gan"}, ["prior", "'dense'", "'temporal/gan'"]),
-        ("vocoder", {"kind": "other"}, ["vocoder must be neural or griffin_lim, got 'other'"]),
+        ("vocoder", {"kind": "other"}, ["vocoder must be neural, griffin_lim, flow, got 'other'"]),
         ("vocoder", {"kind": None}, [FILE]),
         ("vocoder", {"other": 1}, [FILE]),
         ("vocoder", {"sha256": "0"}, ["SHA-256"]),

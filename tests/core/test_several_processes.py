@@ -99,7 +99,9 @@ def test_two_processes_train_as_one_does(filled: Path, tmp_path: Path) -> None:
         same_curve(one, other)
         one_of, other_of = (weights(Path(store.root) / a.uri) for store, a in ((alone, one), (both, other)))
         for name, value in one_of.items():
-            assert torch.allclose(value, other_of[name], rtol=1e-3, atol=1e-5), (one.name, name)
+            # Adam divides by the gradient's size: where that is rounding error, so is the step. A fifth of one
+            # of the twelve steps; on processors without bfloat16 0.08 of one was seen.
+            assert torch.allclose(value, other_of[name], rtol=1e-3, atol=2e-4), (one.name, name)
     assert not list((Path(both.root) / "work").glob("training/*/*/*"))
 
 

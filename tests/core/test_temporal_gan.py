@@ -152,7 +152,7 @@ def test_the_latent_table_holds_what_the_encoder_makes_of_whole_spans(temporal_t
 def test_sequences_are_consecutive_latents_of_one_track(temporal_trained: Trained) -> None:
     table = latents.load(temporal_trained.latents, temporal_trained.store)
     sequences = Sequences(table, "train", 6)
-    sampled, rows = sequences.sample(50, np.random.default_rng(0))
+    sampled, rows, _ = sequences.sample(50, np.random.default_rng(0))
     flat = table.latents.reshape(-1, TEMPORAL_CODEC.latent_dim)
     per_row = table.latents.shape[1]
     for sequence, row in zip(sampled.numpy(), rows, strict=True):

@@ -11,8 +11,8 @@ import torch
 from melodygan_core.config import FeatureConfig
 from melodygan_core.features import FeatureExtractor
 from melodygan_core.networks import adv_loss, feature_matching, hinge
+from melodygan_core.vocoder.bands import LogBands
 from melodygan_core.vocoder.losses import MultiResolutionDiscriminator, resolutions, stft_distance
-from melodygan_core.vocoder.task import LogBands
 from tests.core.made import FEATURE, OLD_FEATURE, noise
 
 RATE = FEATURE.sample_rate

@@ -77,6 +77,24 @@ def test_only_the_pipelines_of_the_deployment_have_assets(
     }
 
 
+def test_a_pipeline_that_follows_plans_has_a_table_of_them(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from melodygan_dagster.definitions import defs
+
+    monkeypatch.setenv("MELODYGAN_PIPELINES", "temporal_plan")
+    graph = defs().resolve_asset_graph()
+
+    def parents(name: str) -> set[str]:
+        return {k.to_user_string() for k in graph.get(dg.AssetKey(name.split("/"))).parent_keys}
+
+    codec, plans = "temporal/autoencoder_checkpoint", "temporal/plan_table"
+    assert parents(plans) == {codec, "feature_table"}
+    assert parents("temporal/plan_checkpoint") == {codec, plans, "temporal/latent_table"}
+    checks = {k.name for k in graph.asset_check_keys if k.asset_key == dg.AssetKey(["temporal", "plan_table"])}
+    assert checks == {"finite", "melody", "beat"}
+
+
 def test_every_asset_is_described(definitions: dg.Definitions) -> None:
     for spec in definitions.resolve_all_asset_specs():
         name = spec.key.to_user_string()
@@ -237,4 +255,4 @@ def test_a_wheel_has_what_is_not_python() -> None:
         assert (ROOT / name).is_file() and ignored != 0
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     packages = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    assert packages == ["melodygan_core", "melodygan_dagster"]
+    assert packages == ["melodygan_core", "melodygan_dagster", "melodygan_web"]

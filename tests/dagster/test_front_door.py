@@ -271,6 +271,18 @@ def test_the_graph_is_shown_and_a_job_is_launched_and_followed(door: Door, page:
     assert run.status == dg.DagsterRunStatus.SUCCESS
 
 
+def test_the_studio_is_beside_dagster_and_shows_its_runs(door: Door, page: Page) -> None:
+    page.goto(f"{door.url}/studio")
+    assert page.url == f"{door.url}/studio/listen"
+    page.get_by_text("Nothing has been made yet").wait_for()
+    page.get_by_role("link", name="Jobs").click()
+    # Of the test before.
+    page.locator(".run", has_text="catalogue").get_by_text("Done").wait_for()
+    screenshot(page, "studio-jobs")
+    page.get_by_role("link", name="Dagster").click()
+    page.wait_for_url(lambda url: "/studio" not in url)
+
+
 def screenshot(page: Page, name: str) -> None:
     """Saves what the browser shows to the folder named by SCREENSHOTS, for a person to look at."""
     if folder := os.environ.get("SCREENSHOTS"):

@@ -9,14 +9,18 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from melodygan_core.audio import write_wav
+from melodygan_core.config import FeatureConfig
 from melodygan_core.errors import InputError, TransientError
 from melodygan_core.evaluation import music as core
 from melodygan_core.metrics import music
-from melodygan_core.storage.store import Artifact
+from melodygan_core.services.training_sound import heard_steps
+from melodygan_core.storage.store import Artifact, Store
+from melodygan_core.training.preview import Preview, PreviewCallback
 from melodygan_dagster import reporting
 from melodygan_dagster.defs import evaluation
 from melodygan_dagster.resources import StoreResource
@@ -154,3 +158,26 @@ def test_an_error_of_the_disk_is_one_sentence() -> None:
     sentence = "the disk is full (store/a.json); free some space and run again: nothing is lost"
     assert full.value.description == sentence
     assert full.value.allow_retries is True
+
+
+@pytest.mark.parametrize("asked", ["", "1"])
+def test_the_sound_of_validations_is_kept_where_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setenv("MELODYGAN_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("MELODYGAN_TRAINING_SOUND", asked)
+    monkeypatch.delenv("MELODYGAN_TENSORBOARD", raising=False)
+
+    @dg.asset(key=["temporal", "gan_checkpoint"])
+    def trained(context) -> None:  # Dagster reads no annotation that is text.
+        callback = reporting.metrics_callback(context)
+        callback(100, {"validation/loss": 0.5})
+        if isinstance(callback, PreviewCallback):
+            callback.preview(100, Preview(FeatureConfig(), wav=torch.sin(torch.arange(4096) / 10)))
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([trained], instance=instance)
+        [observed] = result.asset_observations_for_node("temporal__gan_checkpoint")
+    assert observed.metadata["validation/loss"].value == 0.5
+    found = heard_steps(Store(str(tmp_path / "store")), "temporal/gan_checkpoint")
+    assert [heard.step for heard in found] == ([100] if asked else [])

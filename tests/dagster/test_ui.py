@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from melodygan_core.errors import InputError
+from melodygan_core.gallery.assets import script_source
 from melodygan_core.storage.store import Artifact, Store
 from melodygan_dagster import ui
 from melodygan_dagster.deployment import Deployment
@@ -50,9 +51,23 @@ def test_the_newest_gallery_has_an_address(store: Store, door: TestClient) -> No
     assert door.get("/gallery").headers["location"] == "/store/gallery/v1/index.html"
     served = door.get("/store/gallery/v1/index.html")
     assert served.text.startswith("<p>listen</p>")
-    # No script of it runs: it has the origin of the app that launches runs.
-    policies = served.headers.get_list("content-security-policy")
-    assert any(policy.startswith("default-src 'none';") and "script" not in policy for policy in policies)
+    # No script of it runs but the player, by its hash: it has the origin of the app that launches runs.
+    [policy] = [
+        p for p in served.headers.get_list("content-security-policy") if p.startswith("default-src 'none';")
+    ]
+    sources = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert sources["script-src"] == script_source()
+    assert sources["base-uri"] == sources["form-action"] == "'none'"
+    # `default-src` is what holds for connections, frames, workers and plug-ins.
+    assert set(sources) == {
+        "default-src",
+        "img-src",
+        "media-src",
+        "style-src",
+        "script-src",
+        "base-uri",
+        "form-action",
+    }
 
 
 @pytest.mark.parametrize(

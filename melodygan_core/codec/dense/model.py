@@ -93,6 +93,15 @@ class DenseCodec(Codec):
         """Frames that one latent stands for: a segment."""
         return self.feature.segment_frames
 
+    @property
+    def statistics(self) -> Statistics:
+        """Mean and deviation of the columns, by which it standardises."""
+        mean, std = (
+            {name: self.get_buffer(f"{name}_{figure}").cpu().numpy() for name in COLUMNS}
+            for figure in ("mean", "std")
+        )
+        return Statistics(mean, std)
+
     @torch.no_grad()
     def initialise(self, mean: Tensor, components: Tensor, statistics: Statistics) -> None:
         """Starts the shortcut as a PCA of training vectors: mean (vector_dim,), components (k, vector_dim)."""
@@ -118,11 +127,7 @@ class DenseCodec(Codec):
         values = [features[name] for name in COLUMNS]
         segments = [x.reshape(-1, size, x.shape[2]).cpu().numpy() for x in values]
         # By numpy, as training vectors are made: the same values to the last digit.
-        mean, std = (
-            {name: self.get_buffer(f"{name}_{figure}").cpu().numpy() for name in COLUMNS}
-            for figure in ("mean", "std")
-        )
-        vectors = to_vectors(segments[0], segments[1], Statistics(mean, std), self.config.time_bins)
+        vectors = to_vectors(segments[0], segments[1], self.statistics, self.config.time_bins)
         return torch.from_numpy(vectors).to(values[0].device).reshape(batch, frames // size, -1)
 
     def encode(self, features: Features) -> Tensor:
@@ -164,15 +169,16 @@ class DenseCodec(Codec):
 
     def tokens_for(self, frames: int) -> int:
         """Segments needed for a piece of so many frames; neighbours overlap."""
-        return max(1, math.ceil((frames - self._overlap) / (self.token_frames - self._overlap)))
+        return max(1, math.ceil((frames - self.overlap_frames) / (self.token_frames - self.overlap_frames)))
 
     def decode_piece(self, latents: Tensor, frames: int) -> Decoded:
         """Latents (segments, latent_dim) -> (1, frames, n_bands); neighbouring segments cross-fade."""
-        log_mel = _crossfade(self.log_mel(self.decode_targets(latents)), self._overlap, frames).T
+        log_mel = _crossfade(self.log_mel(self.decode_targets(latents)), self.overlap_frames, frames).T
         return Decoded(self.spectrum_of_mels(log_mel)[None])
 
     @property
-    def _overlap(self) -> int:
+    def overlap_frames(self) -> int:
+        """Frames in which two segments of a generated piece cross-fade."""
         return int(self.token_frames * OVERLAP)
 
     def feature_vectors(self, latents: Tensor) -> Tensor:

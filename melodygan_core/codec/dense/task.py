@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from melodygan_core.codec.base import Codec
 from melodygan_core.codec.dense.model import DenseCodec, errors, pca
 from melodygan_core.config import SPLITS, DenseCodecConfig
 from melodygan_core.dataset import Batches, Dataset, Rows, Statistics, to_vectors
-from melodygan_core.training import Batch, Update, Validation, autocast
+from melodygan_core.training import Batch, Preview, Update, Validation, autocast
 
 MAX_PCA_VECTORS = 20_000
 PCA_RUN = 8
 MAX_VALIDATION_VECTORS = 4096
+PREVIEW_SEGMENTS = 2
 
 
 class Vectors:
@@ -85,12 +87,24 @@ class DenseTask:
         self._training, held, self._test = (vectors(dataset, split, config) for split in SPLITS)
         self._held = held.evenly_spaced(MAX_VALIDATION_VECTORS)
         self.model = DenseCodec(config, dataset.feature).to(device)
-        sample = (block.to(device) for block in self._training.evenly_spaced(MAX_PCA_VECTORS, PCA_RUN).blocks())
-        self._mean, self._components = pca(sample, config.latent_dim)
+        self._mean, self._components = self._pca()
         self.model.initialise(self._mean, self._components, self._training.statistics)
         self._batches = Batches(len(self._training), config.optimizer.batch_size, config.optimizer.seed)
 
         self.eval_model, self.optimized_modules, self.stateful_modules = self.model, {"model": self.model}, {}
+
+    def _pca(self) -> tuple[Tensor, Tensor]:
+        """Mean and principal components of training vectors, on the device."""
+        picked = self._training.evenly_spaced(MAX_PCA_VECTORS, PCA_RUN)
+        return pca((block.to(self.device) for block in picked.blocks()), self.config.latent_dim)
+
+    def start_from(self, pretrained: Codec) -> None:
+        """Takes over weights and standardisation: the weights were trained with it."""
+        self.model.load_state_dict(pretrained.state_dict())
+        statistics = self.model.statistics
+        for data in (self._training, self._held, self._test):
+            data.statistics = statistics
+        self._mean, self._components = self._pca()
 
     def get_batch(self, step: int) -> Batch:
         """`vector` (batch_size, vector_dim)."""
@@ -116,6 +130,15 @@ class DenseTask:
         found = errors(((block, reconstruct(block)) for block in blocks), self._mean)
         self.model.train()
         return found
+
+    @torch.no_grad()
+    def preview(self) -> Preview:
+        """The first validation segments after the latents."""
+        self.model.eval()
+        vectors = next(self._held.blocks(PREVIEW_SEGMENTS)).to(self.device)
+        spectrum = self.model.from_targets(self.model(vectors)[None]).spectrum[0].cpu()
+        self.model.train()
+        return Preview(self.model.feature, spectrum)
 
     def _by_pca(self, vector: Tensor) -> Tensor:
         return self._mean + (vector - self._mean) @ self._components.T @ self._components

@@ -17,11 +17,10 @@ from melodygan_core.codec.refiner.model import MIN_NOISE, Refiner
 from melodygan_core.config import RefinerConfig
 from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.features import mels_of_spectrum
+from melodygan_core.networks import VALIDATION_TIMES, random_times
 from melodygan_core.training import EMA, Batch, Update, Validation, autocast, distributed
 
 VALIDATION_CROPS = 256
-# Where the flow is compared with the truth in a validation.
-VALIDATION_TIMES = (0.0, 0.25, 0.5, 0.75)
 
 
 class RefinerTask:
@@ -57,13 +56,18 @@ class RefinerTask:
         self._noise = torch.randn(len(VALIDATION_TIMES), tokens, values, generator=rng).to(device)
         self._test_tracks = test.evenly_spaced_tracks(VALIDATION_CROPS)
 
+    def start_from(self, pretrained: Refiner) -> None:
+        """Takes over the weights; the noise is as strong as the error of this codec, not of the other one."""
+        state = pretrained.state_dict()
+        self.model.load_state_dict({**state, "noise_std": self.model.noise_std})
+        self._ema.module.load_state_dict(self.model.state_dict())
+
     def get_batch(self, step: int) -> Batch:
         """The codec's columns (batch_size, frames, bands), at random levels, and the `time` of each example."""
         rng, count = np.random.default_rng((self.config.optimizer.seed, step)), self.config.optimizer.batch_size
         features = self._training.sample_columns(count, rng, self.codec.columns)
         batch = at_random_levels(features, self.config.gain_db, self.codec.feature, rng)
-        time = 1 / (1 + np.exp(-rng.normal(size=count)))
-        return {**batch, "time": torch.from_numpy(time.astype(np.float32))}
+        return {**batch, "time": random_times(count, rng)}
 
     @torch.no_grad()
     def _coded(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:

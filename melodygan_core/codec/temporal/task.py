@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melodygan_core import metrics
+from melodygan_core.codec.base import Codec
 from melodygan_core.codec.crops import EvenCrops, at_random_levels
 from melodygan_core.codec.temporal.model import TemporalCodec
 from melodygan_core.config import TemporalCodecConfig
 from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.features import mels_of_spectrum
 from melodygan_core.networks import PatchDiscriminator, adv_loss, feature_matching, hinge
-from melodygan_core.training import Batch, Update, Validation, autocast
+from melodygan_core.training import Batch, Preview, Update, Validation, autocast
 
 VALIDATION_CROPS = 256
 
@@ -48,9 +49,12 @@ class TemporalTask:
         )
         self._mels_of_spectrum = mels_of_spectrum(dataset.feature)
         self.model = self.eval_model = TemporalCodec(config, dataset.feature)
-        self.model.standardise_by(dataset.statistics(config.stems))
+        statistics = dataset.statistics(config.stems)
+        self.model.standardise_by(statistics)
         self.model.to(device)
         columns = self.model.columns
+        self._mean = {name: torch.from_numpy(statistics.mean[name]).to(device) for name in columns}
+        self._mean_token = self._token_of(self._mean)
         self._crops = {
             "validation": EvenCrops(validation, columns, VALIDATION_CROPS),
             "test": EvenCrops(test, columns, VALIDATION_CROPS),
@@ -72,6 +76,16 @@ class TemporalTask:
             self._kad_groups = metrics.fewest_groups(self._real_tracks, self._validation_tracks)
             if self._kad_groups >= metrics.MIN_GROUPS:
                 self._kad_real_baseline = self._kad(self._crops["validation"].columns[self.feature.spectrum])
+
+    def _token_of(self, frame: Batch) -> Tensor:
+        """The standardised token (values,) of frames that are all equal, each column (bands,)."""
+        size = self.config.token_frames
+        return self.model.targets({k: v.expand(1, size, -1) for k, v in frame.items()})[0, 0]
+
+    def start_from(self, pretrained: Codec) -> None:
+        """Takes over weights and standardisation: the weights were trained with it."""
+        self.model.load_state_dict(pretrained.state_dict())
+        self._mean_token = self._token_of(self._mean)
 
     def get_batch(self, step: int) -> Batch:
         """The codec's columns (batch_size, frames, bands), each example at a random level."""
@@ -123,6 +137,15 @@ class TemporalTask:
             figures["kad_real_baseline"] = self._kad_real_baseline
         return Validation(figures.get("kad", figures["loss"]) if step > self._disc_start else None, figures)
 
+    @torch.no_grad()
+    def preview(self) -> Preview:
+        """The first validation crop after the latents."""
+        self.model.eval()
+        crop = {name: column[:1] for name, column in next(self._crops["validation"].parts(self.device)).items()}
+        spectrum = self.model(crop).spectrum[0].cpu()
+        self.model.train()
+        return Preview(self.feature, spectrum)
+
     def _kad(self, validation: Tensor) -> float:
         return metrics.kad(self._real, self._embedded(validation), self._real_tracks, self._validation_tracks)
 
@@ -147,10 +170,10 @@ class TemporalTask:
             error = self.model.decode_targets(self.model.encode_tokens(tokens)) - tokens
             absolute += float(error.abs().sum())
             squared += float(error.square().sum())
-            total += float(tokens.square().sum())
+            # The mean of the training frames is 0 where they gave the standardisation.
+            total += float((tokens - self._mean_token).square().sum())
             count += tokens.numel()
         self.model.train()
-        # Tokens are standardised by the training frames, so that their squares are the variance.
         return {"loss": absolute / count, "explained_variance": 1 - squared / total}
 
     def report(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from melodygan_core import catalogue
 from melodygan_core.dataset.assemble import NAME as DATASET
 from melodygan_core.maintenance.check import artifacts
 from melodygan_core.maintenance.check.report import UNREADABLE, Snapshot, read_object
-from melodygan_core.storage import Artifact, Store
+from melodygan_core.storage import Artifact, Store, start
 from melodygan_core.storage.kinds import ARTIFACTS, MARK, RECORD, RELEASE, USE, parse
 from melodygan_core.storage.listing import store_files
 
@@ -52,7 +52,7 @@ class Lineage:
 
     Attributes:
         inputs: (name, version) to upstream name to version.
-        tracks: Version of the dataset to track to split.
+        tracks: Version of the dataset, or id of starting weights, to track to split.
         present: Artifacts in the store.
     """
 
@@ -61,8 +61,8 @@ class Lineage:
     present: list[Artifact] = field(default_factory=list)
 
     def datasets(self, name: str, version: str) -> set[str]:
-        """Versions of the dataset that an artifact was made from, directly or not."""
-        if name == DATASET:
+        """Versions of the dataset, and ids of starting weights, that an artifact was made from."""
+        if name in (DATASET, start.NAME):
             return {version}
         return {d for pair in self.inputs.get((name, version), {}).items() for d in self.datasets(*pair)}
 
@@ -98,6 +98,8 @@ def read_lineage(snapshot: Snapshot) -> Lineage:
         found.inputs[artifact.name, artifact.version] = artifact.inputs
         if artifact.name == DATASET:
             found.tracks[artifact.version] = tracks_in(store, parsed.uri)
+        for begun in start.provenance(store, [artifact]):
+            found.tracks[begun["id"]] = {row["track_id"]: "train" for row in begun["sources"]["tracks"]}
     return found
 
 
@@ -127,8 +129,12 @@ def leave(store: Store, removed: Iterable[Artifact], known: Lineage) -> None:
 
 def marks(store: Store) -> list[Mark]:
     """Every artifact that was made from a forgotten track, and what jobs made with such releases."""
-    forgotten = catalogue.forgotten(store)
-    if not forgotten:
+    return made_from(store, set(catalogue.forgotten(store)))
+
+
+def made_from(store: Store, ids: set[str]) -> list[Mark]:
+    """Every artifact that was made from one of some tracks, and what jobs made with such releases."""
+    if not ids:
         return []
     snapshot = artifact_snapshot(store)
     known = read_lineage(snapshot)
@@ -138,7 +144,7 @@ def marks(store: Store) -> list[Mark]:
     result = []
     for artifact, name, version, uri in candidates:
         tracks = known.tracks_of(artifact.name, artifact.version)
-        found = {t: split for t, split in sorted(tracks.items()) if t in forgotten}
+        found = {t: split for t, split in sorted(tracks.items()) if t in ids}
         if found:
             result.append(Mark(name, version, uri, found))
     return result

@@ -20,7 +20,7 @@ from melodygan_core.catalogue import Tombstone, Track
 from melodygan_core.errors import InputError
 from melodygan_core.maintenance.check import artifacts, leftovers
 from melodygan_core.maintenance.check.report import Snapshot
-from melodygan_core.maintenance.erasure import dataset, lineage
+from melodygan_core.maintenance.erasure import copies, dataset, lineage
 from melodygan_core.maintenance.erasure.lineage import Mark
 from melodygan_core.maintenance.tracks import resolve
 from melodygan_core.storage import Store, kinds
@@ -30,7 +30,8 @@ from melodygan_core.storage.listing import Stat, newest, store_files, unfinished
 WAIT_S = 3600.0
 # The table of a set that `augment` made: one row for each variation.
 TABLE = "metadata.csv"
-LATENTS = "latents.parquet"
+# Tables that hold something of each track.
+TABLES = ("latents.parquet", "plans.parquet")
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,10 @@ def forget(store: Store, names: Sequence[str]) -> ForgetReport:
 
     Removed are raw wavs, stems, features, fingerprints, pictures, variations in augmented sets, their rows in
     every shard, versions of the dataset, latent tables and galleries with them, the state of interrupted
-    trainings, and their rows in the catalogue. What stays: models, evaluations, samples, releases and results
-    made with those (`marks` lists them: weights may hold what was learned, and only training again removes it),
-    Dagster's event log, copies outside the store, and a user's own file that a `path:` source names.
+    trainings, results of jobs that were made from their sound, files that were added in the studio, and their
+    rows in the catalogue. What stays: models, evaluations, samples, releases and results made with those alone
+    (`marks` lists them: weights may hold what was learned, and only training again removes it), Dagster's event
+    log, copies outside the store, and a user's own file that a `path:` source names.
 
     Args:
         store: Whose tracks.
@@ -75,6 +77,7 @@ def forget(store: Store, names: Sequence[str]) -> ForgetReport:
     _write_tombstones(store, track_ids)
     removed = dataset.remove_tracks(store, ids)
     removed += _remove_derived(store, ids)
+    removed += copies.remove_copies(store, ids)
     removed += _remove_own(store, ids)
     removed += _remove_rows(lineage.artifact_snapshot(store), ids)
     unfinished, running = _remove_unfinished(store, ids)
@@ -128,32 +131,34 @@ def _url(store: Store, track_id: str, tracks: Sequence[Track]) -> str:
 
 
 def _remove_derived(store: Store, ids: set[str]) -> list[str]:
-    """Removes latent tables and galleries that were made from tracks."""
+    """Removes the tables of latents and plans, and the galleries, that were made from tracks."""
     snapshot = lineage.artifact_snapshot(store)
     known = lineage.read_lineage(snapshot)
     by_uri = {a.uri: a for a in known.present}
     removed = []
     for uri, parsed in {**snapshot.of(MODEL), **snapshot.of(GALLERY)}.items():
-        latents = f"{uri}/{LATENTS}" in snapshot.files
-        if parsed.kind is MODEL and not latents:
+        tables = [f"{uri}/{name}" for name in TABLES if f"{uri}/{name}" in snapshot.files]
+        if parsed.kind is MODEL and not tables:
             continue
         artifact = by_uri.get(uri)
         # An incomplete folder is of no use, and its tracks are unknown: it is removed, too.
         if artifact is not None:
             tracks = (
-                _encoded(store, uri) if latents else known.tracks_of(artifact.name, artifact.version).keys()
+                _tracks_in(store, tables[0])
+                if tables
+                else known.tracks_of(artifact.name, artifact.version).keys()
             )
             if not ids & tracks:
                 continue
-            if latents:
+            if tables:
                 lineage.leave(store, [artifact], known)
         with store.lock(parsed.lock, WAIT_S):
             removed += artifacts.drop(store, uri)
     return removed
 
 
-def _encoded(store: Store, uri: str) -> set[str]:
-    with store.reading(store.at(f"{uri}/{LATENTS}")) as path:
+def _tracks_in(store: Store, table: str) -> set[str]:
+    with store.reading(store.at(table)) as path:
         return set(pq.read_table(path, columns=["track_id"])["track_id"].unique().to_pylist())
 
 

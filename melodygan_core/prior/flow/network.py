@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from melodygan_core.config import TemporalFlowConfig
 from melodygan_core.networks import ConvNeXtBlock
+from melodygan_core.plan import CHANNELS
 from melodygan_core.training.distributed import Dropout
 
 # Tokens that become one position of the inner blocks.
@@ -94,9 +95,13 @@ class VelocityNetwork(nn.Module):
         config: Sizes.
         latent_dim: Values in one latent.
         conditions: Number of conditions; 0 for none.
+        plan_width: Values per token that a plan goes through, as a narrow path: the latents say what the plan
+            leaves open. 0 for a network without plans.
     """
 
-    def __init__(self, config: TemporalFlowConfig, latent_dim: int, conditions: int) -> None:
+    def __init__(
+        self, config: TemporalFlowConfig, latent_dim: int, conditions: int, plan_width: int = 0
+    ) -> None:
         super().__init__()
         width, inner = config.width, config.inner_width
 
@@ -109,7 +114,8 @@ class VelocityNetwork(nn.Module):
         self.condition = nn.Embedding(conditions + 1, width) if conditions else None
         self.modulation = nn.Linear(width, 3 * width)
         self.inner_modulation = nn.Linear(width, 3 * inner)
-        self.start = nn.Linear(2 * latent_dim + 1, width)
+        self.plan = nn.Linear(CHANNELS, plan_width) if plan_width else None
+        self.start = nn.Linear(2 * latent_dim + 1 + plan_width, width)
         self.before, self.after = blocks(config.blocks, width), blocks(config.blocks, width)
         self.down = nn.Linear(STRIDE * width, inner)
         self.inner = blocks(config.inner_blocks, inner)
@@ -131,6 +137,7 @@ class VelocityNetwork(nn.Module):
         known: Tensor,
         mask: Tensor,
         condition: Tensor | None = None,
+        plan: Tensor | None = None,
         *,
         circular: bool = False,
     ) -> Tensor:
@@ -142,6 +149,7 @@ class VelocityNetwork(nn.Module):
             known: (batch, tokens, latent_dim) latents; those outside the mask are not looked at.
             mask: (batch, tokens, 1), 1 where latents are known, else 0.
             condition: (batch,) indices, `conditions` for none; None for a network without conditions.
+            plan: (batch, tokens, plan.CHANNELS), zero where nothing is given; None for a network without plans.
             circular: Whether the sequence is a loop.
 
         Returns:
@@ -153,7 +161,11 @@ class VelocityNetwork(nn.Module):
             style = style + self.condition(condition)
         style = F.silu(style)
         outer, inner = self.modulation(style), self.inner_modulation(style)
-        h = self.start(torch.cat([x, known * mask, mask], dim=2))
+        inputs = [x, known * mask, mask]
+        if self.plan is not None:
+            assert plan is not None
+            inputs.append(self.plan(plan))
+        h = self.start(torch.cat(inputs, dim=2))
         for block in self.before:
             h = block(h, outer, circular=circular)
         low = self.down(h.reshape(len(h), -1, self.down.in_features))

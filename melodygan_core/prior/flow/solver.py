@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from melodygan_core.prior.editing import Sampling
+from melodygan_core.prior.flow.guidance import Move
 from melodygan_core.prior.flow.network import VelocityNetwork
 from melodygan_core.prior.flow.whitening import Whitening
 
@@ -39,25 +40,30 @@ class Problem:
         known: (n, tokens, latent_dim) latents, of which only those in the mask are looked at.
         mask: (n, tokens, 1), 1 where latents are known.
         condition: (n,) indices, or None.
+        plan: (n, tokens, plan.CHANNELS), zero where nothing is given; None for a network without plans.
         start: (n, tokens, latent_dim) latents to begin from; None for none.
         strength: Share of noise at the beginning; 1 where nothing is begun from.
         circular: Whether the sequence is a loop.
+        move: Moves what each step predicts; None for no guidance by losses.
     """
 
     noise: Tensor
     known: Tensor
     mask: Tensor
     condition: Tensor | None = None
+    plan: Tensor | None = None
     start: Tensor | None = None
     strength: float = 1.0
     circular: bool = False
+    move: Move | None = None
 
 
-def unknown(noise: Tensor, condition: Tensor | None = None, *, circular: bool = False) -> Problem:
+def unknown(
+    noise: Tensor, condition: Tensor | None = None, plan: Tensor | None = None, *, circular: bool = False
+) -> Problem:
     """The problem of new latents of which nothing is known, from noise (n, tokens, latent_dim)."""
-    return Problem(
-        noise, torch.zeros_like(noise), torch.zeros_like(noise[..., :1]), condition, circular=circular
-    )
+    nothing, mask = torch.zeros_like(noise), torch.zeros_like(noise[..., :1])
+    return Problem(noise, nothing, mask, condition, plan, circular=circular)
 
 
 @torch.no_grad()
@@ -90,25 +96,30 @@ def _velocity(model: FlowModel, problem: Problem, sampling: Sampling) -> Velocit
     mask, known = problem.mask, problem.known
     some_known = bool((mask > 0).any())
 
-    def of(network: VelocityNetwork, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
-        return network(x, time, known, mask, condition, circular=problem.circular)
+    def of(network: VelocityNetwork, x: Tensor, time: Tensor, *, free: bool = False) -> Tensor:
+        condition, plan = problem.condition, problem.plan
+        if free:
+            condition = None if condition is None else torch.full_like(condition, network.conditions)
+            plan = None if plan is None else torch.zeros_like(plan)
+        return network(x, time, known, mask, condition, plan, circular=problem.circular)
 
     def velocity(x: Tensor, time: float) -> Tensor:
         if some_known:
             # As in training, in which known tokens are as noisy as the others.
             x = torch.where(mask > 0, (1 - time) * problem.noise + time * known, x)
         at = torch.full((len(x),), time, device=x.device)
-        made = of(model.network, x, at, problem.condition)
+        made = of(model.network, x, at)
         guided = made
         if sampling.guidance != 1.0:
-            assert problem.condition is not None
-            none = torch.full_like(problem.condition, model.network.conditions)
-            guided = guided + (sampling.guidance - 1) * (made - of(model.network, x, at, none))
+            free = of(model.network, x, at, free=True)
+            guided = guided + (sampling.guidance - 1) * (made - free)
         if sampling.autoguidance != 1.0:
-            early = of(model.guide, x, at, problem.condition)
+            early = of(model.guide, x, at)
             guided = guided + (sampling.autoguidance - 1) * (made - early)
         # Guidance throws unbounded latents off (arXiv 2402.01412).
         reached = model.whitening.clamp(x + (1 - time) * guided)
+        if problem.move is not None:
+            reached = model.whitening.clamp(problem.move(reached, time))
         return (reached - x) / (1 - time)
 
     return velocity

@@ -15,15 +15,16 @@ from melodygan_core import metrics
 from melodygan_core.codec import Codec
 from melodygan_core.config import TemporalFlowConfig
 from melodygan_core.latents import LatentTable
-from melodygan_core.prior.base import LatentSpace
+from melodygan_core.prior.base import LatentSpace, Prior
 from melodygan_core.prior.conditions import Conditions
 from melodygan_core.prior.editing import Sampling
-from melodygan_core.prior.flow.network import VelocityNetwork
+from melodygan_core.prior.flow.masks import draw_masks, masked_error
 from melodygan_core.prior.flow.solver import FlowModel, solve, unknown
+from melodygan_core.prior.flow.start import started_state
 from melodygan_core.prior.flow.temporal import TemporalFlow
 from melodygan_core.prior.flow.whitening import Whitening
 from melodygan_core.prior.sequences import DecodedSequences
-from melodygan_core.training import EMA, Batch, Update, Validation, autocast, distributed
+from melodygan_core.training import EMA, Batch, Preview, Update, Validation, autocast, distributed
 
 VALIDATION_SEQUENCES = 48
 # At which the loss on unseen latents is measured.
@@ -34,31 +35,6 @@ VALIDATION_STEPS = 8
 MAX_SEARCHED, MAX_WHITENED = 512, 4096
 _PERCENTILE = 5
 _TINY = 1e-12
-
-
-def draw_masks(
-    count: int, tokens: int, segments: float, prefix: float, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Random masks (count, tokens), 1 where latents are known.
-
-    Args:
-        count: Examples.
-        tokens: Of each.
-        segments: Share of the examples that are known but for one to three gaps of up to half the tokens.
-        prefix: Share of the examples of which the beginning is known, up to three quarters.
-        rng: Decides.
-    """
-    masks = np.zeros((count, tokens), np.float32)
-    for mask, kind in zip(masks, rng.random(count), strict=True):
-        if kind < prefix:
-            mask[: rng.integers(1, 3 * tokens // 4 + 1)] = 1
-        elif kind < prefix + segments:
-            mask[:] = 1
-            for _ in range(rng.integers(1, 4)):
-                length = rng.integers(1, tokens // 2 + 1)
-                first = rng.integers(0, tokens - length + 1)
-                mask[first : first + length] = 0
-    return masks
 
 
 class FlowTask:
@@ -72,6 +48,7 @@ class FlowTask:
     """
 
     betas = (0.9, 0.95)
+    prior_class: type[TemporalFlow] = TemporalFlow
 
     def __init__(
         self, table: LatentTable, codec: Codec, config: TemporalFlowConfig, device: torch.device
@@ -84,34 +61,65 @@ class FlowTask:
         dim, count = table.latents.shape[2], len(self._conditions.names)
 
         whitening = Whitening(dim)
-        seen = self._sequences["train"].evenly_spaced(MAX_WHITENED).flatten(0, 1)
-        whitening.fit(seen * torch.from_numpy(table.std) + torch.from_numpy(table.mean), config.whitening_floor)
-        self._network = VelocityNetwork(config, dim, count).to(device)
+        whitening.fit(self._training_latents(table), config.whitening_floor)
+        self._network = self.prior_class.network(config, dim, count).to(device)
         self._ema = EMA(self._network, config.ema_decay)
         guide = EMA(self._network, config.ema_decay).module
         self.eval_model = FlowModel(self._ema.module, guide, whitening.to(device))
         self.optimized_modules = {"network": self._network}
         self.stateful_modules = {"average": self.eval_model}
+        self._guide_step, self._table = config.guide_step, table
         self._fix_validation(table)
+
+    def _training_latents(self, table: LatentTable) -> Tensor:
+        """Latents (n, latent_dim) of training tracks, on the CPU."""
+        seen = self._sequences["train"].evenly_spaced(MAX_WHITENED).flatten(0, 1)
+        return seen * torch.from_numpy(table.std) + torch.from_numpy(table.mean)
+
+    def start_from(self, pretrained: Prior, space: LatentSpace) -> None:
+        """Takes over the networks of a trained flow, its early version, and the directions that they know."""
+        given = pretrained.get_submodule("model")
+        assert isinstance(given, FlowModel)
+        latents = self._training_latents(self._table).to(self.device)
+        self.eval_model.whitening.take(given.whitening, latents)
+        names, known = space.conditions, pretrained.conditions
+        self._network.load_state_dict(started_state(self._network, names, given.network, known, trains=True))
+        self._ema.module.load_state_dict(self._network.state_dict())
+        guide = self.eval_model.guide
+        guide.load_state_dict(started_state(guide, names, given.guide, known, trains=False))
+        # The early version is that of the trained flow, which this training never was.
+        self._guide_step = 0
+        self._hold()
+
+    def _hold(self) -> None:
+        """Whitens what every validation uses again."""
+        self._held = {
+            split: self._whitened(sequences.evenly_spaced(VALIDATION_SEQUENCES).to(self.device))
+            for split, sequences in self._sequences.items()
+        }
 
     def _fix_validation(self, table: LatentTable) -> None:
         """Draws what every validation uses again."""
+        self._hold()
         rng = torch.Generator().manual_seed(self.config.optimizer.seed)
         drawn = np.random.default_rng(self.config.optimizer.seed)
         dim, tokens = table.latents.shape[2], self.config.window_tokens
         self._noise = torch.randn(VALIDATION_SEQUENCES, tokens, dim, generator=rng).to(self.device)
-        self._held, self._held_condition, self._searched = {}, {}, {}
+        self._held_condition, self._held_plan, self._searched = {}, {}, {}
         for split, sequences in self._sequences.items():
-            self._held[split] = self._whitened(sequences.evenly_spaced(VALIDATION_SEQUENCES).to(self.device))
             rows = sequences.evenly_spaced_rows(VALIDATION_SEQUENCES)
             self._held_condition[split] = self._moved(self._conditions.first(rows))
+            self._held_plan[split] = self._moved(sequences.evenly_spaced_plan(VALIDATION_SEQUENCES))
             at_most = MAX_SEARCHED if split == "train" else VALIDATION_SEQUENCES
             self._searched[split] = self._bins(self._decoded.log_mel(sequences.evenly_spaced(at_most)))
         self._bin_mean = self._searched["train"].mean(dim=(0, 1))
         self._bin_std = self._searched["train"].std(dim=(0, 1)).clamp_min(1e-3)
         self._unseen = self._nearest(self._searched["validation"])
-        _, rows = self._sequences["train"].sample(VALIDATION_SEQUENCES, drawn)
+        rows = self._sequences["train"].sample(VALIDATION_SEQUENCES, drawn).rows
         self._condition = self._moved(self._conditions.sample(rows, drawn))
+        # What is sampled follows unseen plans, again and again where there are few.
+        plan = self._held_plan["validation"]
+        self._validation_plan = None if plan is None else plan[torch.arange(VALIDATION_SEQUENCES) % len(plan)]
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -132,7 +140,7 @@ class FlowTask:
         config = self.config
         rng = np.random.default_rng((config.optimizer.seed, step))
         count = config.optimizer.batch_size
-        latents, rows = self._sequences["train"].sample(count, rng)
+        latents, rows, plan = self._sequences["train"].sample(count, rng)
         logit = config.time_mean + config.time_std * rng.standard_normal(count)
         masks = draw_masks(count, config.window_tokens, config.mask_segments, config.mask_prefix, rng)
         gain = config.level_db / 20 * np.log(10) * rng.standard_normal(count)
@@ -144,11 +152,17 @@ class FlowTask:
             "gain": torch.from_numpy(gain).float(),
             "context_noise": torch.from_numpy(config.context_noise * rng.random(count)).float(),
         }
+        if plan is not None:
+            batch["plan"] = self._shown_plan(plan, rng)
         condition = self._conditions.sample(rows, rng)
         if condition is None:
             return batch
         condition[torch.from_numpy(rng.random(count) < config.condition_dropout)] = len(self.conditions)
         return {**batch, "condition": condition}
+
+    def _shown_plan(self, plan: Tensor, rng: np.random.Generator) -> Tensor:
+        """What a training step sees of the plans (n, tokens, plan.CHANNELS)."""
+        return plan
 
     def training_step(self, step: int, batch: Batch) -> Iterator[Update]:
         """Updates the network, then its averages."""
@@ -158,11 +172,12 @@ class FlowTask:
         known = data + batch["context_noise"][:, None, None] * shaking
         with self._autocast():
             x = (1 - time) * noise + time * data
-            made = self._network(x, batch["time"], known, mask, batch.get("condition")).float()
-        loss = _error(made, data - noise, 1 - mask)
+            conditions = batch.get("condition"), batch.get("plan")
+            made = self._network(x, batch["time"], known, mask, *conditions).float()
+        loss = masked_error(made, data - noise, 1 - mask)
         yield Update("network", loss, {"loss": loss})
         self._ema.update(self._network, step)
-        if step < self.config.guide_step:
+        if step < self._guide_step:
             self.eval_model.guide.load_state_dict(self._ema.module.state_dict())
 
     def _normal(self, count: int) -> Tensor:
@@ -223,24 +238,35 @@ class FlowTask:
     def _held_loss(self, split: str) -> float:
         """Mean loss of the average at fixed times and noise, where nothing is known."""
         data = self._held[split]
-        noise, condition = self._noise[: len(data)], self._held_condition[split]
+        noise, conditions = self._noise[: len(data)], (self._held_condition[split], self._held_plan[split])
         nothing = torch.zeros_like(data[..., :1])
         losses = []
         for time in VALIDATION_TIMES:
             at = torch.full((len(data),), time, device=self.device)
             with self._autocast():
                 x = (1 - time) * noise + time * data
-                made = self.eval_model.network(x, at, data, nothing, condition).float()
-            losses.append(_error(made, data - noise, 1 - nothing))
+                made = self.eval_model.network(x, at, data, nothing, *conditions).float()
+            losses.append(masked_error(made, data - noise, 1 - nothing))
         return float(torch.stack(losses).mean())
 
     @torch.no_grad()
     def decoded(self, model: FlowModel) -> NDArray[np.float32]:
-        """Log-mel (n, frames, n_mels) of what a model makes of noise that stays the same."""
+        """Log-mel (n, frames, n_mels) of what a model makes of noise and validation plans that never change."""
         with self._autocast():
-            made = solve(model, unknown(self._noise, self._condition), Sampling(steps=VALIDATION_STEPS))
+            problem = unknown(self._noise, self._condition, self._validation_plan)
+            made = solve(model, problem, Sampling(steps=VALIDATION_STEPS))
         latents = model.whitening.inverse(made.float())
         return self._decoded.log_mel((latents - self._mean) / self._std)
+
+    @torch.no_grad()
+    def preview(self) -> Preview:
+        """What the average makes of noise that stays the same."""
+        condition = None if self._condition is None else self._condition[:1]
+        plan = None if self._validation_plan is None else self._validation_plan[:1]
+        problem = unknown(self._noise[:1], condition, plan)
+        made = solve(self.eval_model, problem, Sampling(steps=VALIDATION_STEPS)).float()
+        latents = self.eval_model.whitening.inverse(made[0])
+        return self._decoded.preview((latents - self._mean) / self._std)
 
     def diversity(self, decoded: NDArray[np.floating]) -> float:
         """How far apart what was made lies beside real training sequences; 1 is equal, 0 a constant."""
@@ -261,22 +287,10 @@ class FlowTask:
 
     def prior(self, space: LatentSpace) -> TemporalFlow:
         """The prior with the weights of `eval_model`."""
-        made = TemporalFlow(self.config, space).to(self.device)
+        made = self.prior_class(self.config, space).to(self.device)
         made.model.load_state_dict(self.eval_model.state_dict())
         return made.eval()
 
     def report(self) -> dict[str, Any]:
         """Sizes."""
         return {"window_s": self.config.window_tokens / self._codec.latent_rate}
-
-
-def _error(made: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
-    """Mean squared error over the tokens of weight 1 of each example, and over the examples.
-
-    Args:
-        made: (n, tokens, latent_dim).
-        wanted: The same shape.
-        weight: (n, tokens, 1), 0 or 1.
-    """
-    error = ((made - wanted).square().mean(dim=2, keepdim=True) * weight).sum(dim=(1, 2))
-    return (error / weight.sum(dim=(1, 2)).clamp_min(1)).mean()

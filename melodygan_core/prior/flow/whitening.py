@@ -52,17 +52,28 @@ class Whitening(nn.Module):
         directions = directions * directions[largest, torch.arange(len(variance))].sign()
         scale = variance.clamp_min(least_share * variance.mean()).sqrt()
         whitened = (latents.double() - seen.mean) @ directions / scale
-        low, high = whitened.amin(dim=0), whitened.amax(dim=0)
-        margin = _MARGIN * (high - low)
-        values = {
-            "mean": seen.mean,
-            "directions": directions,
-            "scale": scale,
-            "lowest": low - margin,
-            "highest": high + margin,
-        }
+        values = {"mean": seen.mean, "directions": directions, "scale": scale}
         for name, value in values.items():
             self.get_buffer(name).copy_(value.float())
+        self._limit(whitened)
+
+    @torch.no_grad()
+    def take(self, other: Whitening, latents: Tensor) -> None:
+        """Takes over the directions and scales of another whitening, with the range of these latents.
+
+        Args:
+            other: On the same device.
+            latents: (n, latent_dim) on that device.
+        """
+        for name in ("mean", "directions", "scale"):
+            self.get_buffer(name).copy_(other.get_buffer(name))
+        self._limit(self(latents))
+
+    def _limit(self, whitened: Tensor) -> None:
+        low, high = whitened.amin(dim=0), whitened.amax(dim=0)
+        margin = _MARGIN * (high - low)
+        self.lowest.copy_((low - margin).float())
+        self.highest.copy_((high + margin).float())
 
     def forward(self, latents: Tensor) -> Tensor:
         """Latents (..., latent_dim) of the codec -> whitened, of the same shape."""

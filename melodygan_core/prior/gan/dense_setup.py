@@ -17,9 +17,10 @@ from melodygan_core.latents import LatentTable
 from melodygan_core.prior.base import LatentSpace
 from melodygan_core.prior.conditions import Conditions
 from melodygan_core.prior.gan.dense import DenseGan, Discriminator, Generator
-from melodygan_core.training import Batch, distributed
+from melodygan_core.training import Batch, Preview, distributed
 
 VALIDATION_SAMPLES = 512
+PREVIEW_SEGMENTS = 2
 
 
 class _Evaluator:
@@ -54,6 +55,12 @@ class _Evaluator:
             figures["kad"] = metrics.kad(self.validation, fake, self._validation_tracks, np.arange(len(fake)))
             figures["kad_real_baseline"] = self._kad_real_baseline
         return figures
+
+    @torch.no_grad()
+    def preview(self, standardised: Tensor) -> Preview:
+        """Standardised latents (segments, latent_dim), one after the other."""
+        latents = standardised * self.std + self.mean
+        return Preview(self.decoder.feature, self.decoder.decode(latents[None]).spectrum[0].cpu())
 
     @torch.no_grad()
     def decoded(self, standardised: Tensor) -> NDArray[np.float64]:
@@ -122,6 +129,13 @@ class DenseGanSetup:
     def decoded(self, generator: nn.Module) -> NDArray[np.float64]:
         """What a generator makes of noise that stays the same: (n, n_mels * time_bins) as it is measured."""
         return self._evaluator.decoded(generator(self._fixed_noise, self._fixed_condition))
+
+    @torch.no_grad()
+    def preview(self, generator: nn.Module) -> Preview:
+        """The first of these samples, one after the other."""
+        condition = None if self._fixed_condition is None else self._fixed_condition[:PREVIEW_SEGMENTS]
+        standardised = generator(self._fixed_noise[:PREVIEW_SEGMENTS], condition)
+        return self._evaluator.preview(standardised)
 
     def diversity(self, decoded: NDArray[np.floating]) -> float:
         """How far apart what was made lies beside real training segments; 1 is equal, 0 a constant."""

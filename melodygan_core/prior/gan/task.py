@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from melodygan_core.config import DenseGanConfig, TemporalGanConfig
 from melodygan_core.prior.base import LatentSpace, Prior
-from melodygan_core.prior.conditions import Conditions
+from melodygan_core.prior.conditions import Conditions, known_rows
 from melodygan_core.prior.gan.losses import R1Weight, discriminator_loss, generator_loss, r1_penalty
-from melodygan_core.training import EMA, Batch, Update, Validation, autocast
+from melodygan_core.training import EMA, Batch, Preview, Update, Validation, autocast
 
 # Mean distance between generated segments over that between real ones. Outside, the generator has collapsed.
 DIVERSITY_RANGE = (0.5, 1.6)
+# Of the generator's state; not there without conditions.
+EMBEDDING = "embedding.weight"
 
 
 class GanSetup(Protocol):
@@ -44,6 +46,10 @@ class GanSetup(Protocol):
 
     def decoded(self, generator: nn.Module) -> NDArray[np.floating]:
         """Samples of a generator from fixed noise, decoded to log-mel."""
+        ...
+
+    def preview(self, generator: nn.Module) -> Preview:
+        """The first of these samples."""
         ...
 
     def diversity(self, decoded: NDArray[np.floating]) -> float:
@@ -81,6 +87,31 @@ class GanTask:
         self.eval_model = self._ema.module
         self.optimized_modules = {"generator": self._generator, "discriminator": self._discriminator}
         self.stateful_modules = {"ema": self._ema.module, "r1_weight": self._r1_weight}
+        # Updates of the discriminator alone, before the generator's first.
+        self._discriminator_steps = 0
+
+    def start_from(self, pretrained: Prior, space: LatentSpace) -> None:
+        """Takes over the generator of a trained prior; it makes the same latents as there.
+
+        A release has no discriminator. The new one learns alone while the learning rate rises: what it says
+        before that would undo what the generator knows.
+        """
+        given = pretrained.get_submodule("generator")
+        state = given.state_dict()
+        # Both standardise latents, by statistics of their own.
+        mean, std = pretrained.latent_mean, pretrained.latent_std
+        own_mean, own_std = space.mean.to(mean.device), space.std.to(mean.device)
+        state["head.weight"] = state["head.weight"] * (std / own_std)[:, None]
+        state["head.bias"] = (state["head.bias"] * std + mean - own_mean) / own_std
+        own = self._generator.state_dict()
+        if EMBEDDING in state and EMBEDDING in own:
+            own[EMBEDDING] = known_rows(
+                own[EMBEDDING], space.conditions, state[EMBEDDING], pretrained.conditions
+            )
+        state.pop(EMBEDDING, None)
+        self._generator.load_state_dict({**own, **state})
+        self._ema.module.load_state_dict(self._generator.state_dict())
+        self._discriminator_steps = self.config.optimizer.warmup_steps
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -113,6 +144,8 @@ class GanTask:
             loss = loss + float(self._r1_weight.gamma) * config.r1_every * figures["adv/r1"]
         yield Update("discriminator", loss, figures)
         self._r1_weight.update(real_logits)
+        if step < self._discriminator_steps:
+            return
 
         with self._autocast():
             logits = discriminator(augment(fake), condition).float()
@@ -129,6 +162,10 @@ class GanTask:
         figures = self.setup.figures(self.eval_model)
         diverse = DIVERSITY_RANGE[0] <= figures["diversity"] <= DIVERSITY_RANGE[1]
         return Validation(figures.get("kad", -float(step)) if diverse else None, figures)
+
+    def preview(self) -> Preview:
+        """What the generator makes of noise that stays the same."""
+        return self.setup.preview(self.eval_model)
 
     def prior(self, space: LatentSpace) -> Prior:
         """The prior with the weights of `eval_model`."""

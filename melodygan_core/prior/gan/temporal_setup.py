@@ -17,7 +17,7 @@ from melodygan_core.prior.conditions import Conditions
 from melodygan_core.prior.gan.layers import coordinates
 from melodygan_core.prior.gan.temporal import Discriminator, Generator, TemporalGan
 from melodygan_core.prior.sequences import DecodedSequences
-from melodygan_core.training import Batch, distributed
+from melodygan_core.training import Batch, Preview, distributed
 
 VALIDATION_PAIRS = 64
 
@@ -47,7 +47,7 @@ class TemporalGanSetup:
         rng = torch.Generator().manual_seed(config.optimizer.seed)
         self._fixed_noise = self.noise(VALIDATION_PAIRS, rng)
         drawn = np.random.default_rng(config.optimizer.seed)
-        _, rows = self._training.sample(VALIDATION_PAIRS, drawn)
+        rows = self._training.sample(VALIDATION_PAIRS, drawn).rows
         self._fixed_condition = self._moved(self.conditions.sample(rows, drawn))
 
     def _moved(self, condition: Tensor | None) -> Tensor | None:
@@ -56,7 +56,7 @@ class TemporalGanSetup:
     def get_batch(self, step: int) -> Batch:
         """`latents` (batch_size, 2 * patch_tokens, latent_dim), standardised pairs, and `condition`, if any."""
         rng = np.random.default_rng((self.config.optimizer.seed, step))
-        latents, rows = self._training.sample(self.config.optimizer.batch_size, rng)
+        latents, rows, _ = self._training.sample(self.config.optimizer.batch_size, rng)
         condition = self.conditions.sample(rows, rng)
         return {"latents": latents} if condition is None else {"latents": latents, "condition": condition}
 
@@ -94,6 +94,12 @@ class TemporalGanSetup:
     def decoded(self, generator: nn.Module) -> NDArray[np.float32]:
         """Log-mel (n, frames, n_mels) of what a generator makes of noise that stays the same."""
         return self._decoded.log_mel(generator(self._fixed_noise, self._fixed_condition))
+
+    @torch.no_grad()
+    def preview(self, generator: nn.Module) -> Preview:
+        """The first of these samples."""
+        condition = None if self._fixed_condition is None else self._fixed_condition[:1]
+        return self._decoded.preview(generator(self._fixed_noise[:1], condition)[0])
 
     def diversity(self, decoded: NDArray[np.floating]) -> float:
         """How far apart what was made lies beside real training pairs; 1 is equal, 0 a constant."""

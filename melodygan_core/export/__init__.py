@@ -1,0 +1,1 @@
+"""Releases as ONNX: written with torch, used without it (`runtime`)."""

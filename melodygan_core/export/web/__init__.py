@@ -1,0 +1,1 @@
+"""A release as a static folder that makes endless music in a browser tab."""
