@@ -118,6 +118,7 @@ def test_tones_a_semitone_apart_fall_apart_and_in_few_mels_do_not(frequency_hz: 
     assert apart(FULL) > least
 
 
+@pytest.mark.slow
 def test_pitch_survives_bands_and_griffin_lim_and_does_not_survive_mels() -> None:
     figures = {}
     for config in (FULL, OLD):

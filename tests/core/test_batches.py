@@ -15,6 +15,8 @@ from melodygan_core.dataset import Batches, Dataset
 from melodygan_core.training import Batch, prefetch
 from tests.core.made import DENSE_CODEC, Trained
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

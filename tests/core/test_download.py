@@ -22,6 +22,8 @@ from melodygan_core.sandbox import ffmpeg, net
 from melodygan_core.storage.store import Store, sha256_of
 from tests.core.hostile import encoded, sine
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.conftest import Site
 

@@ -108,6 +108,7 @@ def test_a_bass_tone_is_in_the_lower_chroma() -> None:
     assert not made.upper_chroma[2:-3].any()
 
 
+@pytest.mark.slow
 def test_a_tune_is_heard_above_its_accompaniment() -> None:
     made = plan.extract(song(2), RATE, GRID)
     index = np.clip((GRID.centres(len(made)) / 0.4).astype(int), 0, None)

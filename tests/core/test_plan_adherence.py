@@ -13,6 +13,8 @@ from melodygan_core.plan import Plan
 from melodygan_core.plan.adherence import adherence, onset_f
 from tests.core.test_plan import GRID, RATE, clicks, song
 
+pytestmark = pytest.mark.slow
+
 WANTED = ("chroma_correlation", "chroma_cosine", "onset_correlation", "onset_f", "melody", "beat")
 
 

@@ -19,6 +19,8 @@ from melodygan_core.release import manifest
 from melodygan_core.services import push as service
 from tests.core.hub import TOKEN, Hub, serving_hub
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:

@@ -39,6 +39,8 @@ from melodygan_core.storage import ARTIFACT_FILE
 from tests.core.made import FEATURE, GENERATION
 from tests.core.made_temporal import RATE, put, tone
 
+pytestmark = pytest.mark.slow
+
 MELODY = (220.0, 277.2, 329.6, 440.0, 329.6, 246.9)
 
 

@@ -44,6 +44,8 @@ from tests.core.made import (
     track,
 )
 
+pytestmark = pytest.mark.slow
+
 OLD = Path(__file__).parents[1] / "data" / "release-0.1-dense"
 # One step that changes nothing that is seen.
 STILL = {"max_steps": 1, "learning_rate": 1e-12, "warmup_steps": 0, "eval_every": 1, "weight_decay": 0.0}

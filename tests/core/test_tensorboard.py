@@ -23,6 +23,8 @@ from tests.core.made import (
     Trained,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def short(config: Any) -> Any:
     """A training of two validations that no fixture has done."""

@@ -25,6 +25,7 @@ def test_a_key_is_title_and_track_id(title: str, key: str) -> None:
     assert partition_key("generic-a-1", title) == key
 
 
+@pytest.mark.slow
 @given(TRACK_IDS, st.text(max_size=200))
 def test_any_title_makes_a_key_that_dagster_takes_and_that_names_its_track(track_id: str, title: str) -> None:
     key = partition_key(track_id, title)
