@@ -195,6 +195,8 @@ PHRASES = (
     r"\bjudge(s|d)?\b",
     r"\bwander(s|ing)?\b",
     r"\bfamil(y|ies)\b",
+    r"\btold apart\b",
+    r"\bled (away|towards)\b",
 )
 
 

@@ -143,7 +143,7 @@ def read_tune(root: Path, ref: TuneRef) -> Tune:
     except InputError:
         raise
     except (Music21Exception, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
-        # The parser raises whatever a malformed encoding leads it to.
+        # A malformed encoding makes the parser raise any kind of error.
         raise InputError(f"{ref.tune_id} must be readable by music21, got {error!r}") from error
 
 

@@ -179,8 +179,8 @@ def transfer(
     """Gives a sound the timbre of another one.
 
     CONTENT keeps its melody and rhythm, and gets the timbre of --style, a sound, or of --style-tag, a tag of
-    the training tracks. --method eq filters the sound. --method flow makes it anew, led to the style and to the
-    pitch classes of CONTENT; it is what auto does for a tag that the release's prior was trained with.
+    the training tracks. --method eq filters the sound. --method flow makes it anew, guided to the style and
+    the pitch classes of CONTENT; it is what auto does for a tag that the release's prior was trained with.
     """
     from melodygan_core.config import TransferConfig, from_dict
     from melodygan_core.services.releases import check_style_tag

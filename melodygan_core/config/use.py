@@ -35,13 +35,13 @@ class SamplingConfig(ConfigModel):
         1.0,
         ge=0,
         le=20,
-        description="How much a flow is led towards its condition (classifier-free guidance); 1 for not.",
+        description="Scale of classifier-free guidance towards the condition; 1 for none.",
     )
     autoguidance: float = Field(
         1.0,
         ge=0,
         le=20,
-        description="How much a flow is led away from an early version of itself; 1 for not.",
+        description="Scale of guidance away from an early version of the flow; 1 for none.",
     )
 
 

@@ -30,7 +30,7 @@ def melody_of(peaks: Peaks, tokens: int) -> NDArray[np.int16]:
     """Returns the MIDI pitch (tokens,) of the predominant line, 0 where there is none.
 
     Args:
-        peaks: Of short windows, so that fast notes are told apart.
+        peaks: Of short windows, which resolve fast notes.
         tokens: Number of tokens.
     """
     support = _support(peaks, tokens)

@@ -83,7 +83,7 @@ def chroma_of(lower: Peaks, upper: Peaks, tokens: int) -> tuple[NDArray[np.float
     """Returns the pitch classes above and below 250 Hz, each (tokens, 12) with the maximum 1, or 0 for none.
 
     Args:
-        lower: Peaks of long windows, in which the bass is told apart.
+        lower: Peaks of long windows, which resolve the bass.
         upper: Peaks of short windows.
         tokens: Number of tokens.
     """

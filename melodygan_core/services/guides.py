@@ -1,4 +1,4 @@
-"""What leads a flow in `transfer`: the style that is wanted and the melody that is kept, as losses of latents.
+"""Guides of a flow in `transfer`: the style that is wanted and the melody that is kept, as losses of latents.
 
 Both decode latents by the codec without its refiner, which is a few layers: cheap, and differentiable.
 """

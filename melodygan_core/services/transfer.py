@@ -143,7 +143,7 @@ def method_of(pipeline: Pipeline, config: TransferConfig) -> str:
 def flow_transfer_wav(
     pipeline: Pipeline, content: Samples, style: Style, config: TransferConfig, parts: Parts | None = None
 ) -> Transferred:
-    """The content made anew by a flow, led to a style.
+    """The content made anew by a flow that is guided to a style.
 
     Args:
         pipeline: Whose prior can vary.

@@ -46,7 +46,7 @@ def varied_wav(
         wav: (channels, samples) at the pipeline's rate.
         strength: 0 to 1: share of noise; 0 is what codec and vocoder keep of the sound.
         seed: Of the noise.
-        condition: Index of the condition that it is led to, or None.
+        condition: Index of the condition that guides it, or None.
         sampling: See Sampling.
         parts: Called after each window of the prior.
         guides: Losses that are lowered meanwhile.

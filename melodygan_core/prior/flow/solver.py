@@ -92,7 +92,7 @@ def solve(model: FlowModel, problem: Problem, sampling: Sampling) -> Tensor:
 
 
 def _velocity(model: FlowModel, problem: Problem, sampling: Sampling) -> Velocity:
-    """The guided velocity; the latents that it leads to are within the range of the training latents."""
+    """The guided velocity; its predicted latents are clamped to the range of the training latents."""
     mask, known = problem.mask, problem.known
     some_known = bool((mask > 0).any())
 

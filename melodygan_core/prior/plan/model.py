@@ -16,7 +16,7 @@ class TemporalPlanFlow(TemporalFlow):
     """A rectified flow over sequences of latents that follows a plan where one is given.
 
     The plan goes through a linear bottleneck and is concatenated with the latents, as in JASCO (arXiv
-    2406.10970). Without a plan, and beyond its end, the flow is free. Guidance above 1 leads towards the plan
+    2406.10970). Without a plan, and beyond its end, the flow is free. Guidance above 1 amplifies the plan
     and the condition together.
     """
 
