@@ -13,7 +13,8 @@ import torch
 from melodygan_core import piece_files
 from melodygan_core.config import VERSIONS, GenerationConfig, SamplingConfig, config_id, to_dict
 from melodygan_core.errors import InputError
-from melodygan_core.pipeline import Pipeline, PipelineArtifacts, Sample, frames_of, joined
+from melodygan_core.piece_files import frames_of
+from melodygan_core.pipeline import Pipeline, PipelineArtifacts, Sample, joined
 from melodygan_core.plan import Plan
 from melodygan_core.plan.files import write_plan
 from melodygan_core.plan.midi import write_midi

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,36 +13,18 @@ from torch import Tensor
 
 from melodygan_core import codec as codecs
 from melodygan_core import prior as priors
-from melodygan_core import vocoder as vocoders
 from melodygan_core.audio.stereo import StereoSynthesis
 from melodygan_core.codec import Codec, Decoded, Features
-from melodygan_core.config import STEREO_BANDS, VOCODERS, FeatureConfig, GriffinLimConfig, require
+from melodygan_core.config import STEREO_BANDS, FeatureConfig, GriffinLimConfig, require
 from melodygan_core.errors import InputError
-from melodygan_core.piece_files import frames_of
 from melodygan_core.plan import Grid, Plan, channels, codec_grid
 from melodygan_core.prior import Prior, Sampling
 from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import allow_tf32, resolve_device
-
-__all__ = [
-    "BatchedVocoder",
-    "Pipeline",
-    "PipelineArtifacts",
-    "Sample",
-    "Vocoder",
-    "frames_of",
-    "joined",
-    "load_vocoder",
-    "neural_vocoder",
-]
+from melodygan_core.vocoder import Seeds, Vocoder, load_vocoder
 
 # Examples that go through a model at once.
 BATCH = 64
-
-# One for all examples of a batch, or one for each.
-Seeds = int | Sequence[int]
-# (spectrum (batch, n_bands, frames), seeds) -> wav (batch, (frames - 1) * hop_length)
-Vocoder = Callable[[Tensor, Seeds], Tensor]
 
 
 @dataclass(frozen=True)
@@ -199,80 +180,6 @@ def joined(parts: Sequence[Decoded]) -> Decoded:
     """One batch of several, on the CPU."""
     stereo = [part.stereo.cpu() for part in parts if part.stereo is not None]
     return Decoded(torch.cat([part.spectrum.cpu() for part in parts]), torch.cat(stereo) if stereo else None)
-
-
-@dataclass(frozen=True)
-class BatchedVocoder:
-    """A vocoder that computes on a device, in batches, of tensors on the CPU.
-
-    Attributes:
-        kind: `neural` or `griffin_lim`.
-        model: The vocoder itself, on the device.
-        function: Calls the model, with seeds that it may not need.
-        device: Where it computes.
-    """
-
-    kind: str
-    model: Any
-    function: Vocoder
-    device: torch.device
-
-    def __call__(self, spectrum: Tensor, seed: Seeds) -> Tensor:
-        """Spectrum (batch, n_bands, frames) -> wav (batch, (frames - 1) * hop_length); see Pipeline.vocode."""
-        starts = range(0, len(spectrum), BATCH)
-        seeds = [seed if isinstance(seed, int) else seed[k : k + BATCH] for k in starts]
-        parts = zip(spectrum.split(BATCH), seeds, strict=True)
-        return torch.cat([self.function(part.to(self.device), of_part).cpu() for part, of_part in parts])
-
-
-def load_vocoder(
-    kind: str,
-    feature: FeatureConfig,
-    folder: Path | None,
-    griffin_lim: GriffinLimConfig | None = None,
-    device: torch.device | None = None,
-) -> BatchedVocoder:
-    """The vocoder of a pipeline.
-
-    Args:
-        kind: `neural`, `griffin_lim` or `flow`.
-        feature: Of the spectra that it is given.
-        folder: Of the vocoder's checkpoint, if there is one. That of a flow has the neural vocoder, too.
-        griffin_lim: See GriffinLimConfig.
-        device: Where it computes; the CPU by default.
-
-    Raises:
-        InputError: an unknown vocoder, or a trained one is asked for and not there, or was trained on other
-            features.
-    """
-    require(kind in VOCODERS, "vocoder", kind, ", ".join(VOCODERS))
-    if kind == "griffin_lim":
-        model = vocoders.GriffinLim(feature, griffin_lim)
-        return BatchedVocoder(kind, model, model, device or torch.device("cpu"))
-    require(folder is not None, "vocoder", kind, "'griffin_lim' where there is no vocoder checkpoint")
-    assert folder is not None
-    if kind == "neural":
-        return neural_vocoder(vocoders.load(folder, device or "cpu"), feature)
-    require(vocoders.flow.is_one(folder), "vocoder", kind, "'neural' or 'griffin_lim' where no flow is trained")
-    flow = vocoders.flow.load(folder, device or "cpu")
-    _check_features(flow.feature, feature)
-    return BatchedVocoder(kind, flow, flow, flow.window.device)
-
-
-def neural_vocoder(model: vocoders.NeuralVocoder, feature: FeatureConfig) -> BatchedVocoder:
-    """A neural vocoder as a pipeline uses it: in batches, tensors on the CPU.
-
-    Raises:
-        InputError: it was trained on other features.
-    """
-    _check_features(model.feature, feature)
-    device = next(model.parameters()).device
-    return BatchedVocoder("neural", model, lambda spectrum, seed: model(spectrum), device)
-
-
-def _check_features(found: FeatureConfig, wanted: FeatureConfig) -> None:
-    if found.spectral_id != wanted.spectral_id:
-        raise InputError(f"the vocoder's features must be {wanted}, got {found}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 from melodygan_core.config import EvaluationConfig
 from melodygan_core.dataset import Dataset, Rows
 from melodygan_core.evaluation.sets import reconstructed, to_windows
-from melodygan_core.pipeline import Pipeline, frames_of
+from melodygan_core.piece_files import frames_of
+from melodygan_core.pipeline import Pipeline
 from melodygan_core.plan import Plan, codec_grid, extract
 from melodygan_core.plan.adherence import adherence
 from melodygan_core.storage import Store

@@ -13,9 +13,9 @@ from melodygan_core.export.manifest import ExportManifest
 from melodygan_core.export.onnx_files import write_network
 from melodygan_core.export.priors import prior_graphs, prior_shape
 from melodygan_core.export.vocoders import vocoder_graphs, vocoder_shape
-from melodygan_core.pipeline import BatchedVocoder
 from melodygan_core.progress import Progress, tracked
 from melodygan_core.release import Release
+from melodygan_core.vocoder import BatchedVocoder
 
 
 def graphs_of(release: Release) -> list[Graph]:

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from melodygan_core.config import FeatureConfig, GriffinLimConfig, require
 from melodygan_core.export.graph import Axes, Graph
 from melodygan_core.export.manifest import VocoderShape
-from melodygan_core.pipeline import BatchedVocoder
-from melodygan_core.vocoder import NeuralVocoder
+from melodygan_core.vocoder import BatchedVocoder, NeuralVocoder
 from melodygan_core.vocoder.phase import BandInverse
 
 

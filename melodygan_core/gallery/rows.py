@@ -16,12 +16,13 @@ from melodygan_core.config import STEMS
 from melodygan_core.dataset import Dataset, Rows
 from melodygan_core.gallery import samples
 from melodygan_core.gallery.sounds import EXAMPLE_S, Excerpt, Folder, GalleryEntry, read_excerpt
-from melodygan_core.pipeline import Pipeline, load_vocoder
+from melodygan_core.pipeline import Pipeline
 from melodygan_core.release import styles
 from melodygan_core.services.interpolate import interpolate_wavs
 from melodygan_core.services.sound import log_mel_of
 from melodygan_core.services.transfer import transfer_wav
 from melodygan_core.storage import Store
+from melodygan_core.vocoder import load_vocoder
 
 EXAMPLES = 4
 # Of the sounds between two tracks, both ends included.

@@ -10,7 +10,7 @@ from melodygan_core import codec as codecs
 from melodygan_core import prior as priors
 from melodygan_core.config import FeatureConfig, GenerationConfig, GriffinLimConfig, from_dict, require
 from melodygan_core.errors import InputError
-from melodygan_core.pipeline import BatchedVocoder, Pipeline, load_vocoder, neural_vocoder
+from melodygan_core.pipeline import Pipeline
 from melodygan_core.release import fit, legacy, manifest, styles
 from melodygan_core.release.manifest import CARD, Manifest
 from melodygan_core.release.styles import Style
@@ -18,6 +18,7 @@ from melodygan_core.storage import check_hashes
 from melodygan_core.storage.start import RELEASES
 from melodygan_core.training import resolve_device
 from melodygan_core.training.checkpoint import CONFIG_FILE, config_errors, load_config
+from melodygan_core.vocoder import BatchedVocoder, load_vocoder, neural_vocoder
 
 
 @dataclass(frozen=True)

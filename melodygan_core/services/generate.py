@@ -7,7 +7,7 @@ from pathlib import Path
 from melodygan_core import generation
 from melodygan_core.config import GenerateConfig, GenerationConfig, from_dict, require
 from melodygan_core.config.registry import require_capability
-from melodygan_core.pipeline import frames_of
+from melodygan_core.piece_files import frames_of
 from melodygan_core.prior import condition_index
 from melodygan_core.progress import Progress
 from melodygan_core.release import Release

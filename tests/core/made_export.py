@@ -17,13 +17,13 @@ from melodygan_core.config import (
     replace,
     to_dict,
 )
-from melodygan_core.pipeline import Pipeline, load_vocoder, neural_vocoder
+from melodygan_core.pipeline import Pipeline
 from melodygan_core.prior import LatentSpace, Prior
 from melodygan_core.prior.flow.temporal import TemporalFlow
 from melodygan_core.prior.gan import DenseGan, TemporalGan
 from melodygan_core.release import Manifest, Release
 from melodygan_core.release.manifest import NO_REFINER, Component
-from melodygan_core.vocoder import NeuralVocoder
+from melodygan_core.vocoder import NeuralVocoder, load_vocoder, neural_vocoder
 from tests.core.made import (
     DENSE_CODEC,
     DENSE_GAN,

@@ -22,11 +22,11 @@ from melodygan_core.codec.covariance import Covariance
 from melodygan_core.codec.dense.model import errors, pca
 from melodygan_core.config import RefinerConfig, replace
 from melodygan_core.dataset import Dataset
-from melodygan_core.pipeline import Pipeline, Seeds
+from melodygan_core.pipeline import Pipeline
 from melodygan_core.prior.gan.losses import R1Weight
 from melodygan_core.storage import Artifact, Store
 from melodygan_core.training import Task, Update, fit, resolve_device
-from melodygan_core.vocoder import FlowVocoder, GriffinLim, NeuralVocoder
+from melodygan_core.vocoder import FlowVocoder, GriffinLim, NeuralVocoder, Seeds
 from melodygan_core.vocoder.flow import WaveformFlow
 from melodygan_core.vocoder.phase import single_pass_phase
 from tests.core import made

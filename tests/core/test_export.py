@@ -26,10 +26,10 @@ from melodygan_core.export.graph import Graph
 from melodygan_core.export.onnx_release import graphs_of
 from melodygan_core.export.runtime.pipeline import ExportedPipeline
 from melodygan_core.export.runtime.sessions import Session
-from melodygan_core.pipeline import load_vocoder
 from melodygan_core.release import Release
 from melodygan_core.services.export import export_onnx
 from melodygan_core.storage import sha256_of
+from melodygan_core.vocoder import load_vocoder
 from tests.core.made_export import CONDITIONS, GENERATION, HOSTILE_TITLE, SOURCES, release_of
 
 pytestmark = pytest.mark.slow

@@ -13,10 +13,10 @@ from melodygan_core import release, vocoder
 from melodygan_core.config import replace
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError
-from melodygan_core.pipeline import load_vocoder
 from melodygan_core.storage import Artifact
 from melodygan_core.training import MetricsCallback, fit, ignore, seed_everything
 from melodygan_core.training.checkpoint import load_config, save_weights
+from melodygan_core.vocoder import load_vocoder
 from melodygan_core.vocoder.flow.task import FlowVocoderTask
 from tests.conftest import copied
 from tests.core.made import FEATURE, FLOW_VOCODER, GENERATION, Trained, noise

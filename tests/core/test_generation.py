@@ -19,11 +19,13 @@ from melodygan_core.config import GenerationConfig, replace
 from melodygan_core.dataset import Dataset
 from melodygan_core.errors import InputError, MelodyGANError
 from melodygan_core.generation import pieces
-from melodygan_core.pipeline import Pipeline, Sample, Seeds, frames_of
+from melodygan_core.piece_files import frames_of
+from melodygan_core.pipeline import Pipeline, Sample
 from melodygan_core.plan import Plan
 from melodygan_core.prior import DEFAULT_SAMPLING, Sampling
 from melodygan_core.prior.gan.layers import truncated_noise
 from melodygan_core.progress import ProgressEvent
+from melodygan_core.vocoder import Seeds
 from tests.core.made import FEATURE, GENERATION, HOSTILE, Trained
 
 

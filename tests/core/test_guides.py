@@ -16,7 +16,7 @@ from melodygan_core.codec import Codec, Decoded, Features
 from melodygan_core.config import TransferConfig, from_dict
 from melodygan_core.errors import InputError
 from melodygan_core.features import mels_of_spectrum
-from melodygan_core.pipeline import Pipeline, load_vocoder
+from melodygan_core.pipeline import Pipeline
 from melodygan_core.prior import Guide, LatentSpace, Sampling, editing
 from melodygan_core.prior.flow import TemporalFlow
 from melodygan_core.prior.flow.guidance import uncertainty
@@ -25,6 +25,7 @@ from melodygan_core.services.guides import PitchClasses, melody_guide, onsets, s
 from melodygan_core.services.reconstruct import reconstruct_wav
 from melodygan_core.services.sound import encode_sound, features_of, log_mel_of
 from melodygan_core.services.transfer import flow_transfer_wav, method_of
+from melodygan_core.vocoder import load_vocoder
 from tests.core.made import FEATURE, TEMPORAL_FLOW
 from tests.core.made_temporal import RATE, tone
 from tests.core.toy import ToyCodecConfig

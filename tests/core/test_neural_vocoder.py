@@ -16,11 +16,10 @@ from melodygan_core.config import FeatureConfig, replace
 from melodygan_core.dataset import Dataset, SpanDataset
 from melodygan_core.errors import InputError
 from melodygan_core.features import FeatureExtractor
-from melodygan_core.pipeline import load_vocoder
 from melodygan_core.storage import Store
 from melodygan_core.training import prefetch
 from melodygan_core.training.checkpoint import load_config, save_weights
-from melodygan_core.vocoder import NeuralVocoder, comparison, phase
+from melodygan_core.vocoder import NeuralVocoder, comparison, load_vocoder, phase
 from melodygan_core.vocoder.bands import LogBands
 from melodygan_core.vocoder.phase import pad_to_window
 from melodygan_core.vocoder.task import VALIDATION_WINDOW_S, VALIDATION_WINDOWS, VocoderTask

@@ -10,11 +10,12 @@ from melodygan_core.codec.dense import DenseCodec
 from melodygan_core.codec.temporal import TemporalCodec
 from melodygan_core.config import registry
 from melodygan_core.config.presets import PRESETS, preset
-from melodygan_core.pipeline import Pipeline, frames_of, neural_vocoder
+from melodygan_core.piece_files import frames_of
+from melodygan_core.pipeline import Pipeline
 from melodygan_core.prior import LatentSpace
 from melodygan_core.prior.flow.network import VelocityNetwork
 from melodygan_core.prior.gan import dense, temporal
-from melodygan_core.vocoder import FlowVocoder, NeuralVocoder
+from melodygan_core.vocoder import FlowVocoder, NeuralVocoder, neural_vocoder
 from melodygan_core.vocoder.flow import WaveformFlow
 from melodygan_core.vocoder.flow.spectra import Residual
 

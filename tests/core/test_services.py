@@ -23,7 +23,7 @@ from melodygan_core.config import (
     replace,
 )
 from melodygan_core.errors import InputError
-from melodygan_core.pipeline import Pipeline, Seeds
+from melodygan_core.pipeline import Pipeline
 from melodygan_core.progress import Progress, ProgressEvent
 from melodygan_core.release import Release, styles
 from melodygan_core.sandbox import ffmpeg
@@ -36,6 +36,7 @@ from melodygan_core.services.reconstruct import reconstruct, reconstruct_wav
 from melodygan_core.services.sound import encode_sound, filtered, load_sound, log_mel_of, safe_name
 from melodygan_core.services.transfer import transfer, transfer_wav
 from melodygan_core.storage import ARTIFACT_FILE
+from melodygan_core.vocoder import Seeds
 from tests.core.made import FEATURE, GENERATION
 from tests.core.made_temporal import RATE, put, tone
 
