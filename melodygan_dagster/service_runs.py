@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dagster as dg
 
 from melodygan_core.config import ConfigModel, from_dict, replace, require
-from melodygan_core.config.use import SOUND
+from melodygan_core.config.requests import SOUND
 from melodygan_core.errors import InputError
 from melodygan_core.progress import Progress, ProgressEvent
 from melodygan_core.services import uses

@@ -20,24 +20,22 @@ from melodygan_core.config.prior import (
     TemporalGanConfig,
     TemporalPlanConfig,
 )
-from melodygan_core.config.training import OptimizerConfig
-from melodygan_core.config.use import (
+from melodygan_core.config.requests import (
     AugmentConfig,
     AugmentSoundConfig,
     ContinueConfig,
     EditConfig,
-    EvaluationConfig,
     GenerateConfig,
-    GenerationConfig,
     InpaintConfig,
     InterpolateConfig,
     LoopConfig,
     NearestConfig,
     ReconstructConfig,
-    SamplingConfig,
     TransferConfig,
     VariationsConfig,
 )
+from melodygan_core.config.training import OptimizerConfig
+from melodygan_core.config.use import EvaluationConfig, GenerationConfig, SamplingConfig
 from melodygan_core.config.values import (
     RIGHTS,
     SPLITS,

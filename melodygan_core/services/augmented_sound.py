@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from melodygan_core import audio
-from melodygan_core.config.use import MOST_NOISE
+from melodygan_core.config.requests import MOST_NOISE
 from melodygan_core.features import mels_of_spectrum
 from melodygan_core.pipeline import Pipeline
 from melodygan_core.release import styles

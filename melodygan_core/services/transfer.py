@@ -20,7 +20,7 @@ from torch import Tensor
 
 from melodygan_core.catalogue.tracks import slug
 from melodygan_core.config import FeatureConfig, TransferConfig, require
-from melodygan_core.config.use import MOST_NOISE
+from melodygan_core.config.requests import MOST_NOISE
 from melodygan_core.features import check_spectrum_bytes
 from melodygan_core.generation import sampling_of
 from melodygan_core.pipeline import Pipeline

@@ -21,7 +21,7 @@ from melodygan_core.config import (
     from_dict,
     require,
 )
-from melodygan_core.config.use import SOUND
+from melodygan_core.config.requests import SOUND
 from melodygan_core.config.values import MAX_SEED
 
 # Of a job's request, so that a typing error does not keep the machine busy for a day.
