@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -16,7 +16,7 @@ from melodygan_core.errors import MelodyGANError
 from melodygan_core.services.release_facts import ReleaseFacts, releases_in_use
 from melodygan_web.forms import FormField, form_fields
 from melodygan_web.job_routes import sounds_of
-from melodygan_web.jobs import JOB_KINDS, Job, JobKind
+from melodygan_web.jobs import Job
 from melodygan_web.playable import Playable, find_playable, with_loudness
 from melodygan_web.screens import Screen
 from melodygan_web.sounds import Sound
@@ -24,6 +24,7 @@ from melodygan_web.sounds.figures import in_words
 from melodygan_web.sounds.stars import read_stars
 from melodygan_web.studio import Studio, studio_of
 from melodygan_web.templating import render
+from melodygan_web.transform_modes import MODES, Mode
 
 # What only a flow takes.
 _OF_FLOW = ("style_weight", "keep_melody", "steps", "guidance", "autoguidance")
@@ -31,93 +32,6 @@ _OF_FLOW = ("style_weight", "keep_melody", "steps", "guidance", "autoguidance")
 LISTED, OFFERED, OFFERED_TRACKS = 6, 60, 200
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Where a person puts a sound.
-
-    Attributes:
-        name: Field of the request.
-        title: For people.
-        hint: One sentence.
-        is_optional: Whether it may stay empty.
-        is_multiple: Whether it takes several sounds, a job each.
-    """
-
-    name: str
-    title: str
-    hint: str = ""
-    is_optional: bool = False
-    is_multiple: bool = False
-
-
-@dataclass(frozen=True)
-class Mode:
-    """What a person wants to do with a sound.
-
-    Attributes:
-        kind: Name in JOB_KINDS.
-        title: Of its tab.
-        lead: One sentence about it.
-        slots: Sounds that it starts from.
-        main: Fields that are always shown.
-        more: Fields behind "More settings".
-        labels: Labels that fit here better than those of all screens.
-        hints: Descriptions likewise.
-    """
-
-    kind: str
-    title: str
-    lead: str
-    slots: tuple[Slot, ...]
-    main: tuple[str, ...] = ()
-    more: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    hints: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def job_kind(self) -> JobKind:
-        """The job that it asks for."""
-        return JOB_KINDS[self.kind]
-
-
-MODES = (
-    Mode(
-        "transfer",
-        "Transfer",
-        "A sound keeps its melody and rhythm and gets the timbre of another one.",
-        (
-            Slot("content", "Melody and rhythm", "This sound keeps its notes."),
-            Slot("style", "Timbre", "Only what this one sounds like is taken.", is_optional=True),
-        ),
-        ("style_tag", "strength"),
-        ("method", "style_weight", "keep_melody", "seed", "steps", "guidance", "autoguidance"),
-        {"style_tag": "or the timbre of a tag"},
-        {"style_tag": "Of the music that the models learned from."},
-    ),
-    Mode(
-        "reconstruct",
-        "Reconstruct",
-        "A sound goes through the models and comes back. What it lost, no piece that they make can have.",
-        (Slot("sound", "Sound"),),
-    ),
-    Mode(
-        "interpolate",
-        "Interpolate",
-        "Sounds between two sounds, step by step.",
-        (Slot("first", "From"), Slot("second", "To")),
-        ("steps",),
-        labels={"steps": "How many, both ends included"},
-    ),
-    Mode(
-        "augment",
-        "Augment",
-        "Variations that keep melody, rhythm and length, to have more of a set that you train on.",
-        (Slot("sound", "Sounds", "One or several.", is_multiple=True),),
-        ("count", "strength", "seed"),
-        ("method",),
-        {"count": "Variations of each"},
-    ),
-)
 _MODES = {mode.kind: mode for mode in MODES}
 
 

@@ -210,6 +210,8 @@ def test_a_reload_two_tabs_and_a_restart_lose_nothing(browser: Browser, store: S
             job.get_by_text("Interrupted when the server ended").wait_for(timeout=30_000)
             job.get_by_role("button", name="Make the missing ones").click()
             job.get_by_text("Done").wait_for()
+            # The cards come after the label.
+            job.locator(".sound-card").nth(1).wait_for()
             assert job.locator(".sound-card").count() == 2
         other.close()
 

@@ -11,9 +11,9 @@ import pytest
 
 from melodygan_core.storage import Store, dump_json
 from melodygan_web.jobs import JOB_KINDS
-from melodygan_web.screens.transform import MODES
 from melodygan_web.sounds import uploads
 from melodygan_web.sounds.figures import in_words
+from melodygan_web.transform_modes import MODES
 from tests.browser.xss import STRINGS
 from tests.core.hostile import converted, encoded, patched, sine
 from tests.web.conftest import Opened, open_studio, put_release, put_samples
