@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +20,7 @@ from melodygan_core.config.base import ConfigModel, Rule
 from melodygan_core.config.provenance import Line, Sources, are_texts
 from melodygan_core.config.registry import prior_component
 from melodygan_core.errors import InputError
-from melodygan_core.storage import dump_json, sha256_of
+from melodygan_core.storage import dump_json, load_object, sha256_of
 
 FILE = "export.json"
 FORMAT = 1
@@ -154,13 +153,7 @@ def read(folder: Path) -> ExportManifest:
     """
     path = folder / FILE
     require(path.is_file(), "release", str(folder), f"a folder with a {FILE}")
-    size = path.stat().st_size
-    require(size <= MAX_BYTES, f"size of {path} in bytes", size, f"at most {MAX_BYTES}")
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    require(isinstance(stored, dict), f"content of {path}", type(stored).__name__, "an object")
+    stored = load_object(path, MAX_BYTES)
     found = stored.get("format")
     require(found == FORMAT, f"format of {path}", found, str(FORMAT))
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from melodygan_core import metrics
 from melodygan_core.config import STEMS, FeatureConfig, require
 from melodygan_core.dataset import Dataset, Span, SpanDataset
 from melodygan_core.errors import InputError
-from melodygan_core.storage import dump_json
+from melodygan_core.storage import dump_json, load_object
 
 FILE = "styles.json"
 ALL = "all"
@@ -198,14 +197,8 @@ def read(path: Path, feature: FeatureConfig) -> dict[str, Style]:
     """
     if not path.is_file():
         return {}
-    require(
-        path.stat().st_size <= _MAX_BYTES, f"the size of {path}", path.stat().st_size, f"{_MAX_BYTES} bytes"
-    )
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} must be JSON: {error}") from error
-    rows = stored.get("styles") if isinstance(stored, dict) else None
+    stored = load_object(path, _MAX_BYTES)
+    rows = stored.get("styles")
     if not isinstance(rows, dict):
         raise InputError(f"{path} must have a mapping of styles, got {rows!r:.60}")
     if (stored.get("embedding"), stored.get("window_s")) != (metrics.EMBEDDING, WINDOW_S):

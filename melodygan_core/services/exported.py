@@ -54,8 +54,4 @@ def generate(
     with output_folder(out, overwrite=overwrite) as folder:
         made = exported.pieces(config)
         rows = piece_files.write_pieces(made, config, rate, folder, manifest.provenance, progress)
-    sounds = [
-        SoundFile(row["file"], row["duration_s"], row["sample_rate"], row["peak_db"], row["loudness_lufs"])
-        for row in rows
-    ]
-    return ServiceResult(sounds, list(manifest.sources.licences))
+    return ServiceResult([SoundFile.from_row(row) for row in rows], list(manifest.sources.licences))

@@ -54,8 +54,4 @@ def generate(
     made = from_dict(GenerationConfig, {name: getattr(config, name) for name in GenerationConfig.model_fields})
     with output_folder(out, overwrite=overwrite) as folder:
         rows = generation.write_pieces(release.pipeline, made, folder, provenance, progress, plan)
-    sounds = [
-        SoundFile(row["file"], row["duration_s"], row["sample_rate"], row["peak_db"], row["loudness_lufs"])
-        for row in rows
-    ]
-    return ServiceResult(sounds, release.manifest.sources["licences"])
+    return ServiceResult([SoundFile.from_row(row) for row in rows], release.manifest.sources["licences"])

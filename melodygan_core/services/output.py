@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -38,6 +38,12 @@ class SoundFile:
     peak_db: float
     loudness_lufs: float
     figures: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> SoundFile:
+        """The sound of a row that `piece_files.write_pieces` returns."""
+        names = ("file", "duration_s", "sample_rate", "peak_db", "loudness_lufs")
+        return cls(**{name: row[name] for name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """One flat row."""

@@ -18,6 +18,7 @@ from melodygan_core.errors import InputError
 from melodygan_core.release.model_card import escape_markdown
 from melodygan_core.services.labelled import METADATA, read_labelled
 from melodygan_core.services.output import output_folder
+from melodygan_core.storage import load_object
 
 Kind = Literal["webdataset", "audiofolder"]
 SHARD_SOUNDS = 1000
@@ -79,7 +80,7 @@ def read_items(folder: Path) -> list[Item]:
         ]
     else:
         sounds = sorted(p for p in folder.glob("*.wav") if p.with_suffix(".json").is_file())
-        found = [(p, p.name, _facts(p.with_suffix(".json"))) for p in sounds]
+        found = [(p, p.name, load_object(p.with_suffix(".json"), _MAX_BYTES)) for p in sounds]
     require(
         bool(found), "folder", str(folder), f"one with {' or '.join(METADATA)}, or of sounds with a .json each"
     )
@@ -93,17 +94,6 @@ def read_items(folder: Path) -> list[Item]:
 def _key(name: str) -> str:
     """A name as WebDataset takes it: what follows the first dot would be the kind of the file."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(name).with_suffix("").as_posix())[:80]
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _MAX_BYTES:
-        raise InputError(f"{path} must have at most {_MAX_BYTES} bytes, got {path.stat().st_size}")
-    try:
-        facts = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} must be JSON: {error}") from error
-    require(isinstance(facts, dict), str(path), facts, "a JSON object")
-    return facts
 
 
 def _shards(items: Sequence[Item], out: Path, size: int) -> list[str]:

@@ -77,6 +77,28 @@ def dump_json(path: Path, value: object) -> None:
     path.write_text(text + "\n", "utf-8")
 
 
+def load_object(path: Path, max_bytes: int) -> dict[str, Any]:
+    """The JSON object of a local file, which may come from strangers.
+
+    Args:
+        path: Of an existing file.
+        max_bytes: Largest size that is read.
+
+    Raises:
+        InputError: the file is larger, or no JSON object.
+    """
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise InputError(f"{path} must have at most {max_bytes} bytes, got {size}")
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} must be JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must be a JSON object, got {type(value).__name__}")
+    return value
+
+
 def check_hashes(folder: Path, reads: Callable[[str], bool] = lambda name: True) -> None:
     """Compares files of a local folder with the hashes in its `artifact.json`; nothing where there is none.
 

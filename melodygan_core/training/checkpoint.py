@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from melodygan_core.config import config_id
 from melodygan_core.errors import InputError, StorageError, storage_reason
+from melodygan_core.storage import load_object
 
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
@@ -83,13 +84,8 @@ def load_config(
     path = folder / file
     if not path.is_file():
         raise InputError(f"{folder} is no checkpoint: it has no {file}")
-    if path.stat().st_size > max_bytes:
-        raise InputError(f"{path} must have at most {max_bytes} bytes, got {path.stat().st_size}")
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict) or not set(required) <= set(config):
+    config = load_object(path, max_bytes)
+    if not set(required) <= set(config):
         raise InputError(f"{path} must be a JSON object with {', '.join(required)}")
     return config
 

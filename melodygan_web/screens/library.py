@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -191,7 +190,7 @@ def _is_missing(entry: LibraryTrack, stage: str) -> bool:
 
 def track_page(request: Request) -> Response:
     """A track with its stems, where it is from, and what can be done with it."""
-    studio, entry = _entry(request)
+    studio, entry = library_actions.entry_of(request)
     note = studio.library.note(entry)
     return render(
         request,
@@ -213,7 +212,7 @@ def _own_problem(studio: Studio, entry: LibraryTrack) -> Problem | None:
 
 def forget_page(request: Request) -> Response:
     """What follows from forgetting a track, and the button that does it."""
-    studio, entry = _entry(request)
+    studio, entry = library_actions.entry_of(request)
     found = erasure.consequences(studio.store.root, entry.id)
     return render(
         request,
@@ -223,14 +222,6 @@ def forget_page(request: Request) -> Response:
         most=erasure.MAX_LISTED,
         is_own_file=entry.track.url.startswith("file:") and not library_actions.is_added(studio, entry),
     )
-
-
-def _entry(request: Request) -> tuple[Studio, LibraryTrack]:
-    studio = studio_of(request)
-    entry = studio.library.get(request.path_params["track_id"])
-    if entry is None:
-        raise HTTPException(404, "There is no such track.")
-    return studio, entry
 
 
 assert tuple(RIGHTS_TITLES) == RIGHTS, "every kind of rights has a title"

@@ -99,7 +99,7 @@ def ingest(request: Request, data: dict[str, Any]) -> dict[str, Any]:
 @action
 def try_again(request: Request, data: dict[str, Any]) -> dict[str, Any]:
     """Has a track processed again: `{"stage"}`. Without Dagster, the next `melodygan run` does so."""
-    studio, entry = _entry(request)
+    studio, entry = entry_of(request)
     stage = text_field(data, "stage", "raw_wav")
     require(stage in dagster_tracks.STAGES, "stage", stage, ", ".join(dagster_tracks.STAGES))
     if entry.has_failed and stage == "raw_wav":
@@ -117,7 +117,7 @@ def try_again(request: Request, data: dict[str, Any]) -> dict[str, Any]:
 @action
 def forget(request: Request, data: dict[str, Any]) -> dict[str, Any]:
     """Forgets a track for good: `{"confirmed": track_id}`."""
-    studio, entry = _entry(request)
+    studio, entry = entry_of(request)
     confirmed = data.get("confirmed")
     require(confirmed == entry.id, "confirmed", confirmed, f"the track_id, {entry.id}")
     added = is_added(studio, entry)
@@ -192,7 +192,8 @@ def _facts(data: dict[str, Any]) -> dict[str, Any]:
     return {"rights": rights, "licence": plain_text(text_field(data, "licence", "")).strip(), "tags": found}
 
 
-def _entry(request: Request) -> tuple[Studio, LibraryTrack]:
+def entry_of(request: Request) -> tuple[Studio, LibraryTrack]:
+    """The studio and the track that an address names; a missing track is answered with 404."""
     studio = studio_of(request)
     entry = studio.library.get(request.path_params["track_id"])
     if entry is None:

@@ -515,7 +515,12 @@ def test_a_damaged_style_is_refused(temporal_folder: Path, change: dict[str, Any
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "must be JSON"), ("[]", "mapping of styles"), ('{"styles": {}}', "embedding of .* got None")],
+    [
+        ("{", "must be JSON"),
+        ("[]", "must be a JSON object, got list"),
+        ("{}", "mapping of styles"),
+        ('{"styles": {}}', "embedding of .* got None"),
+    ],
 )
 def test_a_file_without_styles_is_refused(temporal_folder: Path, text: str, message: str) -> None:
     (temporal_folder / ARTIFACT_FILE).unlink()
