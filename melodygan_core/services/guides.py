@@ -27,7 +27,7 @@ _TINY = 1e-9
 
 
 def style_guide(pipeline: Pipeline, style: Style, weight: float) -> Guide:
-    """Leads towards a style.
+    """Guides towards a style.
 
     The loss is the mean distance to the style's windows, as far as it is above the distance that those have
     from each other: nearer than that would be the style's average, not its music.

@@ -76,7 +76,7 @@ def transfer_wav(content: Samples, style: Style, feature: FeatureConfig, strengt
     Raises:
         InputError: a silent content.
     """
-    check_spectrum_bytes(len(content) // feature.hop_length + 1, feature, "`content`")
+    check_spectrum_bytes(content.shape[1] // feature.hop_length + 1, feature, "`content`")
     log_mel = log_mel_of(content, feature)
     wav = filtered(content, strength * gain_towards(log_mel, style, feature), feature)
     return Transferred(wav, _figures(content, wav, style, feature))
@@ -126,7 +126,7 @@ def method_of(pipeline: Pipeline, config: TransferConfig) -> str:
     if method == "flow":
         editing(pipeline.prior, "vary")
     elif method == "auto":
-        # Led by guides alone, the flow is not shown to be better than the filter.
+        # With guides alone, the flow is not shown to be better than the filter.
         method = "flow" if knows and "vary" in pipeline.prior.capabilities else "eq"
     if method == "eq":
         require_defaults(sampling_of(config), "the method eq")

@@ -162,7 +162,7 @@ def test_the_release_itself_works_with_both_commands(folder: Path) -> None:
 def test_a_sound_too_long_for_the_stft_is_named_before_anything_is_computed() -> None:
     feature = FeatureConfig(sample_rate=96_000, n_fft=8192, hop_length=512, n_mels=8, n_mfcc=2)
     # 20 minutes, without memory of their own.
-    content = np.broadcast_to(np.float32(0.1), (1200 * 96_000,))
+    content = np.broadcast_to(np.float32(0.1), (2, 1200 * 96_000))
     style = Style(np.zeros(8, np.float32), np.ones(8, np.float32), np.zeros((1, 2)))
     with pytest.raises(
         InputError, match=r"length of `content` in seconds must be at most 349\.\d at sample_rate"

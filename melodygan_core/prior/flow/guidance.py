@@ -13,7 +13,7 @@ from melodygan_core.prior.flow.whitening import Whitening
 
 # (predicted latents (1, tokens, latent_dim), whitened; time) -> the same, moved
 Move = Callable[[Tensor, float], Tensor]
-# Times that each loss is computed per prediction: the second move knows where the first one led.
+# Times that each loss is computed per prediction: the second move starts where the first one ended.
 _MOVES = 2
 
 
